@@ -1,0 +1,43 @@
+# Two commands, each from nothing as an ordinary user: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make demo    turbulent ignition by CVODE and by a condensed network, compared in a table and a picture"
+	@echo "make test    lint, types and tests"
+	@echo "make lint    the first two of them;  make format  applies the formatter"
+	@echo "make setup   only builds $(VENV);  make clean  removes it and the caches"
+
+setup: $(READY)
+
+# The stamp, not the folder, says that the set-up is complete: an interrupted one is taken up again.
+# torch comes first and alone, so that pip never looks for its accelerator packages.
+$(READY): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (one to two minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --no-deps --retries 0 torch
+	@$(PIP) -e '.[mpich,plot,onnx,test]'
+	@touch $@
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
