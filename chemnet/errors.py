@@ -1,0 +1,64 @@
+"""What can go wrong for a user, and the exit code each kind of failure ends a command with."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from types import FrameType
+
+
+class ChemnetError(Exception):
+    """A failure with a message for the user (at most three lines: what, where, what to do)."""
+
+    exit_code = 1
+
+
+class UsageError(ChemnetError):
+    """Wrong arguments or configuration: a bad key or value, another mechanism, another time step."""
+
+    exit_code = 2
+
+
+class NumericalError(ChemnetError):
+    """A computation failed or was given invalid states."""
+
+    exit_code = 3
+
+
+class FileError(ChemnetError):
+    """A named data, model or checkpoint file is missing or corrupt, or cannot be written."""
+
+    exit_code = 4
+
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def run_command(main: Callable[[], int | None], name: str) -> int:
+    """Run a command's body and return its exit code; messages go to standard error.
+
+    0 ok, 1 other, 2 usage, 3 numerical failure, 4 file missing or corrupt or disk full, 70 internal (the only
+    one with a traceback), 130 and 143 for SIGINT and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _raise_on_sigterm)
+    try:
+        return main() or 0
+    except ChemnetError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            print(f"{name}: {error.strerror}: {error.filename}\nFree space or choose another folder.", file=sys.stderr)
+            return FileError.exit_code
+        traceback.print_exc()
+        print(f"{name}: internal error; please report the lines above.", file=sys.stderr)
+        return 70

@@ -1,0 +1,76 @@
+"""What one row of a state array is: `[T, P, Y_1 .. Y_K]`, T in K, P in Pa, mass fractions; float64."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from chemnet.errors import UsageError
+from chemnet.mechanism import Mechanism
+from chemnet.thermo import enthalpy_and_cp
+
+T_MIN, T_MAX = 200.0, 3500.0  # [K]
+SUM_TOLERANCE = 1e-3
+NEGATIVE_TOLERANCE = 1e-6
+
+Array = NDArray[np.float64]
+
+
+def as_states(states: ArrayLike, mechanism: Mechanism) -> Array:
+    """`states` as a contiguous float64 array (n, 2 + K). Raises UsageError for another shape.
+
+    A copy is made only where the type or the layout demands it.
+    """
+    array = np.ascontiguousarray(states, dtype=np.float64)
+    columns = mechanism.n_species + 2
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise UsageError(
+            f"states have shape {array.shape}; {mechanism.name} needs (n, {columns}): "
+            f"T [K], P [Pa] and {mechanism.n_species} mass fractions"
+        )
+    return array
+
+
+def check_time_step(dt: float) -> None:
+    """Raises UsageError unless dt [s] is finite and positive."""
+    if not (np.isfinite(dt) and dt > 0.0):
+        raise UsageError(f"dt = {dt} s: the time step must be finite and positive")
+
+
+def valid_rows(states: Array) -> NDArray[np.bool_]:
+    """(n,) True where a row is finite, 200 K <= T <= 3500 K, P > 0, Y >= -1e-6, and sum of Y within 1e-3 of 1."""
+    T, P, Y = states[:, 0], states[:, 1], states[:, 2:]
+    with np.errstate(invalid="ignore"):
+        return (
+            np.isfinite(states).all(axis=1)
+            & (T >= T_MIN)
+            & (T <= T_MAX)
+            & (P > 0.0)
+            & (Y >= -NEGATIVE_TOLERANCE).all(axis=1)
+            & (np.abs(Y.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
+        )
+
+
+def elements(states: Array, mechanism: Mechanism) -> Array:
+    """Element mass per kilogram of mixture (n, E) [kg/kg]."""
+    return states[:, 2:] @ mechanism.element_mass.T
+
+
+def enthalpy(states: Array, mechanism: Mechanism) -> Array:
+    """Specific enthalpy (n,) [J/kg], heat of formation included."""
+    return _enthalpy_and_cp(states, mechanism.nasa)[0]
+
+
+def heat_capacity(states: Array, mechanism: Mechanism) -> Array:
+    """Specific heat capacity at constant pressure (n,) [J/kg/K]."""
+    return _enthalpy_and_cp(states, mechanism.nasa)[1]
+
+
+@njit(cache=True)
+def _enthalpy_and_cp(states, nasa):
+    h = np.empty(states.shape[0])
+    cp = np.empty(states.shape[0])
+    for i in range(states.shape[0]):
+        h[i], cp[i] = enthalpy_and_cp(states[i, 0], states[i, 2:], nasa)
+    return h, cp

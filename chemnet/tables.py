@@ -1,0 +1,46 @@
+"""A table of results: printed for people, written as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, column names, and rows of numbers and words; columns carry their units in brackets."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    def text(self) -> str:
+        """The table as aligned text."""
+        cells = [list(self.columns), *([_cell(value) for value in row] for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        lines = ["  ".join(_align(text, w, i) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
+                 for row in cells]
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
+
+    def as_json(self) -> dict[str, Any]:
+        """The table as plain data: the title and a list of {column: value}."""
+        rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
+        return {"title": self.title, "rows": rows}
+
+
+def _align(text: str, width: int, column: int) -> str:
+    return text.ljust(width) if column == 0 else text.rjust(width)
+
+
+def _cell(value: Any) -> str:
+    value = _plain(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars become Python numbers, so that JSON takes them."""
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,84 @@
+"""NASA7 thermodynamics of an ideal gas in compiled form; `nasa` is `Mechanism.nasa`, (K, 15), per kilogram.
+
+Outside its temperature range a polynomial is extrapolated, as Cantera does.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}  # reorders sums but, unlike fastmath=True, keeps NaN checks
+_MAX_NEWTON = 50
+_MAX_GAP = 1e-3  # [K]
+
+
+@njit(cache=True, fastmath=SAFE_FASTMATH)
+def species_cp(T, nasa, out):
+    """Heat capacities of all species [J/kg/K] at T [K] into `out` (K,)."""
+    for k in range(nasa.shape[0]):
+        o = 8 if T > nasa[k, 0] else 1
+        a = nasa[k]
+        out[k] = a[o] + T * (a[o + 1] + T * (a[o + 2] + T * (a[o + 3] + T * a[o + 4])))
+
+
+@njit(cache=True, fastmath=SAFE_FASTMATH)
+def species_enthalpies(T, nasa, out):
+    """Enthalpies of all species, heat of formation included [J/kg], at T [K] into `out` (K,)."""
+    for k in range(nasa.shape[0]):
+        o = 8 if T > nasa[k, 0] else 1
+        a = nasa[k]
+        out[k] = a[o + 5] + T * (
+            a[o] + T * (a[o + 1] / 2 + T * (a[o + 2] / 3 + T * (a[o + 3] / 4 + T * a[o + 4] / 5)))
+        )
+
+
+@njit(cache=True, fastmath=SAFE_FASTMATH)
+def enthalpy_and_cp(T, Y, nasa):
+    """Enthalpy [J/kg] and heat capacity [J/kg/K] of a mixture with mass fractions Y (K,) at T [K].
+
+    The polynomials are mixed first and evaluated once.
+    """
+    a0 = a1 = a2 = a3 = a4 = a5 = 0.0
+    for k in range(nasa.shape[0]):
+        o = 8 if T > nasa[k, 0] else 1
+        a0 += Y[k] * nasa[k, o]
+        a1 += Y[k] * nasa[k, o + 1]
+        a2 += Y[k] * nasa[k, o + 2]
+        a3 += Y[k] * nasa[k, o + 3]
+        a4 += Y[k] * nasa[k, o + 4]
+        a5 += Y[k] * nasa[k, o + 5]
+    h = a5 + T * (a0 + T * (a1 / 2 + T * (a2 / 3 + T * (a3 / 4 + T * a4 / 5))))
+    cp = a0 + T * (a1 + T * (a2 + T * (a3 + T * a4)))
+    return h, cp
+
+
+@njit(cache=True)
+def cp_mass(T, Y, nasa):
+    """Heat capacity of a mixture [J/kg/K]; Y (K,), T [K]."""
+    return enthalpy_and_cp(T, Y, nasa)[1]
+
+
+@njit(cache=True)
+def enthalpy_mass(T, Y, nasa):
+    """Enthalpy of a mixture, heat of formation included [J/kg]; Y (K,), T [K]."""
+    return enthalpy_and_cp(T, Y, nasa)[0]
+
+
+@njit(cache=True)
+def temperature_from_enthalpy(h, Y, T_guess, nasa):
+    """Temperature [K] at which the mixture Y (K,) has enthalpy h [J/kg], by Newton's method to round-off.
+
+    NaN when it does not converge. Polynomials of the two ranges can differ by some 1e-7 where they meet; an h inside
+    such a gap has no solution, and T is then returned to within `_MAX_GAP`.
+    """
+    T = T_guess
+    step = math.inf
+    for _ in range(_MAX_NEWTON):
+        value, cp = enthalpy_and_cp(T, Y, nasa)
+        step = (h - value) / cp
+        T += step
+        if abs(step) <= 1e-8 * T:  # convergence is quadratic: the next step would be round-off
+            return T
+    return T if abs(step) < _MAX_GAP else math.nan
