@@ -19,8 +19,8 @@ class Table:
         """The table as aligned text."""
         cells = [list(self.columns), *([_cell(value) for value in row] for row in self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        lines = ["  ".join(_align(text, w, i) for i, (text, w) in enumerate(zip(row, widths, strict=True)))
-                 for row in cells]
+        words = [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
+        lines = ["  ".join(map(_align, row, widths, words)).rstrip() for row in cells]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
@@ -30,8 +30,9 @@ class Table:
         return {"title": self.title, "rows": rows}
 
 
-def _align(text: str, width: int, column: int) -> str:
-    return text.ljust(width) if column == 0 else text.rjust(width)
+def _align(text: str, width: int, is_word: bool) -> str:
+    """Columns of words begin, columns of numbers end, at the same place."""
+    return text.ljust(width) if is_word else text.rjust(width)
 
 
 def _cell(value: Any) -> str:
