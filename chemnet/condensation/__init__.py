@@ -1,0 +1,49 @@
+"""Make a trained network small: group neurons that have condensed, merge each group, train on.
+
+Source: Chen and Xu, "Efficient and Flexible Method for Reducing Moderate-size Deep Neural Networks with
+Condensation" (2024); "eq." in this package means its equations. The names are loaded on first use::
+
+    from chemnet.condensation import condense
+    smaller = condense(network, layer=1, threshold=0.9)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "condense": "dense",
+    "condense_all": "dense",
+    "cosine_similarity": "similarity",
+    "group": "similarity",
+    "group_to_width": "similarity",
+    "Recipe": "stages",
+    "read_recipe": "stages",
+    "reduce": "stages",
+}
+
+__all__ = [
+    "Recipe",
+    "condense",
+    "condense_all",
+    "cosine_similarity",
+    "group",
+    "group_to_width",
+    "read_recipe",
+    "reduce",
+]
+
+if TYPE_CHECKING:
+    from chemnet.condensation.dense import condense, condense_all
+    from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
+    from chemnet.condensation.stages import Recipe, read_recipe, reduce
+
+
+def __getattr__(name: str) -> Any:
+    """Load an exported name from its module on first use (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
