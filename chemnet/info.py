@@ -1,0 +1,114 @@
+"""What is this? A mechanism, a model, a training set or a run, told by content, not by its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chemnet.errors import FileError, UsageError
+from chemnet.files import read_json
+from chemnet.mechanism import Mechanism, load_mechanism
+from chemnet.tables import Table
+
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_LONGEST_CELL = 100
+
+
+def describe(what: str) -> Table:
+    """A table about `what`: a run folder, a file, or the name of a shipped model or mechanism.
+
+    Raises UsageError for a name that nothing has, FileError for a damaged file.
+    """
+    path = Path(what)
+    if path.is_dir():
+        return run_table(path)
+    if not path.is_file():
+        return _describe_name(what)
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head.startswith(_HDF5_SIGNATURE):
+        return training_set_table(path)
+    if head[8:] == b"{":  # safetensors: eight bytes of length, then JSON
+        return model_table(what)
+    return mechanism_table(load_mechanism(what))
+
+
+def _describe_name(name: str) -> Table:
+    from chemnet.surrogate import shipped_models
+
+    if name in shipped_models():
+        return model_table(name)
+    try:
+        return mechanism_table(load_mechanism(name))
+    except UsageError:
+        models = ", ".join(shipped_models()) or "none"
+        raise UsageError(
+            f"{name} is neither a file or folder nor a shipped mechanism or model\n"
+            f"models: {models}; mechanisms: drm19, and Cantera's such as gri30.yaml"
+        ) from None
+
+
+def mechanism_table(mechanism: Mechanism) -> Table:
+    """Species, elements and hash of a mechanism."""
+    gas = mechanism.gas()
+    inert = [name for name, still in zip(mechanism.species_names, mechanism.inert, strict=True) if still]
+    rows = [
+        ("file", mechanism.source),
+        ("phase", mechanism.phase),
+        ("species", f"{mechanism.n_species}: {' '.join(mechanism.species_names)}"),
+        ("reactions", str(gas.n_reactions)),
+        ("elements", " ".join(mechanism.element_names)),
+        ("inert species", " ".join(inert) or "none"),
+        ("SHA-256 of the content", mechanism.sha256),
+    ]
+    return Table(f"mechanism {mechanism.name}", ("fact", "value"), rows)
+
+
+def model_table(name_or_path: str) -> Table:
+    """Architecture, mechanism, time step and history of a model; loading it checks its SHA-256."""
+    from chemnet.network import count
+    from chemnet.surrogate import Surrogate
+
+    model = Surrogate.load(name_or_path)
+    rows = [
+        ("weights without biases", str(count(model.network, biases=False))),
+        ("parameters", str(count(model.network, biases=True))),
+        ("mechanism", model.mechanism.name),
+        ("dt [s]", f"{model.dt:g}"),
+        *_flat(model.metadata),
+    ]
+    return Table(f"model {name_or_path}", ("fact", "value"), rows)
+
+
+def training_set_table(path: Path) -> Table:
+    """Size and provenance of a training set."""
+    from chemnet.store import read_attributes
+
+    return Table(f"training set {path}", ("fact", "value"), _flat(read_attributes(path)))
+
+
+def run_table(folder: Path) -> Table:
+    """The manifest of a training, reduction or flow run."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        raise FileError(f"{folder} holds no run: there is no manifest.json in it")
+    return Table(f"run {folder}", ("fact", "value"), _flat(read_json(manifest)))
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested mappings as rows with dotted names; long values are cut."""
+    rows: list[tuple[str, str]] = []
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", _short(value)))
+    return rows
+
+
+def _short(value: Any) -> str:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    text = " ".join((plain if isinstance(plain, str) else json.dumps(plain, default=str)).split())
+    return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 4]} ..."

@@ -1,0 +1,208 @@
+"""The house: imports go down only, every heavy library has its own doors. Only reads the sources."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the ground up: a module may import those before it, never the other way.
+# fmt: off
+CHEMNET = [
+    "errors", "status",
+    "tables", "files", "workers", "config", "plots",
+    "mechanism", "thermo",
+    "state",
+    "closure", "transform", "network", "store",
+    "condensation.similarity", "condensation.least_squares", "condensation.dense",
+    "reactor", "surrogate",
+    "sources", "sampling", "training",
+    "validation", "bench",
+    "condensation.stages",
+    "doctor", "info",
+    "cli",
+]
+CFD_COUPLING = [
+    "config", "grid", "kernels",
+    "parallel", "fields",
+    "gas",
+    "initial", "poisson", "chemistry",
+    "output",
+    "stepping",
+    "monitors", "progress",
+    "simulation", "compare",
+    "__main__",
+]
+# fmt: on
+
+# Which modules may import a heavy library (a package's name stands for all of its modules).
+DOORS = {
+    "mpi4py": {"cfd_coupling.parallel", "chemnet.workers"},
+    "h5py": {"chemnet.store", "cfd_coupling.output"},
+    "matplotlib": {"chemnet.plots"},
+    "numba": {
+        "chemnet.thermo",
+        "chemnet.state",
+        "chemnet.closure",
+        "chemnet.transform",
+        "cfd_coupling.kernels",
+    },
+    "cantera": {
+        "chemnet.mechanism",
+        "chemnet.reactor",
+        "chemnet.sources",
+        "chemnet.sampling",
+        "chemnet.validation",
+        "cfd_coupling.gas",
+        "cfd_coupling.initial",
+    },
+    "torch": {
+        "chemnet.network",
+        "chemnet.transform",
+        "chemnet.training",
+        "chemnet.surrogate",
+        "chemnet.condensation",
+    },
+}
+
+# What the flow solver may use of chemnet: the foundation anywhere, chemistry only where the two meet.
+FOUNDATION = {"errors", "files", "config", "tables", "mechanism", "thermo"}
+CHEMISTRY = {"reactor", "surrogate", "status", "sources", "plots"}
+MEETING_PLACES = {"initial", "chemistry", "gas", "compare"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules() -> dict[str, ast.Module]:
+    """Name and syntax tree of every module of both packages."""
+    paths = [*(ROOT / "chemnet").rglob("*.py"), *(ROOT / "cfd_coupling").rglob("*.py")]
+    return {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+
+
+MODULES = modules()
+
+
+def imported(tree: ast.Module, name: str) -> set[str]:
+    """Full names of what a module imports anywhere in its text; names of modules where they can be told."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative import in line {node.lineno}; write the full name"
+            candidates = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {c if c in MODULES else str(node.module) for c in candidates}
+    return found
+
+
+def rank(name: str, order: list[str]) -> int:
+    """Place of a module in `order`, by its own name or by that of the package that holds it."""
+    inside = name.partition(".")[2]
+    if inside in order:
+        return order.index(inside)
+    package = inside.partition(".")[0]
+    assert package in order, f"{name} has no place yet: add it to the order in {Path(__file__).name}"
+    return order.index(package)
+
+
+def same_package(name: str, other: str) -> bool:
+    """Both in one folder below the top: `chemnet.sampling.flames` and `chemnet.sampling.mixing`."""
+    return name.split(".")[1] == other.split(".")[1]
+
+
+def inner(top: str) -> list[str]:
+    """Modules of a package apart from `__init__` files, which only hand names on."""
+    packages = {name.rpartition(".")[0] for name in MODULES}
+    return [name for name in sorted(MODULES) if name.startswith(f"{top}.") and name not in packages]
+
+
+@pytest.mark.parametrize("top, order", [("chemnet", CHEMNET), ("cfd_coupling", CFD_COUPLING)])
+def test_imports_go_down_only(top, order):
+    upward = [
+        f"{name} imports {other}"
+        for name in inner(top)
+        for other in imported(MODULES[name], name)
+        if other.startswith(f"{top}.") and not same_package(name, other)
+        if rank(other, order) >= rank(name, order)
+    ]
+    assert not upward
+
+
+def test_modules_of_one_folder_do_not_import_each_other_in_circles():
+    graph = {name: imported(tree, name) & set(MODULES) for name, tree in MODULES.items()}
+
+    def reaches(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(graph[start])
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += graph[name]
+        return seen
+
+    packages = {name.rpartition(".")[0] for name in MODULES}
+    assert [name for name in graph if name not in packages and name in reaches(name)] == []
+
+
+def test_chemnet_does_not_know_the_flow_solver_apart_from_its_command_line():
+    knows = {n for n in inner("chemnet") if any(i.startswith("cfd_coupling") for i in imported(MODULES[n], n))}
+    assert knows <= {"chemnet.cli"}
+
+
+def test_the_flow_solver_uses_only_what_it_may_of_chemnet():
+    for name in inner("cfd_coupling"):
+        allowed = FOUNDATION | (CHEMISTRY if name.split(".")[1] in MEETING_PLACES else set())
+        used = {i.removeprefix("chemnet.") for i in imported(MODULES[name], name) if i.startswith("chemnet.")}
+        assert used <= allowed, f"{name} imports {sorted(used - allowed)} of chemnet"
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_each_heavy_library_is_imported_only_through_its_doors(library):
+    users = {name for name, tree in MODULES.items() if uses(library, imported(tree, name))}
+    doors = DOORS[library]
+    strangers = {name for name in users if not any(name == d or name.startswith(f"{d}.") for d in doors)}
+    assert not strangers
+
+
+def uses(library: str, names: set[str]) -> bool:
+    return any(name == library or name.startswith(f"{library}.") for name in names)
+
+
+def test_init_files_import_nothing_heavy():
+    packages = {name.rpartition(".")[0] for name in MODULES} & set(MODULES)
+    for name in packages:
+        at_import = {n for node in MODULES[name].body for n in imported(ast.Module([node], []), name)}
+        guarded = {
+            n
+            for node in MODULES[name].body
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+            for n in imported(ast.Module([node], []), name)
+        }
+        heavy = {n for n in at_import - guarded if n.partition(".")[0] in DOORS}
+        assert not heavy, f"{name} imports {heavy}"
+
+
+def test_public_functions_outside_compiled_kernels_are_annotated():
+    bare = [
+        f"{name}.{node.name}"
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not is_kernel(node)
+        if node.returns is None or any(missing_annotations(node))
+    ]
+    assert not bare
+
+
+def is_kernel(node: ast.FunctionDef) -> bool:
+    """Compiled by numba, which takes its types from the call."""
+    return any("njit" in ast.unparse(d) or "kernel" in ast.unparse(d) for d in node.decorator_list)
+
+
+def missing_annotations(node: ast.FunctionDef) -> list[str]:
+    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
