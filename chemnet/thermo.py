@@ -9,7 +9,12 @@ import math
 
 from numba import njit
 
-SAFE_FASTMATH = {"contract", "reassoc", "arcp", "nsz"}  # reorders sums but, unlike fastmath=True, keeps NaN checks
+SAFE_FASTMATH = {
+    "contract",
+    "reassoc",
+    "arcp",
+    "nsz",
+}  # reorders sums but, unlike fastmath=True, keeps NaN checks
 _MAX_NEWTON = 50
 _MAX_GAP = 1e-3  # [K]
 
@@ -18,7 +23,7 @@ _MAX_GAP = 1e-3  # [K]
 def species_cp(T, nasa, out):
     """Heat capacities of all species [J/kg/K] at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
-        o = 8 if T > nasa[k, 0] else 1
+        o = 8 if nasa[k, 0] < T else 1
         a = nasa[k]
         out[k] = a[o] + T * (a[o + 1] + T * (a[o + 2] + T * (a[o + 3] + T * a[o + 4])))
 
@@ -27,11 +32,9 @@ def species_cp(T, nasa, out):
 def species_enthalpies(T, nasa, out):
     """Enthalpies of all species, heat of formation included [J/kg], at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
-        o = 8 if T > nasa[k, 0] else 1
+        o = 8 if nasa[k, 0] < T else 1
         a = nasa[k]
-        out[k] = a[o + 5] + T * (
-            a[o] + T * (a[o + 1] / 2 + T * (a[o + 2] / 3 + T * (a[o + 3] / 4 + T * a[o + 4] / 5)))
-        )
+        out[k] = a[o + 5] + T * (a[o] + T * (a[o + 1] / 2 + T * (a[o + 2] / 3 + T * (a[o + 3] / 4 + T * a[o + 4] / 5))))
 
 
 @njit(cache=True, fastmath=SAFE_FASTMATH)
@@ -42,7 +45,7 @@ def enthalpy_and_cp(T, Y, nasa):
     """
     a0 = a1 = a2 = a3 = a4 = a5 = 0.0
     for k in range(nasa.shape[0]):
-        o = 8 if T > nasa[k, 0] else 1
+        o = 8 if nasa[k, 0] < T else 1
         a0 += Y[k] * nasa[k, o]
         a1 += Y[k] * nasa[k, o + 1]
         a2 += Y[k] * nasa[k, o + 2]
@@ -82,3 +85,37 @@ def temperature_from_enthalpy(h, Y, T_guess, nasa):
         if abs(step) <= 1e-8 * T:  # convergence is quadratic: the next step would be round-off
             return T
     return T if abs(step) < _MAX_GAP else math.nan
+
+
+# For loops along rows: without error_model="numpy" each division is checked and the loop stays scalar.
+row_njit = njit(cache=True, fastmath=SAFE_FASTMATH, error_model="numpy")
+
+
+@row_njit
+def row_species_enthalpy_cp(T, Y, j, start, nasa, h_k, cp):
+    """Species enthalpies [J/kg] and the mixture's heat capacity [J/kg/K] of a run of cells of one row of fields.
+
+    T (n,): the temperatures of the cells [start, start + n) of row j; Y, h_k (K, rows, columns): mass fractions, and
+    where the enthalpies go; cp (>= n,): where the heat capacity goes, from 0.
+    """
+    n = T.shape[0]
+    cp[:n] = 0.0
+    for k in range(nasa.shape[0]):
+        y, out = Y[k, j, start : start + n], h_k[k, j, start : start + n]
+        T_mid, l0, l1, l2, l3, l4, l5 = (
+            nasa[k, 0],
+            nasa[k, 1],
+            nasa[k, 2],
+            nasa[k, 3],
+            nasa[k, 4],
+            nasa[k, 5],
+            nasa[k, 6],
+        )
+        u0, u1, u2, u3, u4, u5 = nasa[k, 8], nasa[k, 9], nasa[k, 10], nasa[k, 11], nasa[k, 12], nasa[k, 13]
+        for i in range(n):
+            t = T[i]
+            low = t <= T_mid
+            a0, a1, a2 = (l0 if low else u0), (l1 if low else u1), (l2 if low else u2)
+            a3, a4, a5 = (l3 if low else u3), (l4 if low else u4), (l5 if low else u5)
+            out[i] = a5 + t * (a0 + t * (a1 / 2 + t * (a2 / 3 + t * (a3 / 4 + t * a4 / 5))))
+            cp[i] += y[i] * (a0 + t * (a1 + t * (a2 + t * (a3 + t * a4))))
