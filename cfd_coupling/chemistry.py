@@ -1,0 +1,183 @@
+"""The chemistry of the flow: nobody, CVODE or a trained model, behind one call.
+
+`apply(fields, dt)` advances the interior cells at constant p0 and h and changes Y and T in place; rho and h are
+untouched. Cells at or below `min_temperature` are left out before anything is copied.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfd_coupling.config import ChemistryConfig
+from cfd_coupling.fields import Fields, interior
+from chemnet.errors import NumericalError, UsageError
+from chemnet.mechanism import Mechanism
+from chemnet.status import Status, sentence
+
+if TYPE_CHECKING:
+    from chemnet.reactor import ChemistryStep
+
+KINDS = ("frozen", "cvode", "neural", "fallback")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class ChemistryReport:
+    """What one call did on this rank.
+
+    produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced;
+    seconds: wall time.
+    """
+
+    produced: Floats
+    cells: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    seconds: float = 0.0
+
+
+class Chemistry(Protocol):
+    """What the time step needs of a chemistry."""
+
+    def apply(self, fields: Fields, dt: float) -> ChemistryReport: ...
+
+
+class Frozen:
+    """No reactions."""
+
+    def apply(self, fields: Fields, dt: float) -> ChemistryReport:
+        """Change nothing; every interior cell counts as frozen."""
+        report = ChemistryReport(np.zeros(len(fields.Y)))
+        report.cells["frozen"] = interior(fields.T).size
+        return report
+
+
+class Reacting:
+    """Reactions in every cell above `min_temperature`, advanced by `method`; a cell it leaves may go to `exact`.
+
+    kind: under which name the cells of `method` are counted. exact: takes the rows that `method` does not answer for
+    (any status but OK and RETRIED); without it such a row raises NumericalError. substep: the only dt [s] that
+    `method` takes, None for any. first_row: global index of this rank's first row, to name a cell in a message.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        method: ChemistryStep,
+        *,
+        min_temperature: float,
+        exact: ChemistryStep | None = None,
+        substep: float | None = None,
+        first_row: int = 0,
+    ) -> None:
+        self.kind, self.method, self.exact = kind, method, exact
+        self.min_temperature = min_temperature
+        self.substep = substep
+        self.first_row = first_row
+
+    def apply(self, fields: Fields, dt: float) -> ChemistryReport:
+        """Advance the hot cells by dt [s]. Raises NumericalError naming the first cell that nobody could advance."""
+        start = time.perf_counter()
+        T, Y, rho = interior(fields.T), interior(fields.Y), interior(fields.rho)
+        hot = np.greater(T, self.min_temperature)
+        states = _gather(T, Y, fields.p0, hot)
+        report = ChemistryReport(np.zeros(len(Y)))
+        report.cells["frozen"] = T.size - len(states)
+        if len(states):
+            after = self._advance(states, dt, hot, fields, report)
+            report.produced = rho[hot] @ (after[:, 2:] - states[:, 2:])
+            T[hot] = after[:, 0]
+            Y[:, hot] = after[:, 2:].T
+        report.seconds = time.perf_counter() - start
+        return report
+
+    def _advance(
+        self, states: Floats, dt: float, hot: NDArray[np.bool_], fields: Fields, report: ChemistryReport
+    ) -> Floats:
+        """The rows after dt, in as many sub-calls as the method's own step asks for.
+
+        A cell counts as `fallback` when `exact` took it in one sub-call at least, so the kinds add up to all cells.
+        """
+        count = count_substeps(dt, self.substep)
+        taken = np.zeros(len(states), dtype=bool)
+        for _ in range(count):
+            after, status = self.method.advance(states, dt / count)
+            left = ~np.isin(status, (Status.OK, Status.RETRIED))
+            if left.any() and self.exact is not None:
+                after[left], status[left] = self.exact.advance(states[left], dt / count)
+                taken |= left
+            self._check(status, states, hot, fields)
+            states = after
+        report.cells[self.kind] = len(states) - int(taken.sum())
+        report.cells["fallback"] = int(taken.sum())
+        return states
+
+    def _check(self, status: NDArray[np.integer], states: Floats, hot: NDArray[np.bool_], fields: Fields) -> None:
+        failed = np.flatnonzero(~np.isin(status, (Status.OK, Status.RETRIED)))
+        if not failed.size:
+            return
+        first = failed[0]
+        j, i = np.argwhere(hot)[first]
+        raise NumericalError(
+            f"chemistry ({self.kind}) in cell (row {j + self.first_row}, column {i}), step {fields.step + 1}, "
+            f"t = {fields.time:.3e} s:\n{sentence(Status(int(status[first])))} "
+            f"T = {states[first, 0]:.1f} K, P = {states[first, 1]:.0f} Pa; {failed.size} such cells.\n"
+            "Use chemistry.outside=exact, another model, or chemistry.kind=cvode; or a smaller dt."
+        )
+
+
+def _gather(T: Floats, Y: Floats, p0: float, hot: NDArray[np.bool_]) -> Floats:
+    """Rows [T, P, Y] of the cells where `hot`, in row-major order of the cells."""
+    states = np.empty((int(hot.sum()), 2 + len(Y)))
+    states[:, 0] = T[hot]
+    states[:, 1] = p0
+    states[:, 2:] = Y[:, hot].T
+    return states
+
+
+def count_substeps(dt: float, substep: float | None) -> int:
+    """How many steps of `substep` make dt (1 when any dt will do). Raises UsageError when none does."""
+    if substep is None:
+        return 1
+    count = round(dt / substep)
+    if count < 1 or abs(count * substep - dt) > 1e-9 * dt:
+        raise UsageError(
+            f"dt = {dt:g} s is no multiple of the model's time step, {substep:g} s;\n"
+            f"set dt to {max(count, 1) * substep:g} or train a model for {dt:g} s."
+        )
+    return count
+
+
+def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, first_row: int = 0) -> Chemistry:
+    """The chemistry that a case asks for, checked against the flow's dt [s].
+
+    Raises FileError for a missing or corrupt model, UsageError for one of another mechanism or another time step.
+    """
+    if config.kind == "frozen":
+        return Frozen()
+    from chemnet.reactor import CvodesReactor
+
+    cvode = CvodesReactor(mechanism, rtol=config.rtol, atol=config.atol)
+    if config.kind == "cvode":
+        return Reacting("cvode", cvode, min_temperature=config.min_temperature, first_row=first_row)
+    from chemnet.surrogate import Surrogate
+
+    model = Surrogate.load(config.model)
+    if model.mechanism.sha256 != mechanism.sha256:
+        raise UsageError(
+            f"model {config.model} was made for mechanism {model.mechanism.name}, the case uses {mechanism.name};\n"
+            f"set mechanism to {model.mechanism.name} or name a model for {mechanism.name} in chemistry.model."
+        )
+    count_substeps(dt, model.dt)
+    return Reacting(
+        "neural",
+        model,
+        min_temperature=config.min_temperature,
+        exact=cvode if config.outside == "exact" else None,
+        substep=model.dt,
+        first_row=first_row,
+    )

@@ -1,0 +1,202 @@
+"""The schema of `case.yaml`, and reading a case: its file, one of its variants, and single keys set by hand."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from chemnet.config import Config, override, parse, read_yaml
+from chemnet.errors import FileError, UsageError
+from chemnet.files import shipped
+
+
+class GridConfig(Config):
+    """Cells and size [m] of the periodic, uniform box."""
+
+    nx: PositiveInt
+    ny: PositiveInt
+    length_x: PositiveFloat
+    length_y: PositiveFloat
+
+
+class MixtureConfig(Config):
+    """The unburnt gas: fuel and oxidiser as Cantera compositions, equivalence ratio, T [K], P [Pa]."""
+
+    fuel: str = "CH4:1"
+    oxidizer: str = "O2:1, N2:3.76"
+    phi: PositiveFloat = 1.0
+    temperature: PositiveFloat = 300.0
+    pressure: PositiveFloat = 101325.0
+
+
+class IgnitionConfig(Config):
+    """Decaying turbulence (Passot-Pouquet spectrum) and a round hot kernel of unburnt mixture in the middle.
+
+    Velocities in m/s, lengths in m, temperature in K; the kernel's tanh edge is given in cells.
+    """
+
+    kind: Literal["ignition"]
+    rms_velocity: NonNegativeFloat
+    integral_length: PositiveFloat
+    kernel_radius: PositiveFloat
+    kernel_temperature: PositiveFloat
+    kernel_edge_cells: PositiveFloat = 2.0
+
+
+class TaylorGreenConfig(Config):
+    """The decaying Taylor-Green vortex: its largest initial velocity [m/s]."""
+
+    kind: Literal["taylor_green"]
+    velocity: PositiveFloat
+
+
+class FreeFlameConfig(Config):
+    """A planar premixed flame (Cantera's profile), mirrored: burnt gas of `burnt_width` [m] in the middle."""
+
+    kind: Literal["free_flame"]
+    burnt_width: PositiveFloat
+    points: PositiveInt = 1400
+
+
+InitialConfig = Annotated[
+    IgnitionConfig | TaylorGreenConfig | FreeFlameConfig,
+    Field(discriminator="kind"),
+]
+
+
+class ChemistryConfig(Config):
+    """Who advances the chemistry, and where.
+
+    kind: `frozen` (nobody), `cvode` (Cantera, with rtol and atol) or `neural` (a trained `model`, by name or path).
+    Cells at or below min_temperature [K] are left alone. `outside` says what happens to the cells that a model
+    reports as outside its domain or failed: `exact` gives them to CVODE (they are counted), `stop` ends the run.
+    """
+
+    kind: Literal["frozen", "cvode", "neural"]
+    model: str = "drm19-demo"
+    min_temperature: NonNegativeFloat = 500.0
+    outside: Literal["exact", "stop"] = "exact"
+    rtol: PositiveFloat = 1e-6
+    atol: PositiveFloat = 1e-10
+
+
+class FlowConfig(Config):
+    """Choices of the flow solver (`cfd_coupling.stepping.StepOptions`)."""
+
+    splitting: Literal["strang", "lie"] = "strang"
+    box: Literal["closed", "open"] = "closed"
+    cfl_limit: PositiveFloat = 0.5
+    projection_tolerance: PositiveFloat = 1e-11
+
+
+class OutputConfig(Config):
+    """Every how many steps a row of history.csv, a snapshot and a log line are written, and which fields."""
+
+    history_every: PositiveInt = 10
+    snapshot_every: PositiveInt = 100
+    log_every: PositiveInt = 10
+    fields: tuple[str, ...] = ("T", "p", "rho", "velocity")
+    burnt_temperature: PositiveFloat = 1500.0
+
+
+class ConsumptionConfig(Config):
+    """Report the fuel consumption speed of `fronts` flame fronts that are normal to x."""
+
+    fuel: str = "CH4"
+    fronts: PositiveInt = 2
+
+
+class CaseConfig(Config):
+    """One case. dt and end_time in s; `seed` decides the turbulence."""
+
+    name: str
+    mechanism: str = "drm19"
+    seed: int = 1
+    dt: PositiveFloat
+    end_time: PositiveFloat
+    grid: GridConfig
+    mixture: MixtureConfig = MixtureConfig()
+    initial: InitialConfig
+    chemistry: ChemistryConfig
+    flow: FlowConfig = FlowConfig()
+    output: OutputConfig = OutputConfig()
+    consumption_speed: ConsumptionConfig | None = None
+
+    @model_validator(mode="after")
+    def _one_step_at_least(self) -> CaseConfig:
+        if self.end_time < self.dt:
+            raise ValueError(f"end_time {self.end_time:g} s is shorter than one step, dt {self.dt:g} s")
+        return self
+
+    @property
+    def n_steps(self) -> int:
+        """Steps from 0 to end_time, the last one reaching or passing it by less than half a step."""
+        return max(1, round(self.end_time / self.dt))
+
+
+def find_case(case: str | Path) -> Path:
+    """The YAML file of a case given as a file, a folder, or the name of a case that ships with the project.
+
+    Raises FileError when there is none.
+    """
+    path = Path(case)
+    if path.is_dir():
+        path = path / "case.yaml"
+    if path.is_file():
+        return path
+    missing = FileError(f"no case {case}: neither a folder with case.yaml, nor a file, nor a shipped case")
+    if Path(case).parts[:-1] not in ((), ("cases",)):
+        raise missing
+    try:
+        return shipped(f"cases/{Path(case).name}/case.yaml")
+    except FileError:
+        raise missing from None
+
+
+def load_case(case: str | Path, variant: str | None = None, assignments: Iterable[str] = ()) -> CaseConfig:
+    """The checked configuration of a case, after its variant and then `key=value` assignments are applied.
+
+    Raises FileError for a missing file, UsageError for anything wrong in it (key and nearest valid key named).
+    """
+    path = find_case(case)
+    data, variants = split_variants(read_yaml(path), str(path))
+    if variant is not None:
+        if variant not in variants:
+            raise UsageError(f"{path}: no variant {variant}{_hint(variant, variants)}")
+        data = _merge(data, variants[variant])
+    return parse(CaseConfig, override(data, assignments), str(path))
+
+
+def variant_names(case: str | Path) -> list[str]:
+    """Names of the variants a case defines."""
+    path = find_case(case)
+    return list(split_variants(read_yaml(path), str(path))[1])
+
+
+def split_variants(data: Mapping[str, Any], source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The keys of the case itself and its `variants` (each a mapping of the keys that it changes)."""
+    own = {key: value for key, value in data.items() if key != "variants"}
+    variants = data.get("variants") or {}
+    if not isinstance(variants, dict) or not all(isinstance(value, dict) for value in variants.values()):
+        raise UsageError(f"{source}: variants: expected names, each with the keys that it changes")
+    return own, variants
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {match[0]}?" if match else f"; it has: {', '.join(known) or 'none'}"
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with every key of `changes` replaced, mappings being merged level by level."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = _merge(old, value) if both else value
+    return result

@@ -1,0 +1,168 @@
+"""The chemistry of the flow: which cells it touches, what it conserves, who takes the cells a model leaves."""
+
+import numpy as np
+import pytest
+
+from cfd_coupling.chemistry import Frozen, Reacting, build_chemistry, count_substeps
+from cfd_coupling.config import ChemistryConfig
+from cfd_coupling.fields import Fields, interior
+from cfd_coupling.grid import GHOSTS, Grid
+from chemnet.errors import FileError, NumericalError, UsageError
+from chemnet.mechanism import load_mechanism
+from chemnet.reactor import CvodesReactor
+from chemnet.state import elements, enthalpy
+from chemnet.status import Status
+
+GRID = Grid(6, 5, 6e-4, 5e-4)
+DT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def drm19():
+    return load_mechanism("drm19")
+
+
+@pytest.fixture
+def fields(drm19):
+    """Stoichiometric methane-air: columns 0-2 at 400 K, columns 3-5 from 1500 to 2500 K; ghosts are NaN."""
+    gas = drm19.gas()
+    gas.set_equivalence_ratio(1.0, "CH4:1", "O2:1, N2:3.76")
+    fields = Fields.empty(GRID, drm19.n_species, p0=101325.0)
+    for q in (fields.scalars, fields.rho, fields.T):
+        q[:] = np.nan
+    for j in range(GRID.ny):
+        for i in range(GRID.nx):
+            gas.TP = (400.0 if i < 3 else 1500.0 + 250.0 * (i - 3) + 100.0 * j), fields.p0
+            at = (j + GHOSTS, i + GHOSTS)
+            fields.T[at], fields.rho[at], fields.h[at] = gas.T, gas.density, gas.enthalpy_mass
+            fields.Y[(slice(None), *at)] = gas.Y
+    return fields
+
+
+def rows(fields: Fields) -> np.ndarray:
+    T, Y = interior(fields.T), interior(fields.Y)
+    return np.column_stack([T.ravel(), np.full(T.size, fields.p0), Y.reshape(len(Y), -1).T])
+
+
+class Stub:
+    """Adds 1 K per call and notes what it was given; rows hotter than `limit` are left with a status."""
+
+    def __init__(self, limit: float = np.inf, status: Status = Status.OUTSIDE) -> None:
+        self.limit, self.status = limit, status
+        self.calls: list[tuple[np.ndarray, float]] = []
+
+    def advance(self, states, dt):
+        self.calls.append((states.copy(), dt))
+        after, status = states.copy(), np.where(states[:, 0] > self.limit, self.status, Status.OK)
+        after[status == Status.OK, 0] += 1.0
+        return after, status
+
+
+def test_frozen_changes_nothing_and_counts_all_cells(fields):
+    before = rows(fields)
+    report = Frozen().apply(fields, DT)
+    np.testing.assert_array_equal(rows(fields), before)
+    assert report.cells == {"frozen": 30, "cvode": 0, "neural": 0, "fallback": 0}
+    assert not report.produced.any()
+
+
+def test_only_cells_above_the_minimum_temperature_are_gathered(fields):
+    method = Stub()
+    report = Reacting("cvode", method, min_temperature=500.0).apply(fields, DT)
+    ((given, dt),) = method.calls
+    assert given.shape == (15, fields.Y.shape[0] + 2)
+    assert given[:, 0].min() == pytest.approx(1500.0, rel=1e-12)
+    assert dt == DT
+    assert (report.cells["cvode"], report.cells["frozen"]) == (15, 15)
+    np.testing.assert_array_equal(interior(fields.T)[:, :3], 400.0)
+
+
+def test_a_cell_exactly_at_the_minimum_is_left_alone(fields):
+    report = Reacting("cvode", Stub(), min_temperature=1500.0).apply(fields, DT)
+    assert report.cells["cvode"] == 14
+
+
+def test_no_hot_cell_means_no_call(fields):
+    method = Stub()
+    Reacting("cvode", method, min_temperature=4000.0).apply(fields, DT)
+    assert method.calls == []
+
+
+def test_cvode_gives_each_cell_what_the_reactor_gives_its_row(fields, drm19):
+    before = rows(fields)
+    expected, _ = CvodesReactor(drm19).advance(before, DT)
+    build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    hot = before[:, 0] > 500.0
+    np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
+    np.testing.assert_array_equal(rows(fields)[~hot], before[~hot])
+    assert np.abs(rows(fields)[:, 0] - before[:, 0]).max() > 1.0
+
+
+def test_cvode_keeps_elements_and_enthalpy_and_leaves_rho_and_h(fields, drm19):
+    before, rho, h = rows(fields), fields.rho.copy(), fields.h.copy()
+    build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    after = rows(fields)
+    np.testing.assert_allclose(elements(after, drm19), elements(before, drm19), rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(enthalpy(after, drm19), enthalpy(before, drm19), rtol=0.0, atol=1e-12 * 3e6)
+    np.testing.assert_array_equal(fields.rho, rho)
+    np.testing.assert_array_equal(fields.h, h)
+
+
+def test_ghost_cells_are_not_touched(fields, drm19):
+    build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    assert np.isnan(fields.T).sum() == fields.T.size - 30
+
+
+def test_the_mass_produced_is_the_change_of_the_box(fields, drm19):
+    rho, before = interior(fields.rho).ravel(), rows(fields)[:, 2:]
+    report = build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    np.testing.assert_allclose(report.produced, rho @ (rows(fields)[:, 2:] - before), rtol=1e-9, atol=1e-17)
+    assert report.produced[drm19.index("CH4")] < 0.0 < report.produced[drm19.index("CO")]
+
+
+def test_a_multiple_of_the_models_step_is_taken_in_sub_calls(fields):
+    method = Stub()
+    Reacting("neural", method, min_temperature=500.0, substep=DT).apply(fields, 3 * DT)
+    assert [dt for _, dt in method.calls] == pytest.approx([DT] * 3, rel=1e-12)
+    np.testing.assert_allclose(method.calls[2][0][:, 0], method.calls[0][0][:, 0] + 2.0, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("dt", [1.5e-6, 5e-7, 1.001e-6])
+def test_a_step_that_is_no_multiple_of_the_models_is_refused(dt):
+    with pytest.raises(UsageError, match="no multiple of the model's time step"):
+        count_substeps(dt, 1e-6)
+
+
+def test_cells_that_a_model_leaves_go_to_the_exact_step_and_are_counted(fields):
+    model, exact = Stub(limit=1800.0), Stub()
+    report = Reacting("neural", model, exact=exact, min_temperature=500.0).apply(fields, DT)
+    ((given, _),) = exact.calls
+    assert given[:, 0].min() > 1800.0
+    assert report.cells["fallback"] == len(given)
+    assert sum(report.cells.values()) == 30
+    assert interior(fields.T)[:, 3:].min() == pytest.approx(1501.0, rel=1e-12)
+
+
+def test_a_cell_that_fell_back_in_one_of_the_sub_calls_is_counted_once(fields):
+    report = Reacting("neural", Stub(1800.5), exact=Stub(), min_temperature=500.0, substep=DT).apply(fields, 2 * DT)
+    hot = interior(fields.T)[:, 3:] - 2.0
+    assert report.cells["fallback"] == np.count_nonzero(hot > 1799.5)
+
+
+@pytest.mark.parametrize("status", [Status.OUTSIDE, Status.FAILED, Status.INVALID])
+def test_a_cell_that_nobody_takes_is_a_numerical_error_that_names_it(fields, status):
+    fields.step, fields.time = 41, 4.1e-5
+    chemistry = Reacting("neural", Stub(limit=2300.0, status=status), min_temperature=500.0, first_row=7)
+    before = rows(fields)
+    with pytest.raises(NumericalError) as caught:
+        chemistry.apply(fields, DT)
+    message = str(caught.value)
+    assert "row 11, column 5" in message and "step 42" in message
+    assert len(message.splitlines()) <= 3
+    np.testing.assert_array_equal(rows(fields), before)
+
+
+def test_a_missing_model_is_a_file_error(drm19, tmp_path):
+    pytest.importorskip("chemnet.surrogate")
+    with pytest.raises(FileError):
+        build_chemistry(ChemistryConfig(kind="neural", model=str(tmp_path / "none.safetensors")), drm19, DT)

@@ -1,0 +1,123 @@
+"""Comparison of run folders: metrics of known differences, equal times, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cfd_coupling.compare import compare, load_runs, read_history, temperature_difference
+from cfd_coupling.output import write_image
+from chemnet.errors import FileError, UsageError
+
+SHAPE = (8, 10)
+
+
+def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0)):
+    """A run folder whose snapshots all hold T; burnt area etc. grow with the step, seconds too."""
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": True}))
+    columns = "step,burnt_area,heat_release,seconds_chemistry,seconds_diffusion,seconds_advection"
+    chemistry, flow = seconds
+    lines = [
+        f"{s},{1e-8 * s},{10 * s},{chemistry * s / 100},{0.25 * flow * s / 100},{0.75 * flow * s / 100}" for s in steps
+    ]
+    (folder / "history.csv").write_text("\n".join([columns, *lines]) + "\n")
+    for step in steps:
+        clock = {"TimeValue": 1e-6 * step, "step": step, "p0": 1e5 + step}
+        write_image(folder / "snapshots" / f"{step:07d}.vtkhdf", {"T": T}, clock, spacing, {})
+    return folder
+
+
+@pytest.fixture
+def T():
+    return 300.0 + 2000.0 * np.random.default_rng(3).random(SHAPE)
+
+
+def row(table, index):
+    return dict(zip(table.columns, table.rows[index], strict=True))
+
+
+def test_a_run_does_not_differ_from_its_copy(tmp_path, T):
+    runs = [write_run(tmp_path / name, name, T) for name in ("cvode", "neural")]
+    copy = row(compare(runs), 1)
+    assert (copy["run"], copy["T rel. L2 [%]"], copy["T p99.9 [K]"]) == ("neural", 0.0, 0.0)
+
+
+def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T):
+    runs = [
+        write_run(tmp_path / "a", "cvode", T, steps=(0, 100, 200), seconds=(40.0, 10.0)),
+        write_run(tmp_path / "b", "neural", T, steps=(0, 100), seconds=(2.0, 8.0)),
+    ]
+    table = compare(runs)
+    reference, neural = row(table, 0), row(table, 1)
+    assert "step 100" in table.title
+    assert reference["burnt area [mm2]"] == pytest.approx(1.0, rel=1e-12)
+    assert reference["heat release [kW/m]"] == pytest.approx(1.0, rel=1e-12)
+    assert reference["p0 [kPa]"] == pytest.approx(100.1, rel=1e-12)
+    assert (reference["chemistry [s]"], reference["flow [s]"]) == pytest.approx((40.0, 10.0), rel=1e-12)
+    assert neural["chemistry speed-up"] == pytest.approx(20.0, rel=1e-12)
+    assert neural["total speed-up"] == pytest.approx(5.0, rel=1e-12)
+
+
+def test_temperature_difference_of_known_fields():
+    reference = np.full((100, 100), 1000.0)
+    T = reference.copy()
+    T[0, :20] += 50.0
+    relative, p999 = temperature_difference(T, reference)
+    assert relative == pytest.approx(np.sqrt(20 * 50.0**2 / (1e4 * 1e6)), rel=1e-12)
+    assert p999 == pytest.approx(50.0, rel=1e-12)
+    T[0, 5:20] -= 50.0
+    assert temperature_difference(T, reference)[1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_runs_of_one_kind_are_told_apart_by_their_folders(tmp_path, T):
+    runs = [write_run(tmp_path / name, "neural", T) for name in ("large", "small")]
+    assert [run.label for run in load_runs(runs)] == ["large", "small"]
+
+
+def test_the_picture_is_drawn_for_two_and_for_three_runs(tmp_path, T):
+    pytest.importorskip("matplotlib")
+    runs = [write_run(tmp_path / name, name, T + k) for k, name in enumerate(("cvode", "neural", "frozen"))]
+    for count in (2, 3):
+        picture = tmp_path / f"{count}.png"
+        compare(runs[:count], picture)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_without_chemistry_has_no_speed_up(tmp_path, T):
+    runs = [write_run(tmp_path / k, k, T, seconds=(s, 1.0)) for k, s in (("cvode", 5.0), ("frozen", 0.0))]
+    assert row(compare(runs), 1)["chemistry speed-up"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"spacing": (1e-4, 1e-4)}, "differ in grid, box or time"),
+        ({"steps": (0, 50)}, "differ in grid, box or time|no snapshot of the same step"),
+        ({"T": np.ones((8, 8))}, "differ in grid, box or time"),
+    ],
+)
+def test_runs_of_other_boxes_or_times_are_refused(tmp_path, T, change, told):
+    options = {"T": T, "steps": (100,)} | change
+    runs = [
+        write_run(tmp_path / "a", "cvode", T, steps=(100,)),
+        write_run(tmp_path / "b", "neural", **options),
+    ]
+    with pytest.raises(UsageError, match=told):
+        compare(runs)
+
+
+def test_one_run_alone_is_refused(tmp_path, T):
+    with pytest.raises(UsageError, match="two run folders"):
+        compare([write_run(tmp_path / "a", "cvode", T)])
+
+
+def test_a_folder_without_a_run_is_a_file_error(tmp_path, T):
+    with pytest.raises(FileError, match="holds no run"):
+        compare([write_run(tmp_path / "a", "cvode", T), tmp_path])
+
+
+def test_a_damaged_history_is_a_file_error(tmp_path):
+    (tmp_path / "history.csv").write_text("step,time\n1\n")
+    with pytest.raises(FileError, match="damaged"):
+        read_history(tmp_path / "history.csv")
