@@ -17,6 +17,7 @@ from typing import Literal
 from chemnet.errors import FileError
 from chemnet.files import shipped
 from chemnet.tables import Table
+from chemnet.workers import available_cores
 
 MEGABYTE = 1e6
 GIGABYTE = 1e9
@@ -49,7 +50,7 @@ def examine() -> list[Finding]:
         *check_versions(metadata.requires("chemnet") or [], _installed_versions(), _tested_versions()),
         *check_launchers(_launchers(), Path(sys.executable)),
         check_shared_memory(_size_of_filesystem(Path("/dev/shm"))),
-        check_threads(os.environ, usable_cores()),
+        check_threads(os.environ, available_cores()),
         check_disk("free disk, current folder", shutil.disk_usage(Path.cwd()).free),
         check_disk("free disk, temporary folder", shutil.disk_usage(tempfile.gettempdir()).free),
     ]
@@ -68,9 +69,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 # ---- versions
 
-_REQUIREMENT = re.compile(
-    r"(?P<name>[\w.\-]+)\s*(?:>=\s*(?P<least>[\w.]+))?[^;]*(?:;.*extra\s*==\s*.(?P<extra>\w+))?"
-)
+_REQUIREMENT = re.compile(r"(?P<name>[\w.\-]+)\s*(?:>=\s*(?P<least>[\w.]+))?[^;]*(?:;.*extra\s*==\s*.(?P<extra>\w+))?")
 
 
 def check_versions(
@@ -85,16 +84,12 @@ def check_versions(
         match = _REQUIREMENT.match(requirement)
         if match and match["extra"] != "test":
             name = match["name"].lower()
-            finding = _check_version(
-                name, match["least"], match["extra"], installed.get(name), tested.get(name)
-            )
+            finding = _check_version(name, match["least"], match["extra"], installed.get(name), tested.get(name))
             findings.setdefault(name, finding)
     return list(findings.values())
 
 
-def _check_version(
-    name: str, least: str | None, extra: str | None, found: str | None, tested: str | None
-) -> Finding:
+def _check_version(name: str, least: str | None, extra: str | None, found: str | None, tested: str | None) -> Finding:
     install = f"pip install 'chemnet[{extra}]'" if extra else "pip install --upgrade chemnet"
     if found is None:
         verdict: Literal["note", "problem"] = "note" if extra else "problem"
@@ -163,9 +158,7 @@ def check_launcher(launcher: Path, python: Path) -> Finding:
     answers = re.findall(r"^size (\d+) (.*)$", done.stdout, flags=re.MULTILINE)
     if done.returncode != 0 or not answers:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return Finding(
-            subject, last[:80], "problem", "pip install 'chemnet[mpich]', or load the cluster's MPI"
-        )
+        return Finding(subject, last[:80], "problem", "pip install 'chemnet[mpich]', or load the cluster's MPI")
     if any(size != "2" for size, _ in answers):
         other = f"start runs with the mpiexec of that library, such as {python.parent / 'mpiexec'}"
         return Finding(subject, f"does not match mpi4py's library, {answers[0][1]}", "problem", other)
@@ -194,17 +187,6 @@ def check_shared_memory(size: float | None) -> Finding:
         verdict,
         "parallel runs may die silently; start the container with --shm-size=1g",
     )
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its CPU affinity, and the quota of its control group where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota_file = Path("/sys/fs/cgroup/cpu.max")
-    if quota_file.exists():
-        quota, period = quota_file.read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, round(int(quota) / int(period))))
-    return cores
 
 
 def check_threads(environment: Mapping[str, str], cores: int) -> Finding:

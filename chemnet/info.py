@@ -19,7 +19,7 @@ _LONGEST_CELL = 100
 def describe(what: str) -> Table:
     """A table about `what`: a run folder, a file, or the name of a shipped model or mechanism.
 
-    Raises UsageError for a name that nothing has, FileError for a damaged file.
+    Raises FileError for what does not exist or is damaged.
     """
     path = Path(what)
     if path.is_dir():
@@ -44,7 +44,7 @@ def _describe_name(name: str) -> Table:
         return mechanism_table(load_mechanism(name))
     except UsageError:
         models = ", ".join(shipped_models()) or "none"
-        raise UsageError(
+        raise FileError(
             f"{name} is neither a file or folder nor a shipped mechanism or model\n"
             f"models: {models}; mechanisms: drm19, and Cantera's such as gri30.yaml"
         ) from None

@@ -10,19 +10,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from chemnet.config import Config
+from chemnet.config import Config, override, parse, read_yaml
 from chemnet.errors import UsageError
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import ChemistryStep, new_reactor
 from chemnet.sources import premixed
 from chemnet.state import Array, check_time_step, elements, enthalpy, heat_capacity
 from chemnet.status import Status
-from chemnet.store import Pairs
+from chemnet.store import Pairs, read, read_attributes
+from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
 
 ORACLE_RTOL, ORACLE_ATOL = 1e-9, 1e-15
@@ -35,8 +38,7 @@ class IgnitionCases(Config):
     equivalence_ratios: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4)
     pressures: tuple[float, ...] = (ct.one_atm,)  # [Pa]
     fuel: dict[str, float] = {"CH4": 1.0}  # mole fractions; the oxidizer is air
-    dt: float = 1e-6  # [s]
-    steps: int = 5000
+    steps: int = Field(default=5000, ge=1)
     ignition_rise: float = 400.0  # [K] a smaller rise over the whole roll-out is no ignition
 
     def mixtures(self) -> list[tuple[float, float, float]]:
@@ -58,6 +60,12 @@ FULL = IgnitionCases(
 )
 
 
+def load_cases(quick: bool = False, path: str | None = None, changes: Sequence[str] = ()) -> IgnitionCases:
+    """The quick or the full cases, those of a YAML file in their place, and `key=value` changes of them."""
+    start = read_yaml(path) if path else (QUICK if quick else FULL).model_dump(mode="json")
+    return parse(IgnitionCases, override(start, changes), path or "cases")
+
+
 @dataclass(frozen=True)
 class RollOut:
     """Trajectories of n cases: `temperature` (n, steps + 1) [K], and what happened on the way, each (n,)."""
@@ -74,6 +82,7 @@ class IgnitionReport:
     """Model and oracle over the same cases; errors are (n,), nan where one of the two does not ignite."""
 
     cases: IgnitionCases
+    dt: float  # [s]
     model: RollOut
     delay: Array  # [s] of the model
     reference_delay: Array  # [s]
@@ -91,17 +100,34 @@ class IgnitionReport:
         return broken | (np.isfinite(self.reference_delay) & np.isnan(self.delay))
 
 
-def validate_ignition(model: ChemistryStep, cases: IgnitionCases = QUICK) -> IgnitionReport:
-    """Roll `model` out over `cases` and compare with the oracle."""
-    check_time_step(cases.dt)
+def validate(model: str, cases: IgnitionCases = QUICK, data: Path | None = None) -> list[Table]:
+    """Tables about a model by name or path: ignition, case by case, and single steps if there is a training set.
+
+    Raises UsageError when the training set belongs to another mechanism or time step, FileError for a damaged one.
+    """
+    surrogate = Surrogate.load(model)
+    report = validate_ignition(surrogate, surrogate.dt, cases)
+    tables = [summary(report, model), case_table(report)]
+    if data is not None:
+        facts = read_attributes(data)
+        if facts["mechanism_sha256"] != surrogate.mechanism.sha256 or facts["dt"] != surrogate.dt:
+            raise UsageError(f"{data} was made with another mechanism or dt than {model}; choose another --data")
+        tables.append(one_step_table(surrogate, read(data), list(facts["kinds"]), surrogate.dt))
+    return tables
+
+
+def validate_ignition(model: ChemistryStep, dt: float, cases: IgnitionCases = QUICK) -> IgnitionReport:
+    """Roll `model` out over `cases` in steps of dt [s] and compare with the oracle."""
+    check_time_step(dt)
     states = cases.states(model.mechanism)
-    reference = oracle_temperatures(states, model.mechanism, cases.dt, cases.steps)
-    model_run = roll_out(model, states, cases.dt, cases.steps)
+    reference = oracle_temperatures(states, model.mechanism, dt, cases.steps)
+    model_run = roll_out(model, states, dt, cases.steps)
     return IgnitionReport(
         cases=cases,
+        dt=dt,
         model=model_run,
-        delay=ignition_delay(model_run.temperature, cases.dt, cases.ignition_rise),
-        reference_delay=ignition_delay(reference, cases.dt, cases.ignition_rise),
+        delay=ignition_delay(model_run.temperature, dt, cases.ignition_rise),
+        reference_delay=ignition_delay(reference, dt, cases.ignition_rise),
         end_temperature_error=np.abs(model_run.temperature[:, -1] - reference[:, -1]),
     )
 
@@ -179,8 +205,8 @@ def summary(report: IgnitionReport, name: str) -> Table:
         ("enthalpy drift, max [h/(cp T)]", report.model.enthalpy_drift.max()),
         ("seconds of the roll-outs", report.model.seconds),
     ]
-    cases = report.cases
-    title = f"{name} against CVODES: ignition at constant pressure, {cases.steps} steps of {cases.dt:g} s"
+    steps = f"{report.cases.steps} steps of {report.dt:g} s"
+    title = f"{name} against CVODES: ignition at constant pressure, {steps}"
     return Table(title, ("figure", "value"), rows)
 
 

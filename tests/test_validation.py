@@ -38,7 +38,7 @@ def figures(table):
 
 @pytest.fixture(scope="module")
 def exact_report():
-    return validate_ignition(CvodesReactor(load_mechanism("drm19")), CASES)
+    return validate_ignition(CvodesReactor(load_mechanism("drm19")), DT, CASES)
 
 
 def test_the_exact_step_as_a_model_has_no_delay_error_beyond_its_tolerance(exact_report):
@@ -60,13 +60,13 @@ def test_the_case_table_has_a_row_per_mixture_in_their_order(exact_report):
 
 
 def test_a_model_that_never_ignites_fails_every_case():
-    result = figures(summary(validate_ignition(Nothing(), CASES), "nothing"))
+    result = figures(summary(validate_ignition(Nothing(), DT, CASES), "nothing"))
     assert result["failed cases"] == 4
     assert result["ignition delay error, mean [%]"] is None
 
 
 def test_a_refused_step_counts_as_a_failure_and_is_named():
-    report = validate_ignition(Nothing(Status.OUTSIDE), CASES)
+    report = validate_ignition(Nothing(Status.OUTSIDE), DT, CASES)
     assert report.failed.all()
     assert {row[-1] for row in case_table(report).rows} == {"outside"}
 
@@ -93,7 +93,7 @@ def test_a_history_without_an_ignition_has_no_delay(history):
 
 def test_cases_too_short_or_without_fuel_say_what_to_do():
     with pytest.raises(UsageError, match="take more steps"):
-        summary(validate_ignition(Nothing(), CASES.model_copy(update={"steps": 5})), "nothing")
+        summary(validate_ignition(Nothing(), DT, CASES.model_copy(update={"steps": 5})), "nothing")
     with pytest.raises(UsageError, match="no species C8H18"):
         CASES.model_copy(update={"fuel": {"C8H18": 1.0}}).states(load_mechanism("drm19"))
 

@@ -1,0 +1,167 @@
+"""The command line. A sub-command reads its arguments and calls one function; the module of that function is
+imported only then, so that `chemnet --help` is immediate."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from chemnet import __version__
+from chemnet.errors import UsageError, run_command
+from chemnet.tables import Table
+
+DEFAULT_MODEL = "drm19-demo"
+TRAINING_SET = Path("datasets/drm19/states.h5")
+
+Options = argparse.Namespace
+Body = Callable[[Options], "list[Table]"]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are usage errors of two lines."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError in place of printing the usage and exiting."""
+        raise UsageError(f"{message}\nTry: {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `chemnet ARGUMENTS...` and return the exit code."""
+    return run_command(lambda: run(sys.argv[1:] if arguments is None else arguments), "chemnet")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, execute, show. Raises ChemnetError for what a user can mend."""
+    options = build_parser().parse_args(arguments)
+    tables = options.body(options)
+    print("\n\n".join(table.text() for table in tables))
+    if options.json:
+        from chemnet.files import write_json
+
+        content = {"command": shlex.join(["chemnet", *arguments]), "chemnet": __version__}
+        write_json(options.json, {**content, "tables": [table.as_json() for table in tables]})
+    return getattr(options, "exit_code", 0)
+
+
+def build_parser() -> Parser:
+    """The parser of all sub-commands."""
+    parser = Parser(prog="chemnet", description="Combustion chemistry into a network, and the network made small.")
+    parser.add_argument("--version", action="version", version=f"chemnet {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, body: Body, text: str) -> argparse.ArgumentParser:
+        command: argparse.ArgumentParser = commands.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}."
+        )
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
+        command.set_defaults(body=body)
+        return command
+
+    _validate_arguments(add("validate", validate, "roll a model out through ignition and compare with CVODES"))
+    _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
+    _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
+    _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
+    add("doctor", doctor, "examine this machine and say what to do")
+    return parser
+
+
+def _config_arguments(command: argparse.ArgumentParser, config: str) -> None:
+    command.add_argument("--config", metavar="FILE", help=config)
+    command.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key; may be repeated",
+    )
+
+
+# ---- validate
+
+
+def _validate_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    command.add_argument("--quick", action="store_true", help="25 cases of 5,000 steps: T0 1400-1800 K, 1 atm")
+    _config_arguments(command, "cases as a YAML file")
+    command.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help=f"training set for single steps (default {TRAINING_SET}, if it exists)",
+    )
+
+
+def validate(options: Options) -> list[Table]:
+    """`chemnet validate`."""
+    from chemnet.validation import load_cases, validate
+
+    data = options.data or (TRAINING_SET if TRAINING_SET.exists() else None)
+    return validate(options.model, load_cases(options.quick, options.config, options.changes), data)
+
+
+# ---- bench
+
+
+def _bench_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    command.add_argument("--cells", type=int, default=1000, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument("--turns", type=int, default=7, metavar="N", help="turns of each, alternating (default 7)")
+
+
+def bench(options: Options) -> list[Table]:
+    """`chemnet bench`."""
+    from chemnet.bench import BenchTask, bench
+
+    return bench(BenchTask(options.model, options.cells, options.turns))
+
+
+# ---- compare
+
+
+def _compare_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders; the first is the reference")
+    command.add_argument(
+        "--picture", type=Path, metavar="FILE", help="where to draw (default compare.png in the last run folder)"
+    )
+
+
+def compare(options: Options) -> list[Table]:
+    """`chemnet compare`."""
+    from cfd_coupling.compare import compare
+
+    picture = options.picture or options.runs[-1] / "compare.png"
+    table = compare(options.runs, picture)
+    print(f"picture: {picture}")
+    return [table]
+
+
+# ---- info, doctor
+
+
+def _info_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", metavar="WHAT", help="a file, a folder, or a name such as drm19 or drm19-demo")
+
+
+def info(options: Options) -> list[Table]:
+    """`chemnet info`."""
+    from chemnet.info import describe
+
+    return [describe(options.what)]
+
+
+def doctor(options: Options) -> list[Table]:
+    """`chemnet doctor`; ends with 1 if there is a problem."""
+    from chemnet.doctor import examine, exit_code, report
+
+    findings = examine()
+    options.exit_code = exit_code(findings)
+    return [report(findings)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
