@@ -27,6 +27,15 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) -e '.[mpich,plot,onnx,test]'
 	@touch $@
 
+# Two flames from the same kernel, one by CVODE and one by the network, each on two ranks.
+RUN  = $(BIN)/mpiexec -n 2 $(BIN)/python -m cfd_coupling run cases/turbulent_ignition --variant demo --overwrite
+RUNS = runs/turbulent_ignition-demo
+
+demo: $(READY)
+	$(RUN) --set chemistry.kind=cvode
+	$(RUN) --set chemistry.kind=neural
+	$(BIN)/chemnet compare $(RUNS)-cvode $(RUNS)-neural --picture runs/demo.png
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

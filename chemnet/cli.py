@@ -61,6 +61,7 @@ def build_parser() -> Parser:
         command.set_defaults(body=body)
         return command
 
+    _sample_arguments(add("sample", sample, "compute a training set by Cantera from a recipe"))
     _validate_arguments(add("validate", validate, "roll a model out through ignition and compare with CVODES"))
     _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
@@ -70,7 +71,7 @@ def build_parser() -> Parser:
 
 
 def _config_arguments(command: argparse.ArgumentParser, config: str) -> None:
-    command.add_argument("--config", metavar="FILE", help=config)
+    command.add_argument("--config", metavar="CONFIG", help=config)
     command.add_argument(
         "--set",
         dest="changes",
@@ -79,6 +80,33 @@ def _config_arguments(command: argparse.ArgumentParser, config: str) -> None:
         metavar="KEY=VALUE",
         help="change one key; may be repeated",
     )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+# ---- sample
+
+
+def _sample_arguments(command: argparse.ArgumentParser) -> None:
+    _config_arguments(command, "recipe as a YAML file (default: the shipped one of DRM19)")
+    command.add_argument("--variant", metavar="NAME", help="a variant that the recipe defines, such as quick")
+    command.add_argument("--out", type=Path, default=TRAINING_SET, metavar="FILE", help=f"default {TRAINING_SET}")
+    command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+
+
+def sample(options: Options) -> list[Table]:
+    """`chemnet sample`."""
+    from chemnet.info import training_set_table
+    from chemnet.sampling import load_recipe, sample
+    from chemnet.workers import available_cores
+
+    recipe = load_recipe(options.config, options.variant, tuple(options.changes))
+    sample(recipe, options.out, options.workers or available_cores())
+    return [training_set_table(options.out)]
 
 
 # ---- validate
@@ -109,8 +137,10 @@ def validate(options: Options) -> list[Table]:
 
 def _bench_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
-    command.add_argument("--cells", type=int, default=1000, metavar="N", help="cells of a call (default 1000)")
-    command.add_argument("--turns", type=int, default=7, metavar="N", help="turns of each, alternating (default 7)")
+    command.add_argument("--cells", type=_positive, default=1000, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument(
+        "--turns", type=_positive, default=7, metavar="N", help="turns of each, alternating (default 7)"
+    )
 
 
 def bench(options: Options) -> list[Table]:

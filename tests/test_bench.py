@@ -1,0 +1,60 @@
+"""The bench: cells of a real flame, turns that alternate, and medians."""
+
+import time
+
+import numpy as np
+import pytest
+
+from chemnet.bench import COLD, BenchTask, FlameCells, Timing, cost_table, flame_cells, machine_table, take_turns
+from chemnet.mechanism import load_mechanism
+from chemnet.state import elements, enthalpy
+from chemnet.status import Status
+
+
+class Sleeper:
+    """A step that takes `seconds` and notes when it was called."""
+
+    def __init__(self, seconds, calls, refused=0):
+        self.mechanism = load_mechanism("drm19")
+        self.seconds, self.calls, self.refused = seconds, calls, refused
+
+    def advance(self, states, dt):
+        self.calls.append(self)
+        time.sleep(self.seconds)
+        status = np.full(len(states), Status.OK)
+        status[: self.refused] = Status.OUTSIDE
+        return states, status
+
+
+def test_steps_take_turns_and_refused_cells_are_counted():
+    calls = []
+    slow, fast = Sleeper(0.06, calls), Sleeper(0.02, calls, refused=2)
+    timing = take_turns({"slow": slow, "fast": fast}, np.zeros((5, 23)), 1e-6, turns=3)
+    order = ["s" if step is slow else "f" for step in calls[2:]]  # the first two are not counted
+    assert "".join(order) == 3 * "sfff"
+    assert timing.refused == 2
+    assert timing.per_cell("slow")[0] == pytest.approx(0.06 / 5, rel=0.2, abs=0.0)
+    assert timing.per_cell("fast")[0] == pytest.approx(0.02 / 5, rel=0.2, abs=0.0)
+
+
+def test_the_ratio_is_that_of_the_medians():
+    timing = Timing(10, 0, {"CVODES": [3e-3, 9e-3, 4e-3], "model": [1e-4, 2e-4, 8e-4]})
+    (row,) = cost_table(BenchTask("some-model"), {"flame front": timing}).rows
+    assert row[-1] == pytest.approx(20.0, rel=1e-12, abs=0.0)
+    assert row[3] == pytest.approx(400.0, rel=1e-12, abs=0.0) and row[4] == "300 - 900"
+
+
+def test_flame_cells_are_hot_states_of_a_flame_with_its_elements_and_enthalpy():
+    mechanism = load_mechanism("drm19")
+    for states in flame_cells(mechanism, FlameCells(), 50).values():
+        assert states.shape == (50, 23)
+        assert states[:, 0].min() > COLD and states[:, 0].max() > 2000.0
+        np.testing.assert_allclose(states[:, 2:].sum(axis=1), 1.0, rtol=1e-9, atol=0.0)
+        carbon = elements(states, mechanism)[:, mechanism.element_names.index("C")]
+        assert np.ptp(carbon) < 0.2 * carbon.mean()  # differential diffusion moves some of it
+        assert np.isfinite(enthalpy(states, mechanism)).all()
+
+
+def test_the_machine_table_names_processor_and_versions():
+    parts = dict(machine_table().rows)
+    assert parts["processor"] and parts["torch"].startswith("2.")

@@ -1,0 +1,131 @@
+"""The command line: immediate help, exit codes, short messages, JSON for every table, and the README's commands."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chemnet import __version__
+from chemnet.cli import build_parser, main
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "info", "doctor")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_loads_no_heavy_library(arguments):
+    heavy = {"torch", "cantera", "numba", "h5py", "scipy", "numpy", "pydantic", "matplotlib"}
+    code = f"""
+import sys
+from chemnet.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert end.code == 0
+print(sorted({heavy} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^\s+{name}\s+\S", text, re.MULTILINE) for name in COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"chemnet {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        ([], 2, "required: COMMAND"),
+        (["trian"], 2, "invalid choice: 'trian'"),
+        (["info"], 2, "required: WHAT"),
+        (["info", "nothing-of-the-kind"], 4, "neither a file or folder"),
+        (["info", "."], 4, "holds no run"),
+        (["validate", "no-model"], 4, "no-model"),
+        (["validate", "--quick", "--set", "stepps=5"], 2, "did you mean steps?"),
+        (["validate", "--quick", "--set", "steps=0"], 2, "steps"),
+        (["validate", "--quick", "--set", "steps"], 2, "expected key=value"),
+        (["validate", "--config", "missing.yaml"], 4, "missing.yaml"),
+        (["bench", "--cells", "0"], 2, "'0' is not a positive whole number"),
+        (["bench", "--cells", "many"], 2, "'many' is not a positive whole number"),
+        (["bench", "no-model", "--cells", "5"], 4, "no-model"),
+        (["sample", "--variant", "quik"], 2, "it has quick"),
+        (["sample", "--set", "rosw=5"], 2, "did you mean rows?"),
+        (["sample", "--workers", "-1"], 2, "'-1' is not a positive whole number"),
+        (["compare", "one"], 2, "two run folders"),
+        (["compare", "one", "two"], 4, "one"),
+    ],
+)
+def test_mistakes_end_with_their_exit_code_and_a_short_message(tmp_path, monkeypatch, capsys, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    assert message in shown.err
+    assert len(shown.err.splitlines()) <= 3 and "Traceback" not in shown.err
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
+    damaged = tmp_path / "states.h5"
+    damaged.write_bytes(b"\x89HDF\r\n\x1a\n and then nothing")
+    assert main(["info", str(damaged)]) == 4
+    assert "no readable HDF5" in capsys.readouterr().err
+    no_mechanism = tmp_path / "notes.yaml"
+    no_mechanism.write_text("remark: no phases here\n")
+    assert main(["info", str(no_mechanism)]) == 2
+    assert "notes.yaml" in capsys.readouterr().err
+
+
+def test_tables_are_printed_and_written_as_json(tmp_path, capsys):
+    target = tmp_path / "out" / "info.json"
+    assert main(["info", "drm19", "--json", str(target)]) == 0
+    written = json.loads(target.read_text())
+    assert written["chemnet"] == __version__ and written["command"].startswith("chemnet info drm19 --json")
+    facts = {row["fact"]: row["value"] for row in written["tables"][0]["rows"]}
+    assert (facts["reactions"], facts["inert species"]) == ("84", "N2 AR")
+    printed = capsys.readouterr().out
+    assert all(value in printed for value in facts.values())
+
+
+@pytest.mark.parametrize("name, species", [("drm19", 21), ("h2o2.yaml", 10), ("gri30.yaml", 53)])
+def test_info_tells_a_mechanism_by_name(name, species, capsys):
+    assert main(["info", name]) == 0
+    assert f"{species}: " in capsys.readouterr().out
+
+
+def test_info_tells_a_run_folder_by_its_manifest(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text(json.dumps({"kind": "training", "options": {"seed": 3}}))
+    assert main(["info", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"kind +training", text) and re.search(r"options\.seed +3", text)
+
+
+def readme_commands():
+    """Lines of the README's code blocks that call this project, without environment, launcher and comments."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if re.match(r"(mpiexec -n \d+ )?(chemnet|python -m cfd_coupling) ", line)]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_the_parsers_accept_the_commands_of_the_readme(line):
+    words = shlex.split(line, comments=True)
+    if "cfd_coupling" in words:
+        from cfd_coupling.__main__ import parser
+
+        parser().parse_args(words[words.index("cfd_coupling") + 1 :])
+    else:
+        build_parser().parse_args(words[1:])
