@@ -1,0 +1,207 @@
+"""From a training set to a model file: configs, the data as tensors, and the run folder that a training leaves.
+
+A run folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoint `last.pt`, `model.safetensors`, and
+`manifest.json`, which is written last: a folder without it is not finished.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import chemnet
+from chemnet import store
+from chemnet.config import Config, dump_yaml, override, parse, read_yaml
+from chemnet.errors import UsageError
+from chemnet.files import read_json, write_json, write_text
+from chemnet.mechanism import Mechanism, load_mechanism
+from chemnet.network import NetConfig, build, count
+from chemnet.sampling import load_recipe, sample
+from chemnet.state import Array
+from chemnet.store import Pairs
+from chemnet.surrogate import Surrogate
+from chemnet.training import FitOptions, FitReport, TrainingData, choose_device, fit
+from chemnet.transform import Label, Transform, fit_transform
+from chemnet.workers import available_cores
+
+_CONFIGS = Path(__file__).parent / "configs"
+_DOMAIN_MARGIN = 0.02
+
+
+class TrainConfig(Config):
+    """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
+
+    `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
+    """
+
+    name: str
+    description: str = ""
+    data: Path
+    data_variant: str | None = None
+    label: Label = "signed_root"
+    network: NetConfig
+    fit: FitOptions
+    reduction: str
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """A training set as one network sees it."""
+
+    transform: Transform
+    mechanism: Mechanism
+    dt: float
+    domain: dict[str, tuple[float, float]]
+    tensors: TrainingData
+
+
+def load_config(name_or_path: str | Path = "drm19", changes: Sequence[str] = ()) -> TrainConfig:
+    """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = _CONFIGS / f"{name_or_path}.yaml"
+        if not path.is_file():
+            names = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.yaml")))
+            raise UsageError(f"no config {name_or_path}; there are {names}, or give the path of a .yaml file")
+    return parse(TrainConfig, override(read_yaml(path), changes), str(path))
+
+
+def load_learning_set(
+    path: str | Path, label: Label = "signed_root", transform: Transform | None = None
+) -> LearningSet:
+    """A training set as tensors; the transform is fitted to its training rows unless one is given.
+
+    Raises FileError when the set is missing or damaged, UsageError when it was made with another mechanism.
+    """
+    facts, pairs = store.read_attributes(path), store.read(path)
+    mechanism = load_mechanism(facts["mechanism"])
+    if facts["mechanism_sha256"] != mechanism.sha256:
+        raise UsageError(f"{path} was made with another mechanism of the name {facts['mechanism']}; sample again")
+    training, validation = pairs.where(pairs.split == 0), pairs.where(pairs.split == 1)
+    if transform is None:
+        transform = fit_transform(training.states, training.next_states, mechanism, label)
+    tensors = TrainingData(
+        *_tensors(transform, training), *_tensors(transform, validation), torch.from_numpy(transform.active)
+    )
+    return LearningSet(transform, mechanism, float(facts["dt"]), _domain(pairs.states), tensors)
+
+
+def _tensors(transform: Transform, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, labels = transform.inputs(pairs.states), transform.labels(pairs.states, pairs.next_states)
+    return torch.from_numpy(inputs), torch.from_numpy(labels)
+
+
+def _domain(states: Array) -> dict[str, tuple[float, float]]:
+    """Ranges of T [K] and P [Pa] in the data, a little widened."""
+    low, high = states[:, :2].min(axis=0), states[:, :2].max(axis=0)
+    margin = _DOMAIN_MARGIN * (high - low)
+    return {name: (low[i] - margin[i], high[i] + margin[i]) for i, name in enumerate(("T", "P"))}
+
+
+def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
+    """Sample the config's training set at `path` if it is not there, saying so."""
+    if path.exists():
+        return
+    variant = f" (variant {config.data_variant})" if config.data_variant else ""
+    report(f"no training set {path}: sampling the shipped recipe{variant} first")
+    sample(load_recipe(variant=config.data_variant), path, available_cores(), report)
+
+
+def train(
+    config: TrainConfig,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    max_minutes: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Train the network of a config, sampling first if there is no data; returns the run folder.
+
+    With `resume` an interrupted training of the same folder goes on. Raises what sampling and fit raise.
+    """
+    data, out = data or config.data, out or Path("runs") / config.name
+    device = choose_device(device)
+    ensure_data(config, data, report)
+    learning = load_learning_set(data, config.label)
+    width = learning.mechanism.n_species + 2
+    if (config.network.widths[0], config.network.widths[-1]) != (width, width):
+        raise UsageError(f"network.widths: {learning.mechanism.name} needs {width} inputs and {width} outputs")
+    network = build(config.network, seed)
+    report(
+        f"{config.name}: {count(network, biases=False):,} weights, {len(learning.tensors.x):,} rows, "
+        f"device {device}, seed {seed}"
+    )
+    (out / "manifest.json").unlink(missing_ok=True)
+    write_text(out / "config.yaml", dump_yaml(config))
+    result = fit(
+        network,
+        learning.tensors,
+        config.fit,
+        out,
+        seed=seed,
+        resume=resume,
+        max_minutes=max_minutes,
+        device=device,
+        report=report,
+    )
+    metadata = _metadata(config, data, seed, max_minutes, result)
+    network.cpu()
+    Surrogate(network, learning.transform, learning.mechanism, learning.dt, learning.domain, metadata).save(
+        out / "model.safetensors"
+    )
+    finish_run(out, config.name, metadata)
+    return out
+
+
+def _metadata(
+    config: TrainConfig, data: Path, seed: int, max_minutes: float | None, result: FitReport
+) -> dict[str, object]:
+    return {
+        "config": config.model_dump(mode="json"),
+        "data": {key: _plain(store.read_attributes(data)[key]) for key in ("rows", "seed", "rtol", "atol", "recipe")},
+        "seed": seed,
+        "max_minutes": max_minutes,
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "validation_loss": result.validation_loss,
+    }
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def finish_run(folder: Path, name: str, facts: dict[str, object]) -> None:
+    """Draw the loss curve, where matplotlib is installed, and write the manifest that marks the folder as finished."""
+    if importlib.util.find_spec("matplotlib"):
+        from chemnet import plots
+
+        plots.loss_curve(folder / "loss.png", folder / "loss.csv", name)
+    manifest = {
+        "kind": "training",
+        "name": name,
+        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "generator": f"chemnet {chemnet.__version__}",
+        "files": sorted(file.name for file in folder.iterdir() if file.is_file()),
+        **facts,
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def latest_run(config_name: str, root: Path = Path("runs")) -> Path | None:
+    """The newest finished training of a config below `root`, or None."""
+    finished = []
+    for manifest in root.glob("*/manifest.json"):
+        facts = read_json(manifest)
+        if facts.get("kind") == "training" and facts.get("name") == config_name:
+            finished.append((facts["finished"], manifest.parent))
+    return max(finished)[1] if finished else None

@@ -1,0 +1,128 @@
+"""Between states and what a network sees: Box-Cox mass fractions, standardised inputs, signed-root labels.
+
+Mass fractions span twelve decades. The Box-Cox transform b = (Y^lambda - 1) / lambda brings them to one; lambda = 1/8
+is a power of two, so that Y^lambda is three square roots and its inverse three squares. Inputs are [T, P, b(Y)], centred
+and scaled to unit variance. Outputs are changes over dt, of T and of b(Y), passed through sign(d) sqrt(|d|): a step
+changes slow species a million times less than fast ones, and the root brings both within the reach of one loss.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from chemnet.mechanism import Mechanism
+from chemnet.state import Array
+from chemnet.thermo import SAFE_FASTMATH
+
+Label = Literal["signed_root", "difference"]
+
+LAMBDA = 0.125
+_CONSTANT = 1e-9  # a column that varies less than this, against its mean, carries nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Numbers that turn rows of states into inputs of a network and its outputs into mass fractions; K species.
+
+    * `input_mean`, `input_gain` (2 + K,): inputs are (values - mean) gain; a gain of zero mutes a constant column
+    * `output_scale` (2 + K,): labels are divided by it; it is zero where nothing ever changes (P, inert species), and
+      those columns take no part in training and prediction
+    """
+
+    label: Label
+    input_mean: Array
+    input_gain: Array
+    output_scale: Array
+
+    @property
+    def active(self) -> NDArray[np.intp]:
+        """Columns of the output that the network has to predict."""
+        return np.flatnonzero(self.output_scale)
+
+    def inputs(self, states: Array) -> NDArray[np.float32]:
+        """Inputs (n, 2 + K) of the network for states (n, 2 + K)."""
+        result = np.empty(states.shape, np.float32)
+        input_rows(states, self.input_mean, self.input_gain, result)
+        return result
+
+    def labels(self, states: Array, next_states: Array) -> NDArray[np.float32]:
+        """What the network should answer (n, 2 + K), zero in the columns that are not active."""
+        scale = np.where(self.output_scale > 0.0, self.output_scale, 1.0)
+        change = np.where(self.output_scale > 0.0, _change(states, next_states, self.label) / scale, 0.0)
+        return change.astype(np.float32)
+
+    def mass_fractions(self, states: Array, outputs: NDArray[np.float32]) -> Array:
+        """Raw mass fractions (n, K) after the step, from states and network outputs (n, 2 + K)."""
+        result = np.empty((len(states), states.shape[1] - 2))
+        mass_fraction_rows(states, outputs, self.output_scale, self.label == "signed_root", result)
+        return result
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data that `from_dict` reads back without loss."""
+        return {
+            "label": self.label,
+            "input_mean": self.input_mean.tolist(),
+            "input_gain": self.input_gain.tolist(),
+            "output_scale": self.output_scale.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Transform:
+        """The transform that `as_dict` described."""
+        arrays = {key: np.array(data[key], float) for key in ("input_mean", "input_gain", "output_scale")}
+        return cls(label=data["label"], **arrays)
+
+
+def fit_transform(states: Array, next_states: Array, mechanism: Mechanism, label: Label = "signed_root") -> Transform:
+    """The transform with the means and deviations of these pairs of states (n, 2 + K)."""
+    values = np.hstack([states[:, :2], box_cox(states[:, 2:])])
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1.0)
+    scale = _change(states, next_states, label).std(axis=0)
+    scale[1] = 0.0
+    scale[2:][mechanism.inert] = 0.0
+    return Transform(label, mean, np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0), scale)
+
+
+def box_cox(Y: Array) -> Array:
+    """(Y^lambda - 1) / lambda; negative mass fractions count as zero."""
+    return (np.sqrt(np.sqrt(np.sqrt(np.maximum(Y, 0.0)))) - 1.0) / LAMBDA
+
+
+def _change(states: Array, next_states: Array, label: Label) -> Array:
+    """Change of [T, P, b(Y)] in the space of the label, not yet scaled."""
+    change = np.empty_like(states)
+    change[:, :2] = next_states[:, :2] - states[:, :2]
+    change[:, 2:] = box_cox(next_states[:, 2:]) - box_cox(states[:, 2:])
+    return np.sign(change) * np.sqrt(np.abs(change)) if label == "signed_root" else change
+
+
+@njit(cache=True, fastmath=SAFE_FASTMATH)
+def input_rows(states, mean, gain, inputs):
+    """Inputs (n, 2 + K) float32 of states (n, 2 + K); means and gains as in `Transform`."""
+    for i in range(states.shape[0]):
+        for c in range(2):
+            inputs[i, c] = (states[i, c] - mean[c]) * gain[c]
+        for c in range(2, states.shape[1]):
+            root = math.sqrt(math.sqrt(math.sqrt(max(states[i, c], 0.0))))
+            inputs[i, c] = ((root - 1.0) / LAMBDA - mean[c]) * gain[c]
+
+
+@njit(cache=True, fastmath=SAFE_FASTMATH)
+def mass_fraction_rows(states, outputs, scale, signed_root, Y):
+    """Raw mass fractions Y (n, K) after the step: Y = (Y_old^lambda + lambda d)^(1/lambda), d the change of b(Y)."""
+    for i in range(states.shape[0]):
+        for k in range(Y.shape[1]):
+            d = outputs[i, k + 2] * scale[k + 2]
+            if signed_root:
+                d *= abs(d)
+            root = math.sqrt(math.sqrt(math.sqrt(max(states[i, k + 2], 0.0)))) + LAMBDA * d
+            fourth = max(root, 0.0) ** 2
+            fourth *= fourth
+            Y[i, k] = fourth * fourth
