@@ -62,6 +62,7 @@ def build_parser() -> Parser:
         return command
 
     _sample_arguments(add("sample", sample, "compute a training set by Cantera from a recipe"))
+    _train_arguments(add("train", train, "train a network, sampling first if there is no training set"))
     _validate_arguments(add("validate", validate, "roll a model out through ignition and compare with CVODES"))
     _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
@@ -70,8 +71,8 @@ def build_parser() -> Parser:
     return parser
 
 
-def _config_arguments(command: argparse.ArgumentParser, config: str) -> None:
-    command.add_argument("--config", metavar="CONFIG", help=config)
+def _config_arguments(command: argparse.ArgumentParser, text: str, default: str | None = None) -> None:
+    command.add_argument("--config", metavar="CONFIG", default=default, help=text)
     command.add_argument(
         "--set",
         dest="changes",
@@ -107,6 +108,40 @@ def sample(options: Options) -> list[Table]:
     recipe = load_recipe(options.config, options.variant, tuple(options.changes))
     sample(recipe, options.out, options.workers or available_cores())
     return [training_set_table(options.out)]
+
+
+# ---- train
+
+
+def _train_arguments(command: argparse.ArgumentParser) -> None:
+    _config_arguments(command, "drm19 (the default), paper, quick, or a YAML file", default="drm19")
+    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of that folder")
+    _effort_arguments(command)
+
+
+def _effort_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    command.add_argument("--max-minutes", type=float, metavar="M", help="end the training after M minutes")
+
+
+def train(options: Options) -> list[Table]:
+    """`chemnet train`."""
+    from chemnet.info import run_table
+    from chemnet.learning import load_config, train
+
+    folder = train(
+        load_config(options.config, options.changes),
+        data=options.data,
+        out=options.out,
+        seed=options.seed,
+        device=options.device,
+        resume=options.resume,
+        max_minutes=options.max_minutes,
+    )
+    return [run_table(folder, nested=False)]
 
 
 # ---- validate

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from chemnet.errors import FileError, UsageError
+from chemnet.errors import ChemnetError, FileError
 from chemnet.files import read_json
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.tables import Table
@@ -36,18 +36,13 @@ def describe(what: str) -> Table:
 
 
 def _describe_name(name: str) -> Table:
-    from chemnet.surrogate import shipped_models
-
-    if name in shipped_models():
-        return model_table(name)
-    try:
-        return mechanism_table(load_mechanism(name))
-    except UsageError:
-        models = ", ".join(shipped_models()) or "none"
-        raise FileError(
-            f"{name} is neither a file or folder nor a shipped mechanism or model\n"
-            f"models: {models}; mechanisms: drm19, and Cantera's such as gri30.yaml"
-        ) from None
+    reasons = []
+    for table in (lambda: mechanism_table(load_mechanism(name)), lambda: model_table(name)):
+        try:
+            return table()
+        except ChemnetError as error:
+            reasons.append(str(error).splitlines()[0])
+    raise FileError("\n".join([f"{name} is neither a file nor a folder", *reasons]))
 
 
 def mechanism_table(mechanism: Mechanism) -> Table:
@@ -89,12 +84,13 @@ def training_set_table(path: Path) -> Table:
     return Table(f"training set {path}", ("fact", "value"), _flat(read_attributes(path)))
 
 
-def run_table(folder: Path) -> Table:
-    """The manifest of a training, reduction or flow run."""
+def run_table(folder: Path, nested: bool = True) -> Table:
+    """The manifest of a training, reduction or flow run; `nested` with configurations inside it."""
     manifest = folder / "manifest.json"
     if not manifest.exists():
         raise FileError(f"{folder} holds no run: there is no manifest.json in it")
-    return Table(f"run {folder}", ("fact", "value"), _flat(read_json(manifest)))
+    facts = {key: value for key, value in read_json(manifest).items() if nested or not isinstance(value, Mapping)}
+    return Table(f"run {folder}", ("fact", "value"), _flat(facts))
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -124,13 +124,16 @@ def train(
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train the network of a config, sampling first if there is no data; returns the run folder.
+    """Train the network of a config, sampling first if the config's data is not there; returns the run folder.
 
-    With `resume` an interrupted training of the same folder goes on. Raises what sampling and fit raise.
+    A training set that is named by `data` must exist. With `resume` an interrupted training of the same folder goes
+    on. Raises what sampling and fit raise.
     """
-    data, out = data or config.data, out or Path("runs") / config.name
+    out = out or Path("runs") / config.name
     device = choose_device(device)
-    ensure_data(config, data, report)
+    if data is None:
+        data = config.data
+        ensure_data(config, data, report)
     learning = load_learning_set(data, config.label)
     width = learning.mechanism.n_species + 2
     if (config.network.widths[0], config.network.widths[-1]) != (width, width):

@@ -51,7 +51,7 @@ def test_the_version_is_that_of_the_package(capsys):
         ([], 2, "required: COMMAND"),
         (["trian"], 2, "invalid choice: 'trian'"),
         (["info"], 2, "required: WHAT"),
-        (["info", "nothing-of-the-kind"], 4, "neither a file or folder"),
+        (["info", "nothing-of-the-kind"], 4, "neither a file nor a folder"),
         (["info", "."], 4, "holds no run"),
         (["validate", "no-model"], 4, "no-model"),
         (["validate", "--quick", "--set", "stepps=5"], 2, "did you mean steps?"),
