@@ -119,3 +119,58 @@ def row_species_enthalpy_cp(T, Y, j, start, nasa, h_k, cp):
             a3, a4, a5 = (l3 if low else u3), (l4 if low else u4), (l5 if low else u5)
             out[i] = a5 + t * (a0 + t * (a1 / 2 + t * (a2 / 3 + t * (a3 / 4 + t * a4 / 5))))
             cp[i] += y[i] * (a0 + t * (a1 + t * (a2 + t * (a3 + t * a4))))
+
+
+@row_njit
+def row_enthalpy_cp(T, Y, j, start, nasa, h, cp):
+    """Enthalpy [J/kg] and heat capacity [J/kg/K] of the mixture in a run of cells, into h and cp (>= n,).
+
+    T (n,): of the cells [start, start + n) of row j; Y (K or more, rows, columns).
+    """
+    n = T.shape[0]
+    h[:n] = 0.0
+    cp[:n] = 0.0
+    for k in range(nasa.shape[0]):
+        y = Y[k, j, start : start + n]
+        T_mid, l0, l1, l2, l3, l4, l5 = (
+            nasa[k, 0],
+            nasa[k, 1],
+            nasa[k, 2],
+            nasa[k, 3],
+            nasa[k, 4],
+            nasa[k, 5],
+            nasa[k, 6],
+        )
+        u0, u1, u2, u3, u4, u5 = nasa[k, 8], nasa[k, 9], nasa[k, 10], nasa[k, 11], nasa[k, 12], nasa[k, 13]
+        for i in range(n):
+            t = T[i]
+            low = t <= T_mid
+            a0, a1, a2 = (l0 if low else u0), (l1 if low else u1), (l2 if low else u2)
+            a3, a4, a5 = (l3 if low else u3), (l4 if low else u4), (l5 if low else u5)
+            h[i] += y[i] * (a5 + t * (a0 + t * (a1 / 2 + t * (a2 / 3 + t * (a3 / 4 + t * a4 / 5)))))
+            cp[i] += y[i] * (a0 + t * (a1 + t * (a2 + t * (a3 + t * a4))))
+
+
+@row_njit
+def row_temperatures(h, Y, j, start, nasa, T, value, cp):
+    """T [K] of a run of cells of one row of fields from h [J/kg], by Newton's method from the T at hand.
+
+    h, T (n,): of the cells [start, start + n) of row j; Y (K or more, rows, columns): mass fractions; value, cp
+    (>= n,): scratch. The rules of `temperature_from_enthalpy`; returns the number of cells that became NaN.
+    """
+    n = T.shape[0]
+    for _ in range(_MAX_NEWTON):
+        row_enthalpy_cp(T, Y, j, start, nasa, value, cp)
+        moving = 0
+        for i in range(n):
+            value[i] = (h[i] - value[i]) / cp[i]
+            T[i] += value[i]
+            moving += 0 if abs(value[i]) <= 1e-8 * T[i] else 1
+        if moving == 0:
+            return 0
+    failed = 0
+    for i in range(n):
+        if not abs(value[i]) < _MAX_GAP:
+            T[i] = math.nan
+            failed += 1
+    return failed

@@ -28,7 +28,7 @@ CFD_COUPLING = [
     "parallel", "fields",
     "gas",
     "active", "rkl2",
-    "convection", "diffusion", "momentum", "poisson",
+    "convection", "diffusion", "expansion", "momentum", "poisson",
     "initial", "chemistry",
     "output",
     "stepping",

@@ -1,0 +1,176 @@
+"""Initial states; each function gives every rank its part of one and the same field, whatever their number."""
+
+from __future__ import annotations
+
+import cantera as ct
+import numpy as np
+
+from cfd_coupling.fields import Fields, Floats, interior
+from cfd_coupling.gas import Gas
+from cfd_coupling.grid import GHOSTS, Grid
+from cfd_coupling.kernels.state import GAS_CONSTANT
+from cfd_coupling.kernels.transport import viscosity
+from cfd_coupling.parallel import Communicator
+from chemnet.thermo import row_enthalpy_cp
+
+_SPECTRUM_END = 4.0  # in units of k_e: beyond it the Passot-Pouquet spectrum is below 1e-11 of its peak
+
+
+def at_rest(grid: Grid, comm: Communicator, gas: Gas, T: Floats, Y: Floats, pressure: float) -> Fields:
+    """Gas at rest with T (ny_local, nx) [K] and Y (K, ny_local, nx) or (K,), at `pressure` [Pa], ghosts filled."""
+    fields = Fields.empty(grid, gas.n_species, pressure)
+    interior(fields.T)[:] = T
+    interior(fields.Y)[:] = Y if Y.ndim == 3 else Y[:, None, None]
+    for q in (fields.scalars, fields.T):
+        comm.update(q)
+    cp = np.empty(grid.shape[1])
+    for j in range(grid.shape[0]):
+        row_enthalpy_cp(fields.T[j], fields.Y, j, 0, gas.nasa, fields.h[j], cp)
+    mean_weight = 1.0 / np.tensordot(1.0 / gas.weights, fields.Y, axes=1)
+    fields.rho[:] = pressure * mean_weight / (GAS_CONSTANT * fields.T)
+    return fields
+
+
+def ignition(
+    grid: Grid,
+    comm: Communicator,
+    gas: Gas,
+    *,
+    Y: Floats,
+    temperature: float,
+    pressure: float,
+    rms_velocity: float,
+    integral_length: float,
+    kernel_radius: float,
+    kernel_temperature: float,
+    kernel_edge_cells: float,
+    seed: int,
+) -> Fields:
+    """Turbulence in the mixture Y (K,), with a round kernel of the same mixture at `kernel_temperature` in the middle.
+
+    Temperatures in K, pressure in Pa, lengths in m, velocity in m/s. The kernel's edge is a tanh of
+    `kernel_edge_cells` cells: T = T_u + (T_k - T_u) (1 - tanh((r - R) / edge)) / 2.
+    """
+    r = np.hypot(grid.x[None, :] - 0.5 * grid.length_x, grid.y[:, None] - 0.5 * grid.length_y)
+    inside = 0.5 * (1.0 - np.tanh((r - kernel_radius) / (kernel_edge_cells * grid.dx)))
+    fields = at_rest(grid, comm, gas, temperature + (kernel_temperature - temperature) * inside, Y, pressure)
+    _set_velocity(fields, grid, comm, turbulence(grid, rms_velocity, integral_length, seed))
+    return fields
+
+
+def turbulence(grid: Grid, rms_velocity: float, integral_length: float, seed: int) -> Floats:
+    """Stream function (ny + 1, nx + 1) [m2/s] at the corners of the whole box, of random turbulence.
+
+    Spectrum of Passot and Pouquet (1987): E(k) ~ (k/k_e)^4 exp(-2 (k/k_e)^2), k_e = 2 pi / integral_length, random
+    phases drawn mode by mode, so that the field depends on box and seed but not on the grid. Both velocity
+    components together have the r.m.s. value sqrt(2) rms_velocity on this grid.
+    """
+    k_e = 2.0 * np.pi / integral_length
+    modes = [int(_SPECTRUM_END * k_e * length / (2.0 * np.pi)) for length in (grid.length_y, grid.length_x)]
+    m_y, m_x = (np.arange(-m, m + 1) for m in modes)
+    phases = np.random.default_rng(seed).uniform(0.0, 2.0 * np.pi, (len(m_y), len(m_x)))
+    k = 2.0 * np.pi * np.hypot(m_y[:, None] / grid.length_y, m_x[None, :] / grid.length_x)
+    amplitude = np.sqrt(k) * np.exp(-((k / k_e) ** 2))  # of a mode of the stream function: sqrt(E / k) / k
+    spectrum = np.zeros((grid.ny, grid.nx), dtype=complex)
+    kept_y, kept_x = np.abs(m_y) < grid.ny / 2, np.abs(m_x) < grid.nx / 2
+    waves = (amplitude * np.exp(1j * phases))[np.ix_(kept_y, kept_x)]
+    spectrum[np.ix_(m_y[kept_y] % grid.ny, m_x[kept_x] % grid.nx)] = waves
+    psi = np.pad(np.fft.ifft2(spectrum).real, ((0, 1), (0, 1)), mode="wrap")
+    u, v = _velocity(psi, grid)
+    rms = np.sqrt(0.5 * np.mean(u**2 + v**2))
+    return psi * (rms_velocity / rms) if rms > 0.0 else psi
+
+
+def _velocity(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
+    """Face velocities (rows, nx) of a stream function at the south-west corners, free of divergence to round-off.
+
+    u = d(psi)/dy between the two corners of the west face, v = -d(psi)/dx between those of the south face.
+    """
+    return (psi[1:, :-1] - psi[:-1, :-1]) / grid.dy, -(psi[:-1, 1:] - psi[:-1, :-1]) / grid.dx
+
+
+def _set_velocity(fields: Fields, grid: Grid, comm: Communicator, psi: Floats) -> None:
+    """The velocity of a stream function (ny + 1, nx + 1) of the whole box."""
+    u, v = _velocity(psi[grid.j_start : grid.j_stop + 1], grid)
+    interior(fields.u)[:] = u
+    interior(fields.v)[:] = v
+    comm.update(fields.velocity)
+
+
+def taylor_green(
+    grid: Grid, comm: Communicator, gas: Gas, *, Y: Floats, temperature: float, pressure: float, velocity: float
+) -> Fields:
+    """The Taylor-Green vortex in a uniform gas, with its exact pressure; its decay is `taylor_green_velocity`."""
+    fields = at_rest(grid, comm, gas, np.full((grid.ny_local, grid.nx), temperature), Y, pressure)
+    fields.velocity[:, GHOSTS:-GHOSTS, GHOSTS:-GHOSTS] = taylor_green_velocity(grid, velocity, 0.0, 0.0)
+    wave_x, wave_y = 2.0 * np.pi / grid.length_x, 2.0 * np.pi / grid.length_y
+    shape = np.cos(2.0 * wave_x * grid.x)[None, :] + np.cos(2.0 * wave_y * grid.y)[:, None]
+    interior(fields.p)[:] = 0.25 * interior(fields.rho) * velocity**2 * shape
+    for q in (fields.velocity, fields.p):
+        comm.update(q)
+    return fields
+
+
+def taylor_green_velocity(grid: Grid, velocity: float, nu: float, time: float) -> Floats:
+    """The exact vortex (2, ny_local, nx) [m/s] at the faces, kinematic viscosity nu [m2/s], after `time` [s].
+
+    u = U cos(ax) sin(by), v = -U (a/b) sin(ax) cos(by), a and b one wave per box; decays as exp(-nu (a^2 + b^2) t).
+    Exact in a square box.
+    """
+    a, b = 2.0 * np.pi / grid.length_x, 2.0 * np.pi / grid.length_y
+    x, y = grid.x[None, :], grid.y[:, None]
+    decayed = velocity * np.exp(-nu * (a * a + b * b) * time)
+    u = np.cos(a * (x - 0.5 * grid.dx)) * np.sin(b * y)
+    v = -(a / b) * np.sin(a * x) * np.cos(b * (y - 0.5 * grid.dy))
+    return decayed * np.array([u, v])
+
+
+def kinematic_viscosity(gas: Gas, Y: Floats, temperature: float, pressure: float) -> float:
+    """Viscosity over density [m2/s] of the mixture Y (K,), by the solver's own fits."""
+    mu = np.empty((1, 1))
+    viscosity(np.full((1, 1), temperature), Y[:, None, None], gas.weights, gas.T_ref, gas.viscosity, mu)
+    rho = pressure / (GAS_CONSTANT * temperature * float((Y / gas.weights).sum()))
+    return float(mu[0, 0]) / rho
+
+
+def free_flame(
+    grid: Grid,
+    comm: Communicator,
+    gas: Gas,
+    *,
+    Y: Floats,
+    temperature: float,
+    pressure: float,
+    burnt_width: float,
+    points: int,
+) -> Fields:
+    """Two plane flames back to back, normal to x: burnt gas of `burnt_width` [m] in the middle, unburnt Y (K,) outside.
+
+    The profile is Cantera's free flame with mixture-averaged transport on at least `points` points. Gas is at rest:
+    the first steps set the unburnt gas in motion.
+    """
+    position, T, mass_fractions = _flame_profile(gas, Y, temperature, pressure, points)
+    depth = 0.5 * burnt_width - np.abs(grid.x - 0.5 * grid.length_x)  # behind the front
+    rows = np.ones((grid.ny_local, 1))
+    across = np.array([np.interp(depth, position, y) for y in mass_fractions])
+    return at_rest(grid, comm, gas, rows * np.interp(depth, position, T), across[:, None, :] * rows, pressure)
+
+
+def _flame_profile(
+    gas: Gas, Y: Floats, temperature: float, pressure: float, points: int
+) -> tuple[Floats, Floats, Floats]:
+    """Distance behind the front [m], where T is half-way up, T [K] and Y (K, n) of Cantera's free flame."""
+    solution = gas.mechanism.gas()
+    solution.TPY = temperature, pressure, Y
+    flame = ct.FreeFlame(solution, width=0.02)
+    flame.transport_model = "mixture-averaged"
+    bound = 0.1
+    while True:
+        flame.set_refine_criteria(ratio=3.0, slope=bound, curve=bound)
+        flame.solve(loglevel=0, auto=bound == 0.1, refine_grid=True)
+        if len(flame.grid) >= points:
+            break
+        bound *= 0.5
+    half = 0.5 * (flame.T[0] + flame.T[-1])
+    front = np.interp(half, flame.T[: np.argmax(flame.T) + 1], flame.grid[: np.argmax(flame.T) + 1])
+    return flame.grid - front, flame.T, flame.Y

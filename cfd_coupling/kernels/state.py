@@ -1,0 +1,93 @@
+"""Equation of state and other cell by cell work: temperature from enthalpy, density error, uniformity, copies."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chemnet.thermo import row_enthalpy_cp, row_njit, row_temperatures
+
+GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
+
+
+@row_njit
+def temperatures(segments, scalars, nasa, T):
+    """T [K] of the cells of `segments` from species and enthalpy (K + 1, ...), starting from the T at hand.
+
+    Returns the number of cells where Newton's method did not converge; their T is NaN.
+    """
+    width = T.shape[1]
+    value, cp = np.empty(width), np.empty(width)
+    h, failed = scalars[scalars.shape[0] - 1], 0
+    for s in range(segments.shape[0]):
+        j, a, b = segments[s, 0], segments[s, 1], segments[s, 2]
+        failed += row_temperatures(h[j, a:b], scalars, j, a, nasa, T[j, a:b], value, cp)
+    return failed
+
+
+@row_njit
+def density_excess(scalars, rho, T, p0, weights, nasa, out, sums):
+    """out = rho / rho_EOS - 1 in the interior, with row sums of out and of (rho / rho_EOS) / gamma in sums (2, rows).
+
+    rho_EOS = p0 W / (R T); gamma = cp / (cp - R / W).
+    """
+    n_species, n = weights.shape[0], T.shape[1] - 6
+    specific, enthalpy, cp = np.empty(n), np.empty(n), np.empty(n)
+    for j in range(3, T.shape[0] - 3):
+        t, density, excess = T[j, 3 : 3 + n], rho[j, 3 : 3 + n], out[j, 3 : 3 + n]
+        row_enthalpy_cp(t, scalars, j, 3, nasa, enthalpy, cp)
+        specific[:] = 0.0
+        for k in range(n_species):
+            y, R_k = scalars[k, j, 3 : 3 + n], GAS_CONSTANT / weights[k]
+            for i in range(n):
+                specific[i] += y[i] * R_k
+        total, compressible = 0.0, 0.0
+        for i in range(n):
+            ratio = density[i] * specific[i] * t[i] / p0
+            excess[i] = ratio - 1.0
+            total += excess[i]
+            compressible += ratio * (cp[i] - specific[i]) / cp[i]
+        sums[0, j - 3] = total
+        sums[1, j - 3] = compressible
+
+
+@row_njit
+def add_enthalpy(h, rho, dp):
+    """h += dp / rho everywhere: what compression by dp [Pa] does to the gas."""
+    for j in range(h.shape[0]):
+        enthalpy, density = h[j], rho[j]
+        for i in range(h.shape[1]):
+            enthalpy[i] += dp / density[i]
+
+
+@row_njit
+def mark_gradients(q, tolerance, first_row, tile_rows, tile_columns, tiles):
+    """Set tiles[J, I] where a field of q (K, ...) differs by more than tolerance[k] from its east or north neighbour.
+
+    Tile (J, I) holds the cells of global rows J tile_rows.. and columns I tile_columns..; first_row: global row of
+    the first interior row here. A value that is not a number marks its tile.
+    """
+    rows, columns = q.shape[1] - 6, q.shape[2] - 6
+    for j in range(rows):
+        J = (first_row + j) // tile_rows
+        for tile in range(tiles.shape[1]):
+            a = 3 + tile * tile_columns
+            n = min(tile_columns, columns - tile * tile_columns)
+            k = 0
+            while k < q.shape[0] and not tiles[J, tile]:
+                here, east, north = q[k, j + 3, a : a + n], q[k, j + 3, a + 1 : a + n + 1], q[k, j + 4, a : a + n]
+                limit, count = tolerance[k], 0
+                for i in range(n):
+                    flat = (abs(east[i] - here[i]) <= limit) & (abs(north[i] - here[i]) <= limit)
+                    count += 0 if flat else 1
+                if count > 0:
+                    tiles[J, tile] = True
+                k += 1
+
+
+@row_njit
+def copy_segments(segments, source, target):
+    """target = source (K, ...) in the cells of `segments`."""
+    for s in range(segments.shape[0]):
+        j, a, b = segments[s, 0], segments[s, 1], segments[s, 2]
+        for k in range(source.shape[0]):
+            target[k, j, a:b] = source[k, j, a:b]

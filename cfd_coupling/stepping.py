@@ -1,0 +1,166 @@
+"""The time step: chemistry between two halves of diffusion, pressure, momentum, projection, convection.
+
+D(dt/2) C(dt) D(dt/2)    Strang; Lie is D(dt) C(dt). Chemistry is called once, with the full dt
+p0, Q                    what has expanded: closed box p0(t), open box a sink at the edge
+V(dt/2) M(dt) V(dt/2)    momentum with the old pressure gradient
+P                        projection onto div u = Q / dt
+A(dt)                    density, species and enthalpy carried by the projected velocity
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from cfd_coupling.active import ActiveCells, all_cells, find_active
+from cfd_coupling.convection import Convection
+from cfd_coupling.diffusion import Diffusion
+from cfd_coupling.expansion import Expansion
+from cfd_coupling.fields import Fields
+from cfd_coupling.gas import Gas
+from cfd_coupling.grid import GHOSTS, Grid
+from cfd_coupling.kernels.convection import largest_cfl
+from cfd_coupling.momentum import Momentum
+from cfd_coupling.parallel import Communicator
+from cfd_coupling.poisson import Projection
+from chemnet.errors import NumericalError
+
+if TYPE_CHECKING:
+    from cfd_coupling.chemistry import Chemistry, ChemistryReport
+
+MAX_SUBSTEPS = 4
+_UNSTABLE_CFL = 1.0
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Choices of the time step.
+
+    splitting: where chemistry stands. box: `closed` (p0 rises) or `open` (p0 fixed, sink at the edge).
+    cfl_limit: above it momentum and convection take sub-steps. projection_tolerance: of dt |div u - Q/dt|.
+    skip_uniform: leave out cells where diffusion and convection of scalars change nothing.
+    """
+
+    splitting: Literal["strang", "lie"] = "strang"
+    box: Literal["closed", "open"] = "closed"
+    cfl_limit: float = 0.5
+    projection_tolerance: float = 1e-11
+    skip_uniform: bool = True
+
+
+@dataclass
+class StepReport:
+    """What one step did.
+
+    chemistry: the report of the chemistry. cfl: largest dt (|u|/dx + |v|/dy) of the step, before division into
+    `substeps`. stages: of diffusion, in its last part. iterations, residual: of the projection, the latter the
+    largest dt |div u - Q/dt|. seconds: wall time of each part on this rank; `waiting` is for the slowest chemistry.
+    """
+
+    chemistry: ChemistryReport
+    cfl: float = 0.0
+    substeps: int = 1
+    stages: int = 0
+    iterations: int = 0
+    residual: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Stepper:
+    """Owns the parts of the time step and their work arrays."""
+
+    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, chemistry: Chemistry, options: StepOptions) -> None:
+        self.grid, self.comm, self.gas, self.chemistry, self.options = grid, comm, gas, chemistry, options
+        self.diffusion = Diffusion(grid, comm, gas)
+        self.expansion = Expansion(grid, comm, gas, options.box)
+        self.momentum = Momentum(grid, comm, gas)
+        self.projection = Projection(grid, comm, options.projection_tolerance)
+        self.convection = Convection(grid, comm, gas.n_species)
+
+    def step(self, fields: Fields, dt: float) -> StepReport:
+        """Advance `fields` by dt [s] in place.
+
+        Raises NumericalError, naming cell and step, when the CFL number of a sub-step exceeds 1, the projection does
+        not converge or a cell has no temperature; under MPI on the rank that holds the cell, which must abort.
+        """
+        self.comm.step = fields.step + 1
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "diffusion"):
+            self._refresh(fields)
+        chemistry = self._react_and_diffuse(fields, dt, seconds)
+        report = StepReport(chemistry, stages=self.diffusion.stage_count, seconds=seconds)
+        with _timed(seconds, "state"):
+            target = self.expansion.target(fields, dt)
+            self._update_ghosts(fields)
+        with _timed(seconds, "momentum"):
+            self.momentum.advance(fields, dt, self._substeps(fields, dt, report))
+        with _timed(seconds, "projection"):
+            projection = self.projection.project(fields, target, dt)
+            report.iterations, report.residual = projection.iterations, projection.residual
+        with _timed(seconds, "advection"):
+            self._carry(fields, dt, report)
+        fields.time += dt
+        fields.step += 1
+        return report
+
+    def _react_and_diffuse(self, fields: Fields, dt: float, seconds: dict[str, float]) -> ChemistryReport:
+        strang = self.options.splitting == "strang"
+        with _timed(seconds, "diffusion"):
+            self._diffuse(fields, 0.5 * dt if strang else dt)
+        with _timed(seconds, "chemistry"):
+            report = self.chemistry.apply(fields, dt)
+        with _timed(seconds, "waiting"):
+            self.comm.barrier()
+        with _timed(seconds, "diffusion"):
+            if strang:
+                self._update_ghosts(fields)
+                self._diffuse(fields, 0.5 * dt)
+        return report
+
+    def _diffuse(self, fields: Fields, dt: float) -> None:
+        changed = self.diffusion.advance(fields, self._active(fields), dt)
+        self.expansion.update_temperature(fields, changed)
+
+    def _carry(self, fields: Fields, dt: float, report: StepReport) -> None:
+        substeps = self._substeps(fields, dt, report)
+        changed = self.convection.advance(fields, self._active(fields), self.expansion.sink, dt, substeps)
+        self.expansion.update_temperature(fields, changed)
+
+    def _active(self, fields: Fields) -> ActiveCells:
+        return find_active(fields, self.grid, self.comm) if self.options.skip_uniform else all_cells(self.grid)
+
+    def _refresh(self, fields: Fields) -> None:
+        self._update_ghosts(fields)
+        for q in (fields.rho, fields.velocity, fields.p):
+            self.comm.update(q)
+
+    def _update_ghosts(self, fields: Fields) -> None:
+        self.comm.update(fields.scalars)
+        self.comm.update(fields.T)
+
+    def _substeps(self, fields: Fields, dt: float, report: StepReport) -> int:
+        """Sub-steps for the velocity at hand, noted in the report together with the CFL number."""
+        here, j, i = largest_cfl(fields.velocity, self.grid.dx, self.grid.dy, dt)
+        cfl = self.comm.max(here)
+        substeps = min(max(1, math.ceil(cfl / self.options.cfl_limit)), MAX_SUBSTEPS) if math.isfinite(cfl) else 1
+        if not here / substeps <= _UNSTABLE_CFL:
+            cell = f"(row {j - GHOSTS + self.grid.j_start}, column {i - GHOSTS})"
+            raise NumericalError(
+                f"CFL number {here / substeps:.3g} in cell {cell}, step {self.comm.step}, rank {self.comm.rank}, "
+                f"with {substeps} sub-steps;\n"
+                "use a smaller dt or a coarser grid."
+            )
+        report.cfl, report.substeps = max(report.cfl, cfl), max(report.substeps, substeps)
+        return substeps
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Add the wall time of the block to seconds[part]."""
+    start = time.perf_counter()
+    yield
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
