@@ -29,6 +29,7 @@ from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
 
 ORACLE_RTOL, ORACLE_ATOL = 1e-9, 1e-15
+_CALM = 1e-8  # [kg/kg] rows that change less on average are in equilibrium, and no share of it can be told
 
 
 class IgnitionCases(Config):
@@ -252,7 +253,8 @@ def one_step_table(
     """Errors of single steps on the validation rows of a training set, per kind of state.
 
     The error of the change is sum abs(Y_model - Y_exact) / sum abs(Y_exact - Y_before); a model that
-    changes nothing has 1. At most `max_rows` rows are used, evenly spread.
+    changes nothing has 1, and burnt gas, where nothing changes, has none. At most `max_rows` rows are used, evenly
+    spread.
     """
     chosen = pairs.where(pairs.split == 1)
     chosen = chosen.where(np.arange(len(chosen)) % max(1, len(chosen) // max_rows) == 0)
@@ -277,9 +279,9 @@ def one_step_table(
     return Table("one step against the training set's validation rows", columns, rows)
 
 
-def _errors(exact: Pairs, predicted: Array, rows: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+def _errors(exact: Pairs, predicted: Array, rows: NDArray[np.bool_]) -> tuple[float, float, float, float | None]:
     before, after, model = exact.states[rows], exact.next_states[rows], predicted[rows]
     error = np.abs(model[:, 0] - after[:, 0])
     change = np.abs(after[:, 2:] - before[:, 2:]).sum()
     wrong = np.abs(model[:, 2:] - after[:, 2:]).sum()
-    return error.mean(), np.quantile(error, 0.99), error.max(), wrong / change if change > 0.0 else np.nan
+    return error.mean(), np.quantile(error, 0.99), error.max(), wrong / change if change > _CALM * len(model) else None
