@@ -120,9 +120,7 @@ def test_refit_keeps_what_is_exact():
     network = random_network((5, 12, 4))
     copy_neurons(network, 1, [0, 1], [0.5, 3.0])
     reduced = condense(network, 1, threshold=1.0, merge="refit", calibration=inputs(100, 5))
-    assert_allclose(
-        output(reduced, inputs(9, 5, 1)), output(network, inputs(9, 5, 1)), rtol=1e-12, atol=1e-13
-    )
+    assert_allclose(output(reduced, inputs(9, 5, 1)), output(network, inputs(9, 5, 1)), rtol=1e-12, atol=1e-13)
 
 
 def test_refit_solves_the_penalised_least_squares_problem():

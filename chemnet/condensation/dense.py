@@ -189,9 +189,7 @@ def _choose(neurons: _Neurons, cut: Cut, rule: Rule, activations: Floats | None)
     return main_of
 
 
-def _merge(
-    neurons: _Neurons, main_of: similarity.Grouping, include_bias: bool
-) -> tuple[Floats, Floats | None]:
+def _merge(neurons: _Neurons, main_of: similarity.Grouping, include_bias: bool) -> tuple[Floats, Floats | None]:
     """Outgoing columns of the main neurons (eq. 10), and the next bias with the constant neurons in it."""
     kept = similarity.mains(main_of)
     norms = np.linalg.norm(neurons.vectors(include_bias), axis=1)
