@@ -63,6 +63,7 @@ def build_parser() -> Parser:
 
     _sample_arguments(add("sample", sample, "compute a training set by Cantera from a recipe"))
     _train_arguments(add("train", train, "train a network, sampling first if there is no training set"))
+    _reduce_arguments(add("reduce", reduce, "make a trained network smaller by condensation, stage by stage"))
     _validate_arguments(add("validate", validate, "roll a model out through ignition and compare with CVODES"))
     _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
@@ -142,6 +143,38 @@ def train(options: Options) -> list[Table]:
         max_minutes=options.max_minutes,
     )
     return [run_table(folder, nested=False)]
+
+
+# ---- reduce
+
+
+def _reduce_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
+    command.add_argument("--stage", type=_positive, required=True, metavar="N", help="run up to this stage")
+    command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
+    command.add_argument("--recipe", metavar="RECIPE", help="name or YAML file (default: the config's)")
+    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="stages go below it (default runs/<config>)")
+    _effort_arguments(command)
+
+
+def reduce(options: Options) -> list[Table]:
+    """`chemnet reduce`."""
+    from chemnet.condensation.stages import reduce
+    from chemnet.learning import load_config
+
+    table = reduce(
+        options.stage,
+        options.model,
+        load_config(options.config) if options.config else None,
+        recipe=options.recipe,
+        data=options.data,
+        out=options.out,
+        seed=options.seed,
+        device=options.device,
+        max_minutes=options.max_minutes,
+    )
+    return [table]
 
 
 # ---- validate
