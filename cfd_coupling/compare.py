@@ -9,24 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cfd_coupling.config import BURNT_TEMPERATURE
 from cfd_coupling.output import Snapshot, read_image, snapshots
 from chemnet.errors import FileError, UsageError
 from chemnet.files import read_json
 from chemnet.tables import Table
 
 CHEMISTRY_COLUMN = "seconds_chemistry"
-COLUMNS = (
-    "run",
-    "T rel. L2 [%]",
-    "T p99.9 [K]",
-    "burnt area [mm2]",
-    "heat release [kW/m]",
-    "p0 [kPa]",
-    "chemistry [s]",
-    "flow [s]",
-    "chemistry speed-up",
-    "total speed-up",
-)
 
 Floats = NDArray[np.float64]
 
@@ -40,10 +29,24 @@ class RunData:
     history: dict[str, Floats]
     snapshot: Snapshot
 
+    def until(self, column: str) -> Floats:
+        """A column of history, in the rows that are not later than the snapshot."""
+        return self.history[column][self.history["step"] <= self.snapshot.step]
+
     def at(self, column: str) -> float:
-        """Value of a column of history in the last row that is not later than the snapshot."""
-        rows = np.flatnonzero(self.history["step"] <= self.snapshot.step)
-        return float(self.history[column][rows[-1]])
+        """Value of a column of history in the last of these rows."""
+        return float(self.until(column)[-1])
+
+    @property
+    def drift(self) -> float:
+        """Largest relative drift of a conserved total since the start."""
+        return max(float(np.abs(self.until(name)).max()) for name in self.history if name.startswith("drift_"))
+
+    @property
+    def fallback_percent(self) -> float | None:
+        """Share of the cells meant for the model that CVODE took instead; None for a run without a model."""
+        neural, fallback = self.until("cells_neural").sum(), self.until("cells_fallback").sum()
+        return _percent(float(fallback), float(neural + fallback))
 
     @property
     def chemistry_seconds(self) -> float:
@@ -52,8 +55,9 @@ class RunData:
 
     @property
     def flow_seconds(self) -> float:
-        """Wall seconds in everything else of the time step up to the snapshot."""
-        parts = [name for name in self.history if name.startswith("seconds_") and name != CHEMISTRY_COLUMN]
+        """Wall seconds in everything else of the time step but waiting for the slowest chemistry."""
+        others = (CHEMISTRY_COLUMN, "seconds_waiting")
+        parts = [name for name in self.history if name.startswith("seconds_") and name not in others]
         return sum(self.at(name) for name in parts)
 
 
@@ -68,10 +72,36 @@ def compare(folders: Sequence[Path], picture: Path | None = None) -> Table:
     if picture is not None:
         draw(runs, picture)
     reference = runs[0]
-    clock = f"step {reference.snapshot.step}, t = {reference.snapshot.time * 1e3:.4g} ms"
-    return Table(
-        f"Runs at {clock}; differences from {reference.label}", COLUMNS, [_row(run, reference) for run in runs]
-    )
+    columns = [metrics(run, reference) for run in runs]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    title = f"Runs at step {reference.snapshot.step}, t = {reference.snapshot.time * 1e3:.4g} ms"
+    return Table(title, ["", *(run.label for run in runs)], rows)
+
+
+def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
+    """What is told of one run, by name with unit; differences and speed-ups are against the reference.
+
+    Heat release is a mean over the steps of the last row of history; seconds are those of the slowest rank; the drift
+    is the largest relative one of mass, element masses and energy. None where there is nothing to divide by.
+    """
+    relative, p999 = temperature_difference(run.snapshot.arrays["T"], reference.snapshot.arrays["T"])
+    area, reference_area = burnt_area(run.snapshot), burnt_area(reference.snapshot)
+    chemistry, flow = run.chemistry_seconds, run.flow_seconds
+    total = reference.chemistry_seconds + reference.flow_seconds
+    return {
+        "T, relative L2 difference [%]": 100.0 * relative,
+        "T, p99.9 of the difference [K]": p999,
+        f"burnt area, T > {BURNT_TEMPERATURE:g} K [mm2]": 1e6 * area,
+        "burnt area, difference [%]": _percent(area - reference_area, reference_area),
+        "heat release [kW/m]": 1e-3 * run.at("heat_release"),
+        "p0 [kPa]": 1e-3 * run.snapshot.p0,
+        "drift of mass, elements, energy": run.drift,
+        "cells left to CVODE by the model [%]": run.fallback_percent,
+        "chemistry [s]": chemistry,
+        "flow [s]": flow,
+        "speed-up of the chemistry": _ratio(reference.chemistry_seconds, chemistry),
+        "speed-up of the run": _ratio(total, chemistry + flow),
+    }
 
 
 def load_runs(folders: Sequence[Path]) -> list[RunData]:
@@ -131,26 +161,17 @@ def temperature_difference(T: Floats, reference: Floats) -> tuple[float, float]:
     return relative, float(np.percentile(np.abs(difference), 99.9))
 
 
-def _row(run: RunData, reference: RunData) -> list[float | str | None]:
-    relative, p999 = temperature_difference(run.snapshot.arrays["T"], reference.snapshot.arrays["T"])
-    chemistry, flow = run.chemistry_seconds, run.flow_seconds
-    total = reference.chemistry_seconds + reference.flow_seconds
-    return [
-        run.label,
-        100.0 * relative,
-        p999,
-        1e6 * run.at("burnt_area"),
-        1e-3 * run.at("heat_release"),
-        1e-3 * run.snapshot.p0,
-        chemistry,
-        flow,
-        _ratio(reference.chemistry_seconds, chemistry),
-        _ratio(total, chemistry + flow),
-    ]
+def burnt_area(snapshot: Snapshot) -> float:
+    """Area [m2] of the cells hotter than BURNT_TEMPERATURE."""
+    return float(np.count_nonzero(snapshot.arrays["T"] > BURNT_TEMPERATURE)) * snapshot.dx * snapshot.dy
 
 
 def _ratio(a: float, b: float) -> float | None:
     return a / b if b > 0.0 else None
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100.0 * part / whole if whole > 0.0 else None
 
 
 def draw(runs: Sequence[RunData], picture: Path) -> None:

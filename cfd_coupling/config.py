@@ -13,6 +13,8 @@ from chemnet.config import Config, override, parse, read_yaml
 from chemnet.errors import FileError, UsageError
 from chemnet.files import shipped
 
+BURNT_TEMPERATURE = 1500.0  # [K]; hotter gas counts as burnt
+
 
 class GridConfig(Config):
     """Cells and size [m] of the periodic, uniform box."""
@@ -24,10 +26,10 @@ class GridConfig(Config):
 
 
 class MixtureConfig(Config):
-    """The unburnt gas: fuel and oxidiser as Cantera compositions, equivalence ratio, T [K], P [Pa]."""
+    """The unburnt gas: fuel and oxidizer as moles by species, equivalence ratio, T [K], P [Pa]."""
 
-    fuel: str = "CH4:1"
-    oxidizer: str = "O2:1, N2:3.76"
+    fuel: dict[str, PositiveFloat] = {"CH4": 1.0}
+    oxidizer: dict[str, PositiveFloat] = {"O2": 1.0, "N2": 3.76}
     phi: PositiveFloat = 1.0
     temperature: PositiveFloat = 300.0
     pressure: PositiveFloat = 101325.0
@@ -91,6 +93,7 @@ class FlowConfig(Config):
     box: Literal["closed", "open"] = "closed"
     cfl_limit: PositiveFloat = 0.5
     projection_tolerance: PositiveFloat = 1e-11
+    skip_uniform: bool = True
 
 
 class OutputConfig(Config):
@@ -100,7 +103,6 @@ class OutputConfig(Config):
     snapshot_every: PositiveInt = 100
     log_every: PositiveInt = 10
     fields: tuple[str, ...] = ("T", "p", "rho", "velocity")
-    burnt_temperature: PositiveFloat = 1500.0
 
 
 class ConsumptionConfig(Config):
@@ -164,9 +166,9 @@ def load_case(case: str | Path, variant: str | None = None, assignments: Iterabl
     """
     path = find_case(case)
     data, variants = split_variants(read_yaml(path), str(path))
+    if variant is not None and variant not in variants:
+        raise UsageError(f"{path}: no variant {variant}{_hint(variant, variants)}")
     if variant is not None:
-        if variant not in variants:
-            raise UsageError(f"{path}: no variant {variant}{_hint(variant, variants)}")
         data = _merge(data, variants[variant])
     return parse(CaseConfig, override(data, assignments), str(path))
 
@@ -197,6 +199,5 @@ def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = _merge(old, value) if both else value
+        result[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result

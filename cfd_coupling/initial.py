@@ -5,15 +5,38 @@ from __future__ import annotations
 import cantera as ct
 import numpy as np
 
+from cfd_coupling.config import CaseConfig, MixtureConfig
 from cfd_coupling.fields import Fields, Floats, interior
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import GAS_CONSTANT
 from cfd_coupling.kernels.transport import viscosity
 from cfd_coupling.parallel import Communicator
+from chemnet.mechanism import Mechanism
+from chemnet.sources import premixed
 from chemnet.thermo import row_enthalpy_cp
 
 _SPECTRUM_END = 4.0  # in units of k_e: beyond it the Passot-Pouquet spectrum is below 1e-11 of its peak
+
+
+def unburnt(mechanism: Mechanism, mixture: MixtureConfig) -> Floats:
+    """Mass fractions (K,) of a case's unburnt gas. Raises UsageError for a species that the mechanism does not have."""
+    return premixed(mechanism, mixture.phi, mixture.fuel, mixture.oxidizer)
+
+
+def build(case: CaseConfig, grid: Grid, comm: Communicator, gas: Gas) -> Fields:
+    """The initial state that a case asks for; `initial.kind` names the function of this module."""
+    mixture = case.mixture
+    settings = case.initial.model_dump(exclude={"kind"}) | {
+        "Y": unburnt(gas.mechanism, mixture),
+        "temperature": mixture.temperature,
+        "pressure": mixture.pressure,
+    }
+    if case.initial.kind == "ignition":
+        return ignition(grid, comm, gas, seed=case.seed, **settings)
+    if case.initial.kind == "taylor_green":
+        return taylor_green(grid, comm, gas, **settings)
+    return free_flame(grid, comm, gas, **settings)
 
 
 def at_rest(grid: Grid, comm: Communicator, gas: Gas, T: Floats, Y: Floats, pressure: float) -> Fields:
@@ -164,6 +187,7 @@ def _flame_profile(
     solution.TPY = temperature, pressure, Y
     flame = ct.FreeFlame(solution, width=0.02)
     flame.transport_model = "mixture-averaged"
+    flame.set_max_grid_points(flame.flame, 10 * points)
     bound = 0.1
     while True:
         flame.set_refine_criteria(ratio=3.0, slope=bound, curve=bound)

@@ -50,3 +50,16 @@ def temperature_comparison(
 def _extent_mm(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[float, float, float, float]:
     """Edges (left, right, bottom, top) [mm] of an image of cells (ny, nx)."""
     return 0.0, 1e3 * shape[1] * spacing[0], 0.0, 1e3 * shape[0] * spacing[1]
+
+
+def loss_curve(path: Path, table: Path, title: str) -> None:
+    """Draw training and validation loss over the steps of `table`, the loss.csv of a training, at log scale."""
+    columns = np.genfromtxt(table, delimiter=",", names=True)
+    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(columns["step"], columns["training_loss"], label="training", color="0.6")
+    axes.semilogy(columns["step"], columns["validation_loss"], label="validation", color="C3")
+    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend()
+    _save(figure, path)

@@ -13,13 +13,18 @@ SHAPE = (8, 10)
 
 
 def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0)):
-    """A run folder whose snapshots all hold T; burnt area etc. grow with the step, seconds too."""
+    """A run folder whose snapshots all hold T; heat release, drift and seconds grow with the step."""
     (folder / "snapshots").mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": True}))
-    columns = "step,burnt_area,heat_release,seconds_chemistry,seconds_diffusion,seconds_advection"
-    chemistry, flow = seconds
+    columns = (
+        "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,"
+        "seconds_chemistry,seconds_diffusion,seconds_advection"
+    )
+    (chemistry, flow), model = seconds, int(kind == "neural")
     lines = [
-        f"{s},{1e-8 * s},{10 * s},{chemistry * s / 100},{0.25 * flow * s / 100},{0.75 * flow * s / 100}" for s in steps
+        f"{s},{10 * s},{-1e-15 * s},{2e-16 * s},{9 * model},{model},"
+        f"{chemistry * s / 100},{0.25 * flow * s / 100},{0.75 * flow * s / 100}"
+        for s in steps
     ]
     (folder / "history.csv").write_text("\n".join([columns, *lines]) + "\n")
     for step in steps:
@@ -33,14 +38,17 @@ def T():
     return 300.0 + 2000.0 * np.random.default_rng(3).random(SHAPE)
 
 
-def row(table, index):
-    return dict(zip(table.columns, table.rows[index], strict=True))
+def column(table, label):
+    """What the table says of one run, by name of the quantity."""
+    index = list(table.columns).index(label)
+    return {row[0]: row[index] for row in table.rows}
 
 
 def test_a_run_does_not_differ_from_its_copy(tmp_path, T):
     runs = [write_run(tmp_path / name, name, T) for name in ("cvode", "neural")]
-    copy = row(compare(runs), 1)
-    assert (copy["run"], copy["T rel. L2 [%]"], copy["T p99.9 [K]"]) == ("neural", 0.0, 0.0)
+    copy = column(compare(runs), "neural")
+    assert copy["T, relative L2 difference [%]"] == copy["T, p99.9 of the difference [K]"] == 0.0
+    assert copy["burnt area, difference [%]"] == 0.0
 
 
 def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T):
@@ -49,14 +57,27 @@ def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T)
         write_run(tmp_path / "b", "neural", T, steps=(0, 100), seconds=(2.0, 8.0)),
     ]
     table = compare(runs)
-    reference, neural = row(table, 0), row(table, 1)
+    reference, neural = column(table, "cvode"), column(table, "neural")
     assert "step 100" in table.title
-    assert reference["burnt area [mm2]"] == pytest.approx(1.0, rel=1e-12)
     assert reference["heat release [kW/m]"] == pytest.approx(1.0, rel=1e-12)
     assert reference["p0 [kPa]"] == pytest.approx(100.1, rel=1e-12)
     assert (reference["chemistry [s]"], reference["flow [s]"]) == pytest.approx((40.0, 10.0), rel=1e-12)
-    assert neural["chemistry speed-up"] == pytest.approx(20.0, rel=1e-12)
-    assert neural["total speed-up"] == pytest.approx(5.0, rel=1e-12)
+    assert neural["speed-up of the chemistry"] == pytest.approx(20.0, rel=1e-12)
+    assert neural["speed-up of the run"] == pytest.approx(5.0, rel=1e-12)
+    assert reference["drift of mass, elements, energy"] == pytest.approx(1e-13, rel=1e-12)
+    assert neural["cells left to CVODE by the model [%]"] == pytest.approx(10.0, rel=1e-12)
+    assert reference["cells left to CVODE by the model [%]"] is None
+
+
+def test_burnt_area_counts_the_cells_above_1500_K(tmp_path):
+    T = np.full(SHAPE, 300.0)
+    T[2:4, 3:8] = 1500.5
+    more = T.copy()
+    more[0, 0] = 2000.0
+    runs = [write_run(tmp_path / name, name, field) for name, field in (("cvode", T), ("neural", more))]
+    table = compare(runs)
+    assert column(table, "cvode")["burnt area, T > 1500 K [mm2]"] == pytest.approx(10 * 0.02, rel=1e-12)
+    assert column(table, "neural")["burnt area, difference [%]"] == pytest.approx(10.0, rel=1e-12)
 
 
 def test_temperature_difference_of_known_fields():
@@ -86,7 +107,7 @@ def test_the_picture_is_drawn_for_two_and_for_three_runs(tmp_path, T):
 
 def test_a_table_without_chemistry_has_no_speed_up(tmp_path, T):
     runs = [write_run(tmp_path / k, k, T, seconds=(s, 1.0)) for k, s in (("cvode", 5.0), ("frozen", 0.0))]
-    assert row(compare(runs), 1)["chemistry speed-up"] is None
+    assert column(compare(runs), "frozen")["speed-up of the chemistry"] is None
 
 
 @pytest.mark.parametrize(
