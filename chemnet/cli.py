@@ -8,10 +8,9 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from chemnet import __version__
-from chemnet.errors import UsageError, run_command
+from chemnet.errors import Parser, run_command
 from chemnet.tables import Table
 
 DEFAULT_MODEL = "drm19-demo"
@@ -19,14 +18,6 @@ TRAINING_SET = Path("datasets/drm19/states.h5")
 
 Options = argparse.Namespace
 Body = Callable[[Options], "list[Table]"]
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are usage errors of two lines."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UsageError in place of printing the usage and exiting."""
-        raise UsageError(f"{message}\nTry: {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

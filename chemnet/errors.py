@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 
 class ChemnetError(Exception):
@@ -34,6 +37,14 @@ class FileError(ChemnetError):
     exit_code = 4
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are usage errors of two lines."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError in place of printing the usage and exiting."""
+        raise UsageError(f"{message}\nTry: {self.prog} --help")
+
+
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -53,11 +64,17 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
     except ChemnetError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            print(f"{name}: {error.strerror}: {error.filename}\nFree space or choose another folder.", file=sys.stderr)
+            print(
+                f"{name}: {error.strerror}: {error.filename}\nFree space or choose another folder.",
+                file=sys.stderr,
+            )
             return FileError.exit_code
         traceback.print_exc()
         print(f"{name}: internal error; please report the lines above.", file=sys.stderr)

@@ -95,6 +95,12 @@ def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
     assert "notes.yaml" in capsys.readouterr().err
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{shlex.quote(sys.executable)} -m chemnet.cli info drm19 | head -c 0; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("141\n", "")
+
+
 def test_tables_are_printed_and_written_as_json(tmp_path, capsys):
     target = tmp_path / "out" / "info.json"
     assert main(["info", "drm19", "--json", str(target)]) == 0
