@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chemnet.errors import Parser, run_command
+
 if TYPE_CHECKING:
     from cfd_coupling.config import CaseConfig
     from cfd_coupling.parallel import Communicator
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 NAME = "cfd_coupling"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    main = argparse.ArgumentParser(
+    main = Parser(
         prog="python -m cfd_coupling", description="2-D low-Mach reacting flow on exact or learned chemistry."
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -102,11 +104,12 @@ def show(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, do what it says, return the exit code."""
-    from chemnet.errors import run_command
+    return run_command(lambda: _run(argv), NAME)
 
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
-    body = show if arguments.command == "info" else launch
-    return run_command(lambda: body(arguments), NAME)
+    return show(arguments) if arguments.command == "info" else launch(arguments)
 
 
 if __name__ == "__main__":
