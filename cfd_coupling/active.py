@@ -56,26 +56,25 @@ class ActiveCells:
 
     def segments(self, margin: int = 0) -> Integers:
         """Runs (n, 3) [j, i_start, i_stop) that cover the tiles and `margin` cells around them, ghosts counted."""
-        ny, segments = self.grid.ny, []
-        for row in range(self.grid.j_start - margin, self.grid.j_stop + margin):
-            near = {(r % ny) // TILE_ROWS for r in range(row - margin, row + margin + 1)}
-            for a, b in self._runs(self.tiles[sorted(near)].any(axis=0), margin):
-                for cut in range(a, b, _LONGEST_SEGMENT):
-                    segments.append((row - self.grid.j_start + GHOSTS, cut, min(cut + _LONGEST_SEGMENT, b)))
+        ny, first, segments = self.grid.ny, self.grid.j_start, []
+        pieces: dict[frozenset[int], list[tuple[int, int]]] = {}
+        for row in range(first - margin, self.grid.j_stop + margin):
+            near = frozenset(r % ny // TILE_ROWS for r in range(row - margin, row + margin + 1))
+            if near not in pieces:
+                runs = self._runs(self.tiles[list(near)].any(axis=0), margin)
+                pieces[near] = [
+                    (cut, min(cut + _LONGEST_SEGMENT, b)) for a, b in runs for cut in range(a, b, _LONGEST_SEGMENT)
+                ]
+            segments += [(row - first + GHOSTS, a, b) for a, b in pieces[near]]
         return np.array(segments, dtype=np.int64).reshape(-1, 3)
 
     def _runs(self, marks: NDArray[np.bool_], margin: int) -> list[tuple[int, int]]:
-        """Runs of marked tiles of one tile row as columns [i_start, i_stop), ghosts counted, joined where they meet."""
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], marks, [False])).astype(np.int8)))
-        runs: list[tuple[int, int]] = []
-        for a, b in edges.reshape(-1, 2):
-            start = GHOSTS + int(a) * TILE_COLUMNS - margin
-            stop = GHOSTS + min(int(b) * TILE_COLUMNS, self.grid.nx) + margin
-            if runs and start <= runs[-1][1]:
-                runs[-1] = (runs[-1][0], stop)
-            else:
-                runs.append((start, stop))
-        return runs
+        """Columns [i_start, i_stop) within `margin` of the marked tiles of one tile row, periodic, ghosts counted."""
+        cells = np.repeat(marks, TILE_COLUMNS)[: self.grid.nx]
+        columns = np.arange(-margin, self.grid.nx + margin)
+        near = np.any([cells.take(columns + shift, mode="wrap") for shift in range(-margin, margin + 1)], axis=0)
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], near, [False])).astype(np.int8)))
+        return [(GHOSTS - margin + int(a), GHOSTS - margin + int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def _grow(tiles: NDArray[np.bool_], axis: int, cells: int, tile: int, n: int) -> NDArray[np.bool_]:
