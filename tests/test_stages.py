@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,26 +84,37 @@ def test_a_stage_folder_holds_model_report_settings_loss_curve_and_a_manifest(hy
 def test_an_earlier_stage_is_taken_only_if_it_was_made_from_the_same_weights_settings_data_and_seed(hydrogen, tmp_path):
     model, data = hydrogen
     two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
-    lines: list[str] = []
+    run_stages(model, data, two, 1, tmp_path / "made", **SILENT)
 
     def taken(model=model, data=data, recipe=two, **options):
-        lines.clear()
-        run_stages(model, data, recipe, 2, tmp_path, **options, report=lines.append)
+        shutil.copytree(tmp_path / "made", tmp_path / "tiny", dirs_exist_ok=True)
+        lines: list[str] = []
+        run_stages(model, data, recipe, 2, tmp_path / "tiny", **options, report=lines.append)
         return any(line.startswith("stage 1: taken from") for line in lines)
 
-    assert not taken()
+    other_start = describe(model.network).model_copy(update={"initialisation": "default"})
     assert taken()
-    assert not taken(seed=1)
+    assert taken(recipe=recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 9}))
     assert not taken(recipe=recipe({"layer": 1, "width": 15}, {"layer": 2, "width": 10}))
-    assert taken(recipe=recipe({"layer": 1, "width": 15}, {"layer": 2, "width": 9}))
+    assert not taken(seed=1)
     assert not taken(data=dataclasses.replace(data, y_val=data.y_val + 1.0))
-    assert not taken(
-        model=model.with_network(
-            build(describe(model.network).model_copy(update={"initialisation": "default"}), seed=2)
-        )
-    )
-    (tmp_path / "stage-1" / "manifest.json").unlink()
-    assert not taken()
+    assert not taken(model=model.with_network(build(other_start, seed=2)))
+
+
+def test_an_interrupted_stage_is_made_again(hydrogen, tmp_path):
+    model, data = hydrogen
+    two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
+    run_stages(model, data, two, 1, tmp_path, **SILENT)
+
+    def interrupt(line):
+        if line.startswith("step"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(model, data, two, 1, tmp_path, report=interrupt)
+    lines: list[str] = []
+    run_stages(model, data, two, 2, tmp_path, report=lines.append)
+    assert not any("taken from" in line for line in lines)
 
 
 def test_the_table_compares_every_stage_with_the_original(hydrogen):
