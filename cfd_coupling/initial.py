@@ -92,6 +92,7 @@ def turbulence(grid: Grid, rms_velocity: float, integral_length: float, seed: in
     modes = [int(_SPECTRUM_END * k_e * length / (2.0 * np.pi)) for length in (grid.length_y, grid.length_x)]
     m_y, m_x = (np.arange(-m, m + 1) for m in modes)
     phases = np.random.default_rng(seed).uniform(0.0, 2.0 * np.pi, (len(m_y), len(m_x)))
+    phases -= phases[::-1, ::-1]  # opposite modes are conjugate: the field is real
     k = 2.0 * np.pi * np.hypot(m_y[:, None] / grid.length_y, m_x[None, :] / grid.length_x)
     amplitude = np.sqrt(k) * np.exp(-((k / k_e) ** 2))  # of a mode of the stream function: sqrt(E / k) / k
     spectrum = np.zeros((grid.ny, grid.nx), dtype=complex)

@@ -24,6 +24,7 @@ from cfd_coupling.fields import Fields
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.convection import largest_cfl
+from cfd_coupling.kernels.state import first_bad_cell
 from cfd_coupling.momentum import Momentum
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.poisson import Projection
@@ -32,8 +33,7 @@ from chemnet.errors import NumericalError
 if TYPE_CHECKING:
     from cfd_coupling.chemistry import Chemistry, ChemistryReport
 
-MAX_SUBSTEPS = 4
-_UNSTABLE_CFL = 1.0
+_LARGEST_CFL = 1.0
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ class Stepper:
     def step(self, fields: Fields, dt: float) -> StepReport:
         """Advance `fields` by dt [s] in place.
 
-        Raises NumericalError, naming cell and step, when the CFL number of a sub-step exceeds 1, the projection does
-        not converge or a cell has no temperature; under MPI on the rank that holds the cell, which must abort.
+        Raises NumericalError, naming cell and step, when the CFL number exceeds 1, the projection does not converge,
+        chemistry returned what is no number or a cell has no temperature; under MPI on the rank that holds the cell,
+        which must abort the job.
         """
         self.comm.step = fields.step + 1
         seconds: dict[str, float] = {}
@@ -113,6 +114,7 @@ class Stepper:
             self._diffuse(fields, 0.5 * dt if strang else dt)
         with _timed(seconds, "chemistry"):
             report = self.chemistry.apply(fields, dt)
+            self._check_finite(fields)
         with _timed(seconds, "waiting"):
             self.comm.barrier()
         with _timed(seconds, "diffusion"):
@@ -120,6 +122,18 @@ class Stepper:
                 self._update_ghosts(fields)
                 self._diffuse(fields, 0.5 * dt)
         return report
+
+    def _check_finite(self, fields: Fields) -> None:
+        k, j, i = first_bad_cell(fields.scalars, fields.T)
+        if k >= 0:
+            names = (*self.gas.mechanism.species_names, "h", "T")
+            raise NumericalError(
+                f"{names[k]} is no number in cell {self._cell(j, i)}, step {self.comm.step}, rank {self.comm.rank}, "
+                "after chemistry;\nuse another model, or chemistry.kind=cvode."
+            )
+
+    def _cell(self, j: int, i: int) -> str:
+        return f"(row {j - GHOSTS + self.grid.j_start}, column {i - GHOSTS})"
 
     def _diffuse(self, fields: Fields, dt: float) -> None:
         changed = self.diffusion.advance(fields, self._active(fields), dt)
@@ -143,17 +157,19 @@ class Stepper:
         self.comm.update(fields.T)
 
     def _substeps(self, fields: Fields, dt: float, report: StepReport) -> int:
-        """Sub-steps for the velocity at hand, noted in the report together with the CFL number."""
+        """Sub-steps for the velocity at hand, noted in the report together with the CFL number.
+
+        Sub-steps keep momentum and scalars stable, but not the coupling of density and divergence: Q is let out
+        where it was, not where convection carries it, which amplifies an error of density by the CFL number.
+        """
         here, j, i = largest_cfl(fields.velocity, self.grid.dx, self.grid.dy, dt)
-        cfl = self.comm.max(here)
-        substeps = min(max(1, math.ceil(cfl / self.options.cfl_limit)), MAX_SUBSTEPS) if math.isfinite(cfl) else 1
-        if not here / substeps <= _UNSTABLE_CFL:
-            cell = f"(row {j - GHOSTS + self.grid.j_start}, column {i - GHOSTS})"
+        if not here <= _LARGEST_CFL:
             raise NumericalError(
-                f"CFL number {here / substeps:.3g} in cell {cell}, step {self.comm.step}, rank {self.comm.rank}, "
-                f"with {substeps} sub-steps;\n"
-                "use a smaller dt or a coarser grid."
+                f"CFL number {here:.3g} in cell {self._cell(j, i)}, step {self.comm.step}, rank {self.comm.rank}, "
+                f"above {_LARGEST_CFL:g};\nuse a smaller dt or a coarser grid."
             )
+        cfl = self.comm.max(here)
+        substeps = max(1, math.ceil(cfl / self.options.cfl_limit))
         report.cfl, report.substeps = max(report.cfl, cfl), max(report.substeps, substeps)
         return substeps
 

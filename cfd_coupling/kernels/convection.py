@@ -44,12 +44,13 @@ def _weno(a, b, c, d, e, f, flux, floor, face, total):
     below `floor` unless the upwind cell does.
     """
     for i in range(flux.shape[0]):
+        q0, q1, q2, q3, q4, q5 = a[i], b[i], c[i], d[i], e[i], f[i]  # loads first: selecting values is SIMD code
         rightward = flux[i] > 0.0
-        centre = c[i] if rightward else d[i]
-        d1 = b[i] - a[i] if rightward else e[i] - f[i]
-        d2 = c[i] - b[i] if rightward else d[i] - e[i]
-        d3 = d[i] - c[i] if rightward else c[i] - d[i]
-        d4 = e[i] - d[i] if rightward else b[i] - c[i]
+        centre = q2 if rightward else q3
+        d1 = q1 - q0 if rightward else q4 - q5
+        d2 = q2 - q1 if rightward else q3 - q4
+        d3 = q3 - q2 if rightward else q2 - q3
+        d4 = q4 - q3 if rightward else q1 - q2
         left = 13.0 / 12.0 * (d2 - d1) ** 2 + 0.25 * (3.0 * d2 - d1) ** 2 + _SMALLEST
         middle = 13.0 / 12.0 * (d3 - d2) ** 2 + 0.25 * (d3 + d2) ** 2 + _SMALLEST
         right = 13.0 / 12.0 * (d4 - d3) ** 2 + 0.25 * (3.0 * d3 - d4) ** 2 + _SMALLEST

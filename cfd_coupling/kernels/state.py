@@ -91,3 +91,26 @@ def copy_segments(segments, source, target):
         j, a, b = segments[s, 0], segments[s, 1], segments[s, 2]
         for k in range(source.shape[0]):
             target[k, j, a:b] = source[k, j, a:b]
+
+
+@row_njit
+def first_bad_cell(scalars, T):
+    """(field, j, i) of the first interior cell that holds no number: species, h (field K) or T (field K + 1).
+
+    (-1, -1, -1) when there is none. Rows are added up first, which is quick; only a bad one is searched.
+    """
+    n_fields, n = scalars.shape[0], T.shape[1] - 6
+    total = np.empty(n)
+    for j in range(3, T.shape[0] - 3):
+        total[:] = T[j, 3 : 3 + n]
+        for k in range(n_fields):
+            row = scalars[k, j, 3 : 3 + n]
+            for i in range(n):
+                total[i] += row[i]
+        for i in range(n):
+            if not np.isfinite(total[i]):
+                for k in range(n_fields):
+                    if not np.isfinite(scalars[k, j, i + 3]):
+                        return k, j, i + 3
+                return n_fields, j, i + 3
+    return -1, -1, -1
