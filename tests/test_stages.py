@@ -207,6 +207,14 @@ def test_a_recipe_that_does_not_fit_the_network_is_refused_before_any_work(hydro
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("layers", [(2, 1), (1, 1)])
+def test_the_cuts_of_one_stage_name_each_layer_once_in_ascending_order(layers):
+    cuts = [{"layer": layer, "width": 4} for layer in layers]
+    settings = parse(Recipe, {"stages": [{"cuts": cuts, "retrain": RETRAIN}]}, "recipe")
+    with pytest.raises(UsageError, match="stage 1: cuts of layers .* ascending"):
+        settings.check((24, 20), 1)
+
+
 def test_an_unknown_recipe_lists_those_that_ship_and_a_missing_file_is_a_file_error(tmp_path):
     with pytest.raises(UsageError, match="drm19-demo, paper, quick"):
         read_recipe("papper")

@@ -104,7 +104,10 @@ def condense_all(
 def condense_layers(
     network: nn.Sequential, cuts: Sequence[Cut], rule: Rule, calibration: torch.Tensor | None = None
 ) -> nn.Sequential:
-    """As `condense`, one cut after the other. A refit aims at the activations of the uncut `network`."""
+    """As `condense`, for cuts of ascending layers, one after the other.
+
+    A refit aims at what the next layer of the uncut `network` receives, so later layers mend what earlier cuts broke.
+    """
     check_cuts(cuts, rule, hidden_widths(network))
     if calibration is None and (rule.choice == "qr" or rule.merge == "refit"):
         raise UsageError(f"choice {rule.choice} with merge {rule.merge} needs calibration states")
@@ -122,6 +125,9 @@ def hidden_widths(network: nn.Sequential) -> tuple[int, ...]:
 def check_cuts(cuts: Sequence[Cut], rule: Rule, widths: Sequence[int]) -> tuple[int, ...]:
     """Upper bounds of the hidden widths after `cuts`. UsageError for a cut that is not possible."""
     bounds = list(widths)
+    layers = [cut.layer for cut in cuts]
+    if layers != sorted(set(layers)):
+        raise UsageError(f"cuts of layers {layers}: name each layer once, in ascending order")
     for cut in cuts:
         if rule.choice == "qr" and cut.width is None:
             raise UsageError(f"layer {cut.layer}: choice qr needs a width; a threshold belongs to cosine")
