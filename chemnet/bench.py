@@ -22,7 +22,7 @@ from chemnet.mechanism import Mechanism
 from chemnet.reactor import ChemistryStep, CvodesReactor
 from chemnet.state import Array
 from chemnet.status import Status
-from chemnet.surrogate import Surrogate
+from chemnet.surrogate import Surrogate, find_model
 from chemnet.tables import Table
 from chemnet.workers import available_cores, ordered_map
 
@@ -69,6 +69,7 @@ def bench(task: BenchTask) -> list[Table]:
 
     Raises what loading the model and solving the flame raise.
     """
+    find_model(task.model)  # a wrong name is told at once
     (timings,) = ordered_map(measure, [task], n_workers=2)  # with one worker it would run in this process
     return [machine_table(), cost_table(task, timings)]
 
