@@ -7,10 +7,11 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from chemnet import __version__
-from chemnet.errors import Parser, run_command
+from chemnet.errors import Parser, UsageError, run_command
 from chemnet.tables import Table
 
 DEFAULT_MODEL = "drm19-demo"
@@ -224,8 +225,13 @@ def compare(options: Options) -> list[Table]:
     from cfd_coupling.compare import compare
 
     picture = options.picture or options.runs[-1] / "compare.png"
-    table = compare(options.runs, picture)
-    print(f"picture: {picture}")
+    if find_spec("matplotlib"):
+        table = compare(options.runs, picture)
+        print(f"picture: {picture}")
+    elif options.picture:
+        raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")
+    else:
+        table = compare(options.runs)
     return [table]
 
 

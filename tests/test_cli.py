@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chemnet import __version__
+from chemnet import __version__, cli
 from chemnet.cli import build_parser, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +93,13 @@ def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
     no_mechanism.write_text("remark: no phases here\n")
     assert main(["info", str(no_mechanism)]) == 2
     assert "notes.yaml" in capsys.readouterr().err
+
+
+def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert main(["compare", "one", "two", "--picture", "a.png"]) == 2
+    assert "chemnet[plot]" in capsys.readouterr().err
+    assert main(["compare", "one", "two"]) == 4  # the table alone needs none
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
