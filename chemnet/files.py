@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -59,12 +58,6 @@ def read_json(path: str | Path) -> Any:
         raise FileError(f"no file {path}") from None
     except ValueError as error:
         raise FileError(f"{path} is not valid JSON: {error}") from None
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped(relative: str) -> Path:

@@ -19,12 +19,12 @@ from typing import Annotated, Any
 
 import cantera as ct
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import chemnet
 from chemnet import sources, store
 from chemnet.config import Config, dump_yaml, override, parse, read_yaml
-from chemnet.errors import UsageError
+from chemnet.errors import NumericalError, UsageError
 from chemnet.files import shipped
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
@@ -61,6 +61,12 @@ class Flames(Config):
     share: Share
     phi: list[Positive] = Field(min_length=1)
     at: list[tuple[Positive, Positive]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _both_sides_of_the_split(self) -> Flames:
+        if len(self.phi) * len(self.at) < 2:
+            raise ValueError("at least two flames are needed, one to train on and one to validate with")
+        return self
 
 
 class Burnt(Config):
@@ -283,6 +289,8 @@ class Sources:
         """n random source rows of the given kinds."""
         wanted = np.isin(self.rows.kind, [KINDS.index(kind) for kind in kinds])
         candidates = np.flatnonzero(wanted & (self.rows.split == split) & (self.rows.states[:, 0] < _HOTTEST))
+        if n > 0 and candidates.size == 0:
+            raise NumericalError(f"no usable source states of {', '.join(kinds)} (all above {_HOTTEST:.0f} K?)")
         return self.rows.where(rng.choice(candidates, n))
 
     def draw(self, kind: str, n: int, split: int, rng: np.random.Generator) -> Pairs:

@@ -54,12 +54,12 @@ def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignitio
     reactor = new_reactor(gas, state)
     network = ct.ReactorNet([reactor])
     network.rtol, network.atol = _TRAJECTORY_TOLERANCES
-    times, states = [0.0], [np.hstack([reactor.T, state[1], reactor.thermo.Y])]
+    times, states = [0.0], [np.hstack([reactor.T, state[1], gas.Y])]
     fastest, ignition = 0.0, np.inf
     while times[-1] < min(end_time, ignition + after_ignition) and len(times) < _MAX_STEPS:
         network.step()
         times.append(network.time)
-        states.append(np.hstack([reactor.T, state[1], reactor.thermo.Y]))
+        states.append(np.hstack([reactor.T, state[1], gas.Y]))
         rate = (states[-1][0] - states[-2][0]) / (times[-1] - times[-2])
         if rate > max(fastest, 1e4):  # [K/s]; slower is no ignition
             fastest, ignition = rate, times[-1]

@@ -1,0 +1,135 @@
+"""Sampling: the content follows from the recipe alone, rows are valid and lawful, damage is noticed."""
+
+import h5py
+import numpy as np
+import pytest
+
+from chemnet import sampling, sources, state, store
+from chemnet.errors import FileError, UsageError
+from chemnet.mechanism import load_mechanism
+from chemnet.reactor import CvodesReactor
+
+SMALL = (  # hydrogen: its flame is solved in a second
+    "mechanism=h2o2.yaml",
+    "fuel={H2: 1}",
+    "rows=240",
+    "ignition.trajectories=4",
+    "kernel.trajectories=3",
+    "kernel.T0=[2000, 2600]",
+    "burnt.states=30",
+    "flames.phi=[1.0, 1.1]",
+    "flames.at=[[101325, 300]]",
+    "validation_share=0.2",
+)
+
+
+def small_recipe(*changes):
+    return sampling.load_recipe(changes=(*SMALL, *changes))
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sampled") / "states.h5"
+    sampling.sample(small_recipe(), path, report=lambda line: None)
+    return path
+
+
+def test_rows_are_valid_states_and_none_is_lost(sampled):
+    pairs, facts = store.read(sampled), store.read_attributes(sampled)
+    assert len(pairs) == facts["rows"] == 240 and facts["lost"] == 0
+    assert state.valid_rows(pairs.states).all() and state.valid_rows(pairs.next_states).all()
+    assert len(np.unique(pairs.states, axis=0)) > 230  # a sampler that repeats one row would have few
+
+
+def test_every_kind_is_there_and_both_sides_of_the_split_share_no_path(sampled):
+    pairs = store.read(sampled)
+    assert set(pairs.kind) == set(range(len(sampling.KINDS)))
+    assert not set(pairs.group[pairs.split == 0]) & set(pairs.group[pairs.split == 1])
+    assert 0.02 < pairs.split.mean() < 0.5
+
+
+def test_labels_are_those_of_the_integrator_at_the_recipes_tolerances(sampled):
+    pairs, recipe = store.read(sampled), small_recipe()
+    reactor = CvodesReactor(load_mechanism("h2o2.yaml"), recipe.integrator.rtol, recipe.integrator.atol)
+    some = slice(0, 240, 10)
+    expected, _ = reactor.advance(pairs.states[some], recipe.dt)
+    np.testing.assert_array_equal(pairs.next_states[some], expected)
+    lost = state.elements(pairs.next_states, reactor.mechanism) - state.elements(pairs.states, reactor.mechanism)
+    np.testing.assert_allclose(lost, 0.0, rtol=0, atol=1e-12)
+
+
+def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_path, monkeypatch):
+    again = tmp_path / "states.h5"
+    monkeypatch.setattr(store, "write", _interrupted_after(3, store.write))
+    with pytest.raises(KeyboardInterrupt):
+        sampling.sample(small_recipe(), again, report=lambda line: None)
+    monkeypatch.undo()
+    assert list((tmp_path / "states.h5.parts").glob("*.h5")) and not again.exists()
+    sampling.sample(small_recipe(), again, n_workers=2, report=lambda line: None)
+    assert not (tmp_path / "states.h5.parts").exists()
+    first, second = store.read(sampled), store.read(again)
+    for name in ("states", "next_states", "split", "group", "kind"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    facts, again_facts = store.read_attributes(sampled), store.read_attributes(again)
+    assert {k for k in facts if str(facts[k]) != str(again_facts[k])} <= {"date"}
+
+
+def _interrupted_after(calls, write):
+    left = [calls]
+
+    def interrupted(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    return interrupted
+
+
+def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
+    path = tmp_path / "states.h5"
+    sampling._begin(path.with_name("states.h5.parts"), small_recipe())
+    with pytest.raises(UsageError, match="another recipe"):
+        sampling.sample(small_recipe("seed=2"), path)
+
+
+def test_a_damaged_or_foreign_file_is_noticed(sampled, tmp_path):
+    content = sampled.read_bytes()
+    with h5py.File(sampled) as file:
+        offset = file["states"].id.get_chunk_info(0).byte_offset
+    flipped = bytearray(content)
+    flipped[offset + 40] ^= 1
+    for name, data in {"cut.h5": content[: len(content) // 2], "flipped.h5": flipped, "text.h5": b"hello"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(FileError, match=name):
+            store.read(tmp_path / name)
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(FileError, match="no training set of chemnet"):
+        store.read(tmp_path / "other.h5")
+    with pytest.raises(FileError, match="chemnet sample"):
+        store.read(tmp_path / "nowhere.h5")
+
+
+def test_recipes_with_wrong_keys_variants_or_species_are_refused():
+    with pytest.raises(UsageError, match="did you mean rows"):
+        sampling.load_recipe(changes=("row=3",))
+    with pytest.raises(UsageError, match="no variant fast; it has quick"):
+        sampling.load_recipe(variant="fast")
+    with pytest.raises(UsageError, match="no species XX"):
+        sources.premixed(load_mechanism("drm19"), 1.0, {"XX": 1})
+    with pytest.raises(UsageError, match="phi"):
+        sources.premixed(load_mechanism("drm19"), 0.0, {"CH4": 1})
+    with pytest.raises(UsageError, match="at least two flames"):
+        small_recipe("flames.phi=[1.0]")
+    assert sampling.load_recipe().rows == 600_000
+    assert sampling.load_recipe(variant="quick").rows == 40_000
+
+
+def test_perturbed_states_are_normalised_and_stay_near_for_small_amplitudes():
+    rng = np.random.default_rng(0)
+    row = np.hstack([1500.0, 1e5, sources.premixed(load_mechanism("drm19"), 1.0, {"CH4": 1})])
+    near = sampling.perturb(np.tile(row, (500, 1)), (0.01, 0.01), rng)
+    np.testing.assert_allclose(near[:, 2:].sum(axis=1), 1.0, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(near, np.tile(row, (500, 1)), rtol=0.06, atol=0)
+    assert near[:, 0].std() > 0.5

@@ -1,0 +1,130 @@
+"""The learned step: conservation, independence of company, one file that refuses what does not belong to it."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from chemnet import state
+from chemnet.errors import FileError, UsageError
+from chemnet.mechanism import load_mechanism
+from chemnet.network import NetConfig, build
+from chemnet.status import Status
+from chemnet.surrogate import Surrogate
+from chemnet.transform import fit_transform
+
+MECHANISM = load_mechanism("drm19")
+
+
+@pytest.fixture(scope="module")
+def states():
+    """Rows of random composition, (300, 23), and as many that differ a little."""
+    rng = np.random.default_rng(0)
+    Y = rng.dirichlet(np.full(21, 0.2), 300)
+    return np.column_stack([rng.uniform(300, 3000, 300), rng.uniform(8e4, 2e5, 300), Y])
+
+
+@pytest.fixture(scope="module")
+def surrogate(states):
+    """An untrained network: what must hold holds whatever the network says."""
+    rng = np.random.default_rng(1)
+    after = states.copy()
+    after[:, 0] += rng.standard_normal(300)
+    after[:, 2:] *= np.exp(0.05 * rng.standard_normal((300, 21)))
+    network = build(NetConfig(widths=(23, 48, 32, 23), activation="gelu"), seed=1)
+    domain = {"T": (250.0, 3100.0), "P": (7e4, 3e5)}
+    return Surrogate(network, fit_transform(states, after, MECHANISM), MECHANISM, 1e-6, domain, {"seed": 1})
+
+
+def test_elements_and_enthalpy_hold_whatever_the_network_says(surrogate, states):
+    before = states.copy()
+    next_states, status = surrogate.advance(states)
+    assert (status == Status.OK).all() and np.abs(next_states[:, 0] - states[:, 0]).max() > 1.0
+    lost = state.elements(next_states, MECHANISM) - state.elements(states, MECHANISM)
+    scale = state.heat_capacity(states, MECHANISM) * states[:, 0]
+    gained = (state.enthalpy(next_states, MECHANISM) - state.enthalpy(states, MECHANISM)) / scale
+    np.testing.assert_allclose(lost, 0.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(gained, 0.0, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(states, before)
+
+
+def test_a_row_is_bitwise_the_same_alone_in_any_order_and_among_thousands(surrogate, states):
+    together, _ = surrogate.advance(states)
+    alone = np.vstack([surrogate.advance(row[None])[0] for row in states[:40]])
+    np.testing.assert_array_equal(alone, together[:40])
+    np.testing.assert_array_equal(surrogate.advance(states[::-1])[0][::-1], together)
+    many = np.tile(states, (9, 1))
+    np.testing.assert_array_equal(surrogate.advance(many)[0][-300:], together)
+
+
+def test_rows_outside_the_domain_and_invalid_ones_come_back_as_they_were(surrogate, states):
+    rows = states[:4].copy()
+    rows[0, 0], rows[1, 1], rows[2, 5] = 3300.0, 5e5, np.nan
+    next_states, status = surrogate.advance(rows)
+    assert status.tolist() == [Status.OUTSIDE, Status.OUTSIDE, Status.INVALID, Status.OK]
+    np.testing.assert_array_equal(next_states[:3], rows[:3])
+    assert surrogate.advance(rows[:0])[0].shape == (0, 23)
+
+
+def test_a_saved_model_is_loaded_from_its_path_alone_and_gives_the_same_bits(surrogate, states, tmp_path):
+    surrogate.save(tmp_path / "model.safetensors")
+    for place in (tmp_path / "model.safetensors", tmp_path):
+        loaded = Surrogate.load(place)
+        np.testing.assert_array_equal(loaded.advance(states)[0], surrogate.advance(states)[0])
+    assert loaded.metadata == {"seed": 1} and loaded.dt == 1e-6 and loaded.domain == surrogate.domain
+    assert isinstance(loaded.network, torch.nn.Sequential)
+
+
+def test_another_mechanism_or_time_step_is_refused(surrogate, states, tmp_path):
+    surrogate.save(tmp_path / "model.safetensors")
+    with pytest.raises(UsageError, match="made for a mechanism named drm19"):
+        Surrogate.load(tmp_path, load_mechanism("h2o2.yaml"))
+    with pytest.raises(UsageError, match="dt = 1e-06 s"):
+        surrogate.advance(states, 2e-6)
+    with pytest.raises(UsageError, match=r"\(n, 23\)"):
+        surrogate.advance(states[:, :20])
+
+
+def test_a_flipped_bit_anywhere_is_noticed(surrogate, tmp_path):
+    path = tmp_path / "model.safetensors"
+    surrogate.save(path)
+    content = path.read_bytes()
+    for position in np.linspace(9, len(content) - 1, 60).astype(int):
+        damaged = bytearray(content)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(FileError, match="model.safetensors"):
+            Surrogate.load(path)
+
+
+def test_what_is_no_model_is_refused_and_a_pickle_runs_nothing(surrogate, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("the pickle was run",))
+
+    (tmp_path / "trap.safetensors").write_bytes(pickle.dumps(Trap()))
+    save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
+    surrogate.save(tmp_path / "whole.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-7])
+    for name in ("trap", "other", "cut", "nowhere"):
+        with pytest.raises(FileError) as caught:
+            Surrogate.load(tmp_path / f"{name}.safetensors")
+        assert name in str(caught.value) and len(str(caught.value).splitlines()) <= 3
+
+
+def test_weights_that_were_exchanged_for_others_are_noticed(surrogate, tmp_path):
+    path = tmp_path / "model.safetensors"
+    surrogate.save(path)
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    tensors["0.weight"][0, 0] += 1.0
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(FileError, match="checksum"):
+        Surrogate.load(path)
+    assert json.loads(header["chemnet"])["dt"] == 1e-6
