@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from chemnet import __version__
 from chemnet.errors import Parser, UsageError, run_command
@@ -103,21 +104,27 @@ def sample(options: Options) -> list[Table]:
     return [training_set_table(options.out)]
 
 
-# ---- train
+# ---- train, reduce
+
+_LEARNING = ("data", "out", "seed", "device", "max_minutes")
+
+
+def _learning_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    command.add_argument("--max-minutes", type=float, metavar="M", help="end each training after M minutes")
+
+
+def _learning_options(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in _LEARNING}
 
 
 def _train_arguments(command: argparse.ArgumentParser) -> None:
     _config_arguments(command, "drm19 (the default), paper, quick, or a YAML file", default="drm19")
-    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
-    command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
-    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of that folder")
-    _effort_arguments(command)
-
-
-def _effort_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=float, metavar="M", help="end the training after M minutes")
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of the run folder")
+    _learning_arguments(command)
 
 
 def train(options: Options) -> list[Table]:
@@ -125,19 +132,8 @@ def train(options: Options) -> list[Table]:
     from chemnet.info import run_table
     from chemnet.learning import load_config, train
 
-    folder = train(
-        load_config(options.config, options.changes),
-        data=options.data,
-        out=options.out,
-        seed=options.seed,
-        device=options.device,
-        resume=options.resume,
-        max_minutes=options.max_minutes,
-    )
-    return [run_table(folder, nested=False)]
-
-
-# ---- reduce
+    config = load_config(options.config, options.changes)
+    return [run_table(train(config, resume=options.resume, **_learning_options(options)), nested=False)]
 
 
 def _reduce_arguments(command: argparse.ArgumentParser) -> None:
@@ -145,28 +141,16 @@ def _reduce_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--stage", type=_positive, required=True, metavar="N", help="run up to this stage")
     command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
     command.add_argument("--recipe", metavar="RECIPE", help="name or YAML file (default: the config's)")
-    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
-    command.add_argument("--out", type=Path, metavar="DIR", help="stages go below it (default runs/<config>)")
-    _effort_arguments(command)
+    _learning_arguments(command)
 
 
 def reduce(options: Options) -> list[Table]:
-    """`chemnet reduce`."""
+    """`chemnet reduce`; stage N is left in `stage-N` below the run folder."""
     from chemnet.condensation.stages import reduce
     from chemnet.learning import load_config
 
-    table = reduce(
-        options.stage,
-        options.model,
-        load_config(options.config) if options.config else None,
-        recipe=options.recipe,
-        data=options.data,
-        out=options.out,
-        seed=options.seed,
-        device=options.device,
-        max_minutes=options.max_minutes,
-    )
-    return [table]
+    config = load_config(options.config) if options.config else None
+    return [reduce(options.stage, options.model, config, recipe=options.recipe, **_learning_options(options))]
 
 
 # ---- validate

@@ -45,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\nTry: {self.prog} --help")
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR)
 
 
 def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,8 @@ class Table:
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
     def as_json(self) -> dict[str, Any]:
-        """The table as plain data: the title and a list of {column: value}."""
-        rows = [dict(zip(self.columns, map(_plain, row), strict=True)) for row in self.rows]
+        """The table as plain data: the title and a list of {column: value}; None for what is not finite."""
+        rows = [dict(zip(self.columns, map(_finite, row), strict=True)) for row in self.rows]
         return {"title": self.title, "rows": rows}
 
 
@@ -45,3 +46,9 @@ def _cell(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """numpy scalars become Python numbers, so that JSON takes them."""
     return value.item() if hasattr(value, "item") else value
+
+
+def _finite(value: Any) -> Any:
+    """As `_plain`, but JSON has no nan and no infinity."""
+    value = _plain(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chemnet import __version__, cli
 from chemnet.cli import build_parser, main
+from chemnet.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "info", "doctor")
@@ -117,6 +119,19 @@ def test_tables_are_printed_and_written_as_json(tmp_path, capsys):
     assert (facts["reactions"], facts["inert species"]) == ("84", "N2 AR")
     printed = capsys.readouterr().out
     assert all(value in printed for value in facts.values())
+
+
+def test_a_json_file_that_cannot_be_written_is_a_file_error(tmp_path, capsys):
+    assert main(["info", "drm19", "--json", str(tmp_path)]) == 4
+    assert "Is a directory" in capsys.readouterr().err
+
+
+def test_json_has_null_for_what_is_not_finite():
+    table = Table("t", ("a", "b"), [(float("nan"), np.float64(np.inf)), (np.int64(3), 0.5)])
+    assert json.loads(json.dumps(table.as_json(), allow_nan=False))["rows"] == [
+        {"a": None, "b": None},
+        {"a": 3, "b": 0.5},
+    ]
 
 
 @pytest.mark.parametrize("name, species", [("drm19", 21), ("h2o2.yaml", 10), ("gri30.yaml", 53)])
