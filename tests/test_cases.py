@@ -1,0 +1,174 @@
+"""The shipped cases and the command that runs them: they parse, run small, and fail as a command should."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfd_coupling.__main__ import main
+from cfd_coupling.compare import read_history
+from cfd_coupling.config import load_case, variant_names
+from cfd_coupling.gas import Gas
+from cfd_coupling.initial import kinematic_viscosity, unburnt
+from chemnet.mechanism import load_mechanism
+
+CASES = sorted(path.parent for path in (Path(__file__).parent.parent / "cases").glob("*/case.yaml"))
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+needs_mpi = pytest.mark.skipif(not MPIEXEC.exists(), reason="needs mpiexec of the mpich wheel")
+SMALL = ("--variant", "demo", "--set", "grid.nx=32", "--set", "grid.ny=24", "--set", "end_time=4e-6",
+         "--set", "output.history_every=2")  # fmt: skip
+
+
+def launch(ranks, *command, timeout=120.0):
+    """Run Python on several ranks as a user would, and return the finished process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [str(MPIEXEC), "-n", str(ranks), sys.executable, *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda folder: folder.name)
+def test_every_case_and_variant_parses_and_has_a_readme(folder):
+    for variant in [None, *variant_names(folder)]:
+        assert load_case(folder, variant).n_steps > 0
+    assert f"python -m cfd_coupling run cases/{folder.name}" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["frozen", "cvode"])
+def test_turbulent_ignition_runs(tmp_path, kind):
+    out = tmp_path / kind
+    assert main(["run", "cases/turbulent_ignition", *SMALL, "--set", f"chemistry.kind={kind}", "--out", str(out)]) == 0
+    history = read_history(out / "history.csv")
+    assert history["T_max"][-1] > 1500.0
+    assert history["p0"][-1] != history["p0"][0]
+
+
+def test_the_free_flame_burns_at_a_plausible_speed_from_its_first_steps(tmp_path):
+    assert main(["run", "cases/free_flame", "--variant", "short", "--out", str(tmp_path / "a")]) == 0
+    history = read_history(tmp_path / "a" / "history.csv")
+    assert 0.37 < history["consumption_speed"][-1] < 0.43
+    assert history["p0"].tolist() == [101325.0] * len(history["p0"])
+
+
+def test_kinetic_energy_of_taylor_green_converges_with_second_order(tmp_path):
+    """Oracle: exp(-4 nu k^2 t)."""
+    errors = []
+    for n in (16, 32):
+        out = tmp_path / str(n)
+        sizes = [f"--set=grid.nx={n}", f"--set=grid.ny={n}"]
+        assert main(["run", "cases/taylor_green", *sizes, "--out", str(out)]) == 0
+        history = read_history(out / "history.csv")
+        errors.append(abs(history["kinetic_energy"][-1] / history["kinetic_energy"][0] - taylor_green_decay()))
+        assert history["residual"].max() <= 1e-11
+    assert np.log2(errors[0] / errors[1]) >= 1.9
+
+
+def taylor_green_decay() -> float:
+    """Kinetic energy at end_time over that at the start, exactly, with the viscosity that the solver uses."""
+    case = load_case("cases/taylor_green")
+    mechanism, mixture = load_mechanism(case.mechanism), case.mixture
+    gas = Gas.from_mechanism(mechanism)
+    nu = kinematic_viscosity(gas, unburnt(mechanism, mixture), mixture.temperature, mixture.pressure)
+    k = 2.0 * np.pi / case.grid.length_x
+    return float(np.exp(-4.0 * nu * k**2 * case.end_time))
+
+
+@needs_mpi
+def test_two_ranks_give_the_history_of_one(tmp_path):
+    words = ["run", "cases/turbulent_ignition", *SMALL]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    finished = launch(2, "-m", "cfd_coupling", *words, "--out", str(tmp_path / "two"))
+    assert finished.returncode == 0, finished.stderr
+    assert "step     4/4" in finished.stdout
+    one, two = (read_history(tmp_path / name / "history.csv") for name in ("one", "two"))
+    for name in ("T_min", "T_max", "p0", "mass", "energy", "heat_release", "burnt_area", "kinetic_energy"):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-10, atol=0.0, err_msg=name)
+    assert json.loads((tmp_path / "two" / "manifest.json").read_text())["ranks"] == 2
+
+
+POISONED = """
+import os, sys, time
+from pathlib import Path
+from cfd_coupling import chemistry
+from cfd_coupling.__main__ import main
+
+honest = chemistry.Frozen.apply
+
+def apply(self, fields, dt):
+    if fields.step == 2 and os.environ["PMI_RANK"] == "1":
+        Path(sys.argv[1]).write_text(str(time.time()))
+        raise ValueError("broken on purpose")
+    return honest(self, fields, dt)
+
+chemistry.Frozen.apply = apply
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@needs_mpi
+def test_an_error_on_one_rank_ends_the_job_within_ten_seconds_and_names_rank_and_step(tmp_path):
+    script, clock = tmp_path / "poisoned.py", tmp_path / "raised"
+    script.write_text(POISONED)
+    words = ["run", "cases/turbulent_ignition", *SMALL, "--set", "chemistry.kind=frozen", "--out", str(tmp_path / "a")]
+    finished = launch(2, str(script), str(clock), *words)
+    assert time.time() - float(clock.read_text()) < 10.0
+    assert finished.returncode != 0
+    assert "[rank 1] step 3: broken on purpose" in finished.stderr
+
+
+BAD_INPUT = {
+    "unknown key": (["--set", "chemisty.kind=cvode"], 2, "did you mean chemistry?"),
+    "unknown variant": (["--variant", "dmo"], 2, "did you mean demo?"),
+    "unknown mechanism": (["--set", "mechanism=drm20"], 2, "no mechanism drm20"),
+    "unknown field": (["--set", "output.fields=[Temperature]"], 2, "no field Temperature"),
+    "unknown fuel": (["--set", "mixture.fuel={C9H20: 1}"], 2, "C9H20"),
+    "too few rows": (["--set", "grid.ny=2"], 2, "rows"),
+    "negative step": (["--set", "dt=-1"], 2, "dt"),
+    "missing model": (["--set", "chemistry.kind=neural", "--set", "chemistry.model=no-such-model"], 4, "no-such-model"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_is_told_in_three_lines_with_its_exit_code_and_writes_nothing(name, tmp_path, capfd):
+    words, code, told = BAD_INPUT[name]
+    out = tmp_path / "out"
+    assert main(["run", "cases/turbulent_ignition", *words, "--out", str(out)]) == code
+    message = capfd.readouterr().err
+    assert told in message
+    assert 1 <= len(message.strip().splitlines()) <= 3
+    assert not out.exists()
+
+
+def test_a_missing_case_is_a_file_error(capfd):
+    assert main(["run", "cases/no_such_case"]) == 4
+    assert "no case cases/no_such_case" in capfd.readouterr().err
+
+
+@needs_mpi
+def test_too_few_rows_for_the_ranks_is_told_once(tmp_path):
+    out = tmp_path / "out"
+    finished = launch(
+        2, "-m", "cfd_coupling", "run", "cases/turbulent_ignition", "--set", "grid.ny=5", "--out", str(out)
+    )
+    assert finished.returncode == 2
+    assert len(finished.stderr.strip().splitlines()) <= 3
+    assert finished.stderr.count("on 2 ranks") == 1
+
+
+def test_help_loads_nothing_heavy():
+    check = (
+        "import sys, cfd_coupling.__main__ as m; m.parser().format_help(); "
+        "print(sorted({'numpy', 'numba', 'cantera', 'torch', 'pydantic', 'h5py', 'mpi4py'} & set(sys.modules)))"
+    )
+    finished = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
+def test_info_prints_a_case_that_reads_back(tmp_path, capsys):
+    assert main(["info", "cases/turbulent_ignition", "--variant", "demo"]) == 0
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    assert load_case(tmp_path / "printed.yaml") == load_case("cases/turbulent_ignition", "demo")
