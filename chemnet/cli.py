@@ -96,7 +96,8 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
 def sample(options: Options) -> list[Table]:
     """`chemnet sample`."""
     from chemnet.info import training_set_table
-    from chemnet.sampling import load_recipe, sample
+    from chemnet.recipe import load_recipe
+    from chemnet.sampling import sample
     from chemnet.workers import available_cores
 
     recipe = load_recipe(options.config, options.variant, tuple(options.changes))

@@ -22,7 +22,8 @@ from chemnet.errors import UsageError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, count
-from chemnet.sampling import load_recipe, sample
+from chemnet.recipe import load_recipe
+from chemnet.sampling import sample
 from chemnet.state import Array
 from chemnet.store import Pairs
 from chemnet.surrogate import Surrogate

@@ -17,7 +17,7 @@ CHEMNET = [
     "closure", "transform", "network", "store",
     "condensation.similarity", "condensation.least_squares", "condensation.dense",
     "reactor", "surrogate",
-    "sources", "sampling", "training", "learning",
+    "sources", "recipe", "drawing", "sampling", "training", "learning",
     "validation", "bench",
     "condensation.stages",
     "doctor", "info",

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from chemnet import sampling, sources, state, store
+from chemnet.drawing import perturb
 from chemnet.errors import FileError, UsageError
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
+from chemnet.recipe import KINDS, load_recipe
 
 SMALL = (  # hydrogen: its flame is solved in a second
     "mechanism=h2o2.yaml",
@@ -24,7 +26,7 @@ SMALL = (  # hydrogen: its flame is solved in a second
 
 
 def small_recipe(*changes):
-    return sampling.load_recipe(changes=(*SMALL, *changes))
+    return load_recipe(changes=(*SMALL, *changes))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_rows_are_valid_states_and_none_is_lost(sampled):
 
 def test_every_kind_is_there_and_both_sides_of_the_split_share_no_path(sampled):
     pairs = store.read(sampled)
-    assert set(pairs.kind) == set(range(len(sampling.KINDS)))
+    assert set(pairs.kind) == set(range(len(KINDS)))
     assert not set(pairs.group[pairs.split == 0]) & set(pairs.group[pairs.split == 1])
     assert 0.02 < pairs.split.mean() < 0.5
 
@@ -113,23 +115,23 @@ def test_a_damaged_or_foreign_file_is_noticed(sampled, tmp_path):
 
 def test_recipes_with_wrong_keys_variants_or_species_are_refused():
     with pytest.raises(UsageError, match="did you mean rows"):
-        sampling.load_recipe(changes=("row=3",))
+        load_recipe(changes=("row=3",))
     with pytest.raises(UsageError, match="no variant fast; it has quick"):
-        sampling.load_recipe(variant="fast")
+        load_recipe(variant="fast")
     with pytest.raises(UsageError, match="no species XX"):
         sources.premixed(load_mechanism("drm19"), 1.0, {"XX": 1})
     with pytest.raises(UsageError, match="phi"):
         sources.premixed(load_mechanism("drm19"), 0.0, {"CH4": 1})
     with pytest.raises(UsageError, match="at least two flames"):
         small_recipe("flames.phi=[1.0]")
-    assert sampling.load_recipe().rows == 600_000
-    assert sampling.load_recipe(variant="quick").rows == 40_000
+    assert load_recipe().rows == 600_000
+    assert load_recipe(variant="quick").rows == 40_000
 
 
 def test_perturbed_states_are_normalised_and_stay_near_for_small_amplitudes():
     rng = np.random.default_rng(0)
     row = np.hstack([1500.0, 1e5, sources.premixed(load_mechanism("drm19"), 1.0, {"CH4": 1})])
-    near = sampling.perturb(np.tile(row, (500, 1)), (0.01, 0.01), rng)
+    near = perturb(np.tile(row, (500, 1)), (0.01, 0.01), rng)
     np.testing.assert_allclose(near[:, 2:].sum(axis=1), 1.0, rtol=1e-12, atol=0)
     np.testing.assert_allclose(near, np.tile(row, (500, 1)), rtol=0.06, atol=0)
     assert near[:, 0].std() > 0.5

@@ -1,0 +1,95 @@
+"""Rows of every kind, drawn from source states: plain, perturbed or mixed, and some of them evolved for a while."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chemnet import sources
+from chemnet.errors import NumericalError
+from chemnet.mechanism import load_mechanism
+from chemnet.reactor import CvodesReactor
+from chemnet.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe
+from chemnet.state import T_MAX, T_MIN, Array, enthalpy
+from chemnet.store import Pairs
+from chemnet.thermo import temperature_from_enthalpy
+
+_HOTTEST = T_MAX - 50.0  # [K] of a state to learn from; its next state must be valid too
+
+
+class Drawer:
+    """Draws rows of each kind of a recipe from its source rows, always from those of one side of the split."""
+
+    def __init__(self, recipe: Recipe, rows: Pairs) -> None:
+        self.recipe, self.rows = recipe, rows
+        self.mechanism = load_mechanism(recipe.mechanism)
+
+    def pick(self, n: int, kinds: tuple[str, ...], split: int, rng: np.random.Generator) -> Pairs:
+        """n random source rows of the given kinds."""
+        wanted = np.isin(self.rows.kind, [KINDS.index(kind) for kind in kinds])
+        candidates = np.flatnonzero(wanted & (self.rows.split == split) & (self.rows.states[:, 0] < _HOTTEST))
+        if n > 0 and candidates.size == 0:
+            raise NumericalError(f"no usable source states of {', '.join(kinds)} (all above {_HOTTEST:.0f} K?)")
+        return self.rows.where(rng.choice(candidates, n))
+
+    def draw(self, kind: str, n: int, split: int, rng: np.random.Generator) -> Pairs:
+        """n states of one kind; those to be evolved have been."""
+        if kind in SOURCES:
+            return self.pick(n, (kind,), split, rng)
+        picked = self.pick(n, SOURCES[:3], split, rng)
+        settings: Perturbation | Mixing = getattr(self.recipe, kind)
+        if isinstance(settings, Mixing):
+            states = self._mix(self._partners(picked, split, rng), self._partners(picked, split, rng), rng)
+        else:
+            states = perturb(picked.states, settings.amplitude, rng)
+        states = self._evolve(states, settings, rng)
+        return Pairs(states, states, picked.split, picked.group, np.full(n, KINDS.index(kind), np.int8))
+
+    def _partners(self, picked: Pairs, split: int, rng: np.random.Generator) -> Array:
+        """States to mix, one for each picked row and at its pressure: half of them from paths and flames, the others
+        burnt gas, unburnt gas as cold as it comes, or unburnt gas heated, as at the edge of an ignition kernel."""
+        n = len(picked)
+        role = rng.random(n)
+        states = self.pick(n, SOURCES[:3], split, rng).states
+        states[role < 0.2] = self.pick(n, ("burnt",), split, rng).states[role < 0.2]
+        coldest, hottest = self.recipe.mixed.T_unburnt
+        heated = coldest + (hottest - coldest) * rng.random(n) ** 3
+        for i in np.flatnonzero(role > 0.7):
+            phi = rng.uniform(*self.recipe.phi)
+            states[i, 2:] = sources.premixed(self.mechanism, phi, self.recipe.fuel, self.recipe.oxidizer)
+            states[i, 0] = coldest if role[i] < 0.85 else heated[i]
+        states[:, 1] = picked.states[:, 1]
+        return states
+
+    def _mix(self, first: Array, second: Array, rng: np.random.Generator) -> Array:
+        """Mixtures of random shares of two states at equal pressure: mass fractions and enthalpies add up."""
+        share = rng.random((len(first), 1))
+        mixed = share * first + (1.0 - share) * second
+        h = share[:, 0] * enthalpy(first, self.mechanism) + (1.0 - share[:, 0]) * enthalpy(second, self.mechanism)
+        for row, h_row in zip(mixed, h, strict=True):
+            row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], self.mechanism.nasa)
+        return mixed
+
+    def _evolve(self, states: Array, settings: Perturbation | Mixing, rng: np.random.Generator) -> Array:
+        """Let the chemistry run for a while in some of the rows; rows that fail or get too hot stay as they were."""
+        evolved = rng.random(len(states)) < settings.evolved_share
+        durations = np.exp(rng.uniform(*np.log(settings.evolution), len(states)))
+        reactor = CvodesReactor(self.mechanism)
+        for i in np.flatnonzero(evolved):
+            evolved_state = reactor.advance(states[i : i + 1], durations[i])[0][0]
+            if evolved_state[0] < _HOTTEST:
+                states[i] = evolved_state
+        return states
+
+
+def perturb(states: Array, amplitude: Range, rng: np.random.Generator) -> Array:
+    """States with T, P and every Y multiplied by random factors, the amplitude log-uniform per row; (n, 2 + K).
+
+    Mass fractions vary as exp(a N(0, 1)), T and P by a tenth of the amplitude; Y is normalised, T kept in range.
+    """
+    a = np.exp(rng.uniform(*np.log(amplitude), len(states)))[:, None]
+    noise = rng.standard_normal(states.shape)
+    noise[:, :2] = np.clip(0.1 * noise[:, :2], -0.3, 0.3)
+    result = states * np.exp(a * noise)
+    result[:, 2:] /= result[:, 2:].sum(axis=1, keepdims=True)
+    result[:, 0] = np.clip(result[:, 0], T_MIN + 90.0, _HOTTEST)
+    return result

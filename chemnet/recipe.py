@@ -1,0 +1,118 @@
+"""The recipe of a training set: what kinds of states, how many, over which ranges; a YAML file becomes a `Recipe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from chemnet.config import Config, override, parse, read_yaml
+from chemnet.errors import UsageError
+from chemnet.files import shipped
+from chemnet.state import Array
+
+SOURCES = ("ignition", "kernel", "flames", "burnt")
+KINDS = (*SOURCES, "perturbed", "strongly_perturbed", "mixed")
+
+Range = tuple[float, float]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Paths(Config):
+    """Ignition paths: share of the rows, number, range of initial temperatures [K]."""
+
+    share: Share
+    trajectories: int = Field(ge=2)
+    T0: Range
+
+
+class Flames(Config):
+    """Free flames: share of the rows, equivalence ratios, and (P [Pa], T unburnt [K]) to solve them at."""
+
+    share: Share
+    phi: list[Positive] = Field(min_length=1)
+    at: list[tuple[Positive, Positive]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _both_sides_of_the_split(self) -> Flames:
+        if len(self.phi) * len(self.at) < 2:
+            raise ValueError("at least two flames are needed, one to train on and one to validate with")
+        return self
+
+
+class Burnt(Config):
+    """Gas in equilibrium: share of the rows, number of states, range of the unburnt temperature [K]."""
+
+    share: Share
+    states: int = Field(ge=2)
+    T_unburnt: Range
+
+
+class Perturbation(Config):
+    """Perturbed source states: log-uniform amplitude, and the share evolved for a log-uniform time [s]."""
+
+    share: Share
+    amplitude: Range
+    evolved_share: Share
+    evolution: Range
+
+
+class Mixing(Config):
+    """Mixtures of two states; unburnt gas takes part at a temperature in `T_unburnt` [K]."""
+
+    share: Share
+    evolved_share: Share
+    evolution: Range
+    T_unburnt: Range
+
+
+class Integrator(Config):
+    """Tolerances of CVODES for the labels."""
+
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-12
+
+
+class Recipe(Config):
+    """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for."""
+
+    mechanism: str = "drm19"
+    fuel: dict[str, float]
+    oxidizer: dict[str, float]
+    rows: int = Field(ge=1)
+    dt: Positive
+    seed: int = Field(ge=0)
+    validation_share: Share
+    integrator: Integrator = Integrator()
+    phi: tuple[Positive, Positive]
+    pressure: tuple[Positive, Positive]
+    ignition: Paths
+    kernel: Paths
+    flames: Flames
+    burnt: Burnt
+    perturbed: Perturbation
+    strongly_perturbed: Perturbation
+    mixed: Mixing
+
+    def shares(self) -> Array:
+        """Share of the rows of each kind, in the order of KINDS, summing to 1."""
+        shares = np.array([getattr(self, kind).share for kind in KINDS])
+        return shares / shares.sum()
+
+
+def load_recipe(path: str | Path | None = None, variant: str | None = None, changes: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of a file (default: the shipped one of DRM19), with a variant and `key=value` changes applied.
+
+    Raises UsageError for unknown keys, variants or values, FileError when there is no such file.
+    """
+    path = path or shipped("datasets/drm19/recipe.yaml")
+    data = read_yaml(path)
+    variants = data.pop("variants", {})
+    if variant is not None and variant not in variants:
+        raise UsageError(f"{path} has no variant {variant}; it has {', '.join(variants) or 'none'}")
+    for key, value in variants.get(variant, {}).items():
+        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+    return parse(Recipe, override(data, changes), str(path))
