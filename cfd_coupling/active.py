@@ -40,41 +40,33 @@ class ActiveCells:
 
     def blocks(self) -> Integers:
         """Rectangles (n, 4) [j_start, j_stop) x [i_start, i_stop) of this rank, ghosts counted, disjoint."""
-        open_runs: dict[tuple[int, int], int] = {}
-        blocks = []
         first, last = self.grid.j_start, self.grid.j_stop
-        for J in range(first // TILE_ROWS, -(-last // TILE_ROWS)):
-            runs = set(self._runs(self.tiles[J], 0))
-            start = max(J * TILE_ROWS, first)
-            for run in [run for run in open_runs if run not in runs]:
-                blocks.append((open_runs.pop(run), start, *run))
-            for run in runs:
-                open_runs.setdefault(run, start)
-        blocks += [(start, last, *run) for run, start in open_runs.items()]
-        shift = np.array([GHOSTS - first, GHOSTS - first, 0, 0])
-        return np.array(sorted(blocks), dtype=np.int64).reshape(-1, 4) + shift
+        tile_rows = np.arange(first // TILE_ROWS, -(-last // TILE_ROWS))
+        marks = self.tiles[tile_rows]
+        changes = 1 + np.flatnonzero((marks[1:] != marks[:-1]).any(axis=1))
+        groups = np.split(np.arange(len(tile_rows)), changes)
+        rows, starts, stops = self._runs(marks[[group[0] for group in groups]], 0)
+        bottom = np.array([max(tile_rows[group[0]] * TILE_ROWS, first) for group in groups]) - first + GHOSTS
+        top = np.array([min(tile_rows[group[-1]] * TILE_ROWS + TILE_ROWS, last) for group in groups]) - first + GHOSTS
+        return np.stack([bottom[rows], top[rows], starts, stops], axis=1)
 
     def segments(self, margin: int = 0) -> Integers:
         """Runs (n, 3) [j, i_start, i_stop) that cover the tiles and `margin` cells around them, ghosts counted."""
-        ny, first, segments = self.grid.ny, self.grid.j_start, []
-        pieces: dict[frozenset[int], list[tuple[int, int]]] = {}
-        for row in range(first - margin, self.grid.j_stop + margin):
-            near = frozenset(r % ny // TILE_ROWS for r in range(row - margin, row + margin + 1))
-            if near not in pieces:
-                runs = self._runs(self.tiles[list(near)].any(axis=0), margin)
-                pieces[near] = [
-                    (cut, min(cut + _LONGEST_SEGMENT, b)) for a, b in runs for cut in range(a, b, _LONGEST_SEGMENT)
-                ]
-            segments += [(row - first + GHOSTS, a, b) for a, b in pieces[near]]
-        return np.array(segments, dtype=np.int64).reshape(-1, 3)
+        cell_rows = np.arange(self.grid.j_start - margin, self.grid.j_stop + margin)
+        near = [(cell_rows + shift) % self.grid.ny // TILE_ROWS for shift in range(-margin, margin + 1)]
+        rows, starts, stops = self._runs(np.logical_or.reduce([self.tiles[J] for J in near]), margin)
+        pieces = -(-(stops - starts) // _LONGEST_SEGMENT)
+        run = np.repeat(np.arange(len(rows)), pieces)
+        cuts = starts[run] + _LONGEST_SEGMENT * (np.arange(len(run)) - (np.cumsum(pieces) - pieces)[run])
+        return np.stack([rows[run] + GHOSTS - margin, cuts, np.minimum(cuts + _LONGEST_SEGMENT, stops[run])], axis=1)
 
-    def _runs(self, marks: NDArray[np.bool_], margin: int) -> list[tuple[int, int]]:
-        """Columns [i_start, i_stop) within `margin` of the marked tiles of one tile row, periodic, ghosts counted."""
-        cells = np.repeat(marks, TILE_COLUMNS)[: self.grid.nx]
-        columns = np.arange(-margin, self.grid.nx + margin)
-        near = np.any([cells.take(columns + shift, mode="wrap") for shift in range(-margin, margin + 1)], axis=0)
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], near, [False])).astype(np.int8)))
-        return [(GHOSTS - margin + int(a), GHOSTS - margin + int(b)) for a, b in edges.reshape(-1, 2)]
+    def _runs(self, marks: NDArray[np.bool_], margin: int) -> tuple[Integers, Integers, Integers]:
+        """Runs of marked tiles in each row of `marks`: row, first and last column plus one, ghosts counted."""
+        edges = np.diff(np.pad(marks, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        rows, starts = np.nonzero(edges == 1)
+        stops = np.nonzero(edges == -1)[1]
+        columns = GHOSTS + np.minimum(TILE_COLUMNS * np.stack([starts, stops]), self.grid.nx)
+        return rows, columns[0] - margin, columns[1] + margin
 
 
 def _grow(tiles: NDArray[np.bool_], axis: int, cells: int, tile: int, n: int) -> NDArray[np.bool_]:
@@ -84,12 +76,16 @@ def _grow(tiles: NDArray[np.bool_], axis: int, cells: int, tile: int, n: int) ->
     return np.logical_or.reduce([np.roll(tiles, shift, axis=axis) for shift in shifts])
 
 
-def find_active(fields: Fields, grid: Grid, comm: Communicator) -> ActiveCells:
-    """The tiles where species or enthalpy differ from a neighbour; ghosts of `fields.scalars` must be up to date."""
+def find_active(fields: Fields, grid: Grid, comm: Communicator, within: ActiveCells | None = None) -> ActiveCells:
+    """The tiles, among those of `within`, where species or enthalpy differ from a neighbour.
+
+    The ghosts of `fields.scalars` must be up to date.
+    """
     tolerance = np.full(len(fields.scalars), _FLAT_SPECIES)
     tolerance[-1] = _FLAT_ENTHALPY
-    tiles = np.zeros((-(-grid.ny // TILE_ROWS), -(-grid.nx // TILE_COLUMNS)), dtype=np.bool_)
-    mark_gradients(fields.scalars, tolerance, grid.j_start, TILE_ROWS, TILE_COLUMNS, tiles)
+    candidates = all_cells(grid) if within is None else within
+    tiles = np.zeros_like(candidates.tiles)
+    mark_gradients(fields.scalars, tolerance, grid.j_start, TILE_ROWS, TILE_COLUMNS, candidates.tiles, tiles)
     return ActiveCells(grid, comm.any(tiles))
 
 

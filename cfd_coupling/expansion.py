@@ -8,12 +8,13 @@ p0 stays and a frame at the edge of the periodic box takes the excess gas away: 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cfd_coupling.active import ActiveCells, all_cells
 from cfd_coupling.fields import Fields, Floats, interior
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
-from cfd_coupling.kernels.state import add_enthalpy, density_excess, temperatures
+from cfd_coupling.kernels.state import add_enthalpy, compressibility, density_excess, temperatures
 from cfd_coupling.parallel import Communicator
 from chemnet.errors import NumericalError
 
@@ -26,7 +27,8 @@ class Expansion:
     def __init__(self, grid: Grid, comm: Communicator, gas: Gas, box: str) -> None:
         self.grid, self.comm, self.gas, self.box = grid, comm, gas, box
         self.frame = frame_weights(grid)
-        self.excess, self.sink = np.zeros(grid.shape), np.zeros(grid.shape)
+        self.excess, self.sink, self.rho_R = np.zeros(grid.shape), np.zeros(grid.shape), np.zeros(grid.shape)
+        self._sums = np.zeros(grid.ny_local)
         self._everywhere = all_cells(grid).segments()
         self._cells = grid.nx * grid.ny
 
@@ -41,14 +43,17 @@ class Expansion:
 
         Needs T in the interior and changes h, T and p0 in a closed box, ghosts not included.
         """
-        mean, compressible = self._measure(fields)
+        gas = self.gas
+        compressibility(fields.scalars, fields.rho, fields.T, fields.p0, gas.weights, gas.nasa, self.rho_R, self._sums)
+        compressible = self._mean_of_sums()
+        mean = self._mean_excess(fields)
         if self.box == "open":
             return self._let_out(mean, dt)
         dp = mean * fields.p0 / compressible
         fields.p0 += dp
         add_enthalpy(fields.h, fields.rho, dp)
         self.update_temperature(fields)
-        mean, _ = self._measure(fields)
+        mean = self._mean_excess(fields)
         return (interior(self.excess) - mean) / dt
 
     def _let_out(self, mean: float, dt: float) -> Floats:
@@ -56,12 +61,13 @@ class Expansion:
         np.multiply(self.frame, mean / (dt * frame_mean), out=self.sink)
         return interior(self.excess) / dt - interior(self.sink)
 
-    def _measure(self, fields: Fields) -> tuple[float, float]:
-        """Fill Q; returns the means of Q and of (rho / rho_EOS) / gamma over the box."""
-        gas, sums = self.gas, np.empty((2, self.grid.ny_local))
-        density_excess(fields.scalars, fields.rho, fields.T, fields.p0, gas.weights, gas.nasa, self.excess, sums)
-        mean, compressible = self.comm.sum_rows(sums, self.grid.ny) / self._cells
-        return float(mean), float(compressible)
+    def _mean_excess(self, fields: Fields) -> float:
+        """Fill Q; returns its mean over the box."""
+        density_excess(self.rho_R, fields.T, fields.p0, self.excess, self._sums)
+        return self._mean_of_sums()
+
+    def _mean_of_sums(self) -> float:
+        return float(self.comm.sum_rows(self._sums, self.grid.ny)) / self._cells
 
     def _report_failure(self, fields: Fields) -> None:
         j, i = np.argwhere(~np.isfinite(interior(fields.T)))[0]
@@ -84,7 +90,7 @@ def frame_weights(grid: Grid) -> Floats:
     return 1.0 - (1.0 - y[:, None]) * (1.0 - x[None, :])
 
 
-def _edge_weight(index: Floats, n: int) -> Floats:
+def _edge_weight(index: NDArray[np.int64], n: int) -> Floats:
     if n < 4 * FRAME_CELLS:
         return np.zeros(len(index))
     distance = np.minimum(index, n - 1 - index) / FRAME_CELLS

@@ -59,12 +59,12 @@ class Grid:
     @property
     def x(self) -> NDArray[np.float64]:
         """Cell centres [m] along x, (nx,)."""
-        return (np.arange(self.nx) + 0.5) * self.dx
+        return np.asarray((np.arange(self.nx) + 0.5) * self.dx, dtype=np.float64)
 
     @property
     def y(self) -> NDArray[np.float64]:
         """Cell centres [m] of the rows of this rank, (ny_local,)."""
-        return (np.arange(self.j_start, self.j_stop) + 0.5) * self.dy
+        return np.asarray((np.arange(self.j_start, self.j_stop) + 0.5) * self.dy, dtype=np.float64)
 
 
 def slab_bounds(n: int, size: int) -> NDArray[np.int64]:

@@ -80,6 +80,7 @@ class Stepper:
         self.momentum = Momentum(grid, comm, gas)
         self.projection = Projection(grid, comm, options.projection_tolerance)
         self.convection = Convection(grid, comm, gas.n_species)
+        self._changed = all_cells(grid)
 
     def step(self, fields: Fields, dt: float) -> StepReport:
         """Advance `fields` by dt [s] in place.
@@ -92,6 +93,7 @@ class Stepper:
         seconds: dict[str, float] = {}
         with _timed(seconds, "diffusion"):
             self._refresh(fields)
+            self._changed = all_cells(self.grid)
         chemistry = self._react_and_diffuse(fields, dt, seconds)
         report = StepReport(chemistry, stages=self.diffusion.stage_count, seconds=seconds)
         with _timed(seconds, "state"):
@@ -136,8 +138,8 @@ class Stepper:
         return f"(row {j - GHOSTS + self.grid.j_start}, column {i - GHOSTS})"
 
     def _diffuse(self, fields: Fields, dt: float) -> None:
-        changed = self.diffusion.advance(fields, self._active(fields), dt)
-        self.expansion.update_temperature(fields, changed)
+        self._changed = self.diffusion.advance(fields, self._active(fields), dt)
+        self.expansion.update_temperature(fields, self._changed)
 
     def _carry(self, fields: Fields, dt: float, report: StepReport) -> None:
         substeps = self._substeps(fields, dt, report)
@@ -145,7 +147,10 @@ class Stepper:
         self.expansion.update_temperature(fields, changed)
 
     def _active(self, fields: Fields) -> ActiveCells:
-        return find_active(fields, self.grid, self.comm) if self.options.skip_uniform else all_cells(self.grid)
+        """Cells that are not uniform; a step begins with all cells, later only what has changed can be."""
+        if not self.options.skip_uniform:
+            return all_cells(self.grid)
+        return find_active(fields, self.grid, self.comm, self._changed)
 
     def _refresh(self, fields: Fields) -> None:
         self._update_ghosts(fields)

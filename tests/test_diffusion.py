@@ -126,10 +126,12 @@ def test_fluxes_are_the_mixture_averaged_ones_with_correction_velocity():
     h_k = np.array([1000.0 * rng.random(K) * t for t in T]).T.reshape(K, 1, 2)
     rho_D, lam_cp = 1e-4 * (0.5 + rng.random((K, 1, 2))), 1e-4 * (0.5 + rng.random((1, 2)))
     scalars = np.concatenate([Y, (Y * h_k).sum(axis=0, keepdims=True)])
-    flux = np.empty((K + 1, 1))
-    _face_fluxes(scalars, rho_D, lam_cp, h_k, W, 0, 0, 0, 1, 1, flux, np.empty((5, 1)))
     a, b = Y[:, 0, 0], Y[:, 0, 1]
-    weights = [1.0 / (y / W).sum() for y in (a, b)]
+    moles = np.array([(y / W).sum() for y in (a, b)])
+    flux, total = np.empty((K + 1, 1)), np.empty(1)
+    _face_fluxes(scalars, rho_D, lam_cp, h_k, moles[:1], moles[1:], 0, 0, 0, 1, 1, flux, total, np.empty((4, 1)))
+    flux[:-1, 0] -= 0.5 * (a + b) * total
+    weights = 1.0 / moles
     mole = [y / W * weight for y, weight in zip((a, b), weights, strict=True)]
     star = -rho_D.mean(axis=2)[:, 0] * W / np.mean(weights) * (mole[1] - mole[0])
     j = star - 0.5 * (a + b) * star.sum()

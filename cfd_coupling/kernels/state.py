@@ -25,29 +25,34 @@ def temperatures(segments, scalars, nasa, T):
 
 
 @row_njit
-def density_excess(scalars, rho, T, p0, weights, nasa, out, sums):
-    """out = rho / rho_EOS - 1 in the interior, with row sums of out and of (rho / rho_EOS) / gamma in sums (2, rows).
+def density_excess(rho_R, T, p0, out, sums):
+    """out = rho / rho_EOS - 1 = rho R T / p0 - 1 in the interior; sums[j]: row sums. rho_R: rho times R of the gas."""
+    n = T.shape[1] - 6
+    for j in range(3, T.shape[0] - 3):
+        t, product, excess, total = T[j, 3 : 3 + n], rho_R[j, 3 : 3 + n], out[j, 3 : 3 + n], 0.0
+        for i in range(n):
+            excess[i] = product[i] * t[i] / p0 - 1.0
+            total += excess[i]
+        sums[j - 3] = total
 
-    rho_EOS = p0 W / (R T); gamma = cp / (cp - R / W).
-    """
+
+@row_njit
+def compressibility(scalars, rho, T, p0, weights, nasa, rho_R, sums):
+    """rho_R = rho R in the interior, R = 8314 / W [J/kg/K]; sums[j]: row sums of (rho / rho_EOS) / gamma."""
     n_species, n = weights.shape[0], T.shape[1] - 6
     specific, enthalpy, cp = np.empty(n), np.empty(n), np.empty(n)
     for j in range(3, T.shape[0] - 3):
-        t, density, excess = T[j, 3 : 3 + n], rho[j, 3 : 3 + n], out[j, 3 : 3 + n]
+        t, density, product, total = T[j, 3 : 3 + n], rho[j, 3 : 3 + n], rho_R[j, 3 : 3 + n], 0.0
         row_enthalpy_cp(t, scalars, j, 3, nasa, enthalpy, cp)
         specific[:] = 0.0
         for k in range(n_species):
             y, R_k = scalars[k, j, 3 : 3 + n], GAS_CONSTANT / weights[k]
             for i in range(n):
                 specific[i] += y[i] * R_k
-        total, compressible = 0.0, 0.0
         for i in range(n):
-            ratio = density[i] * specific[i] * t[i] / p0
-            excess[i] = ratio - 1.0
-            total += excess[i]
-            compressible += ratio * (cp[i] - specific[i]) / cp[i]
-        sums[0, j - 3] = total
-        sums[1, j - 3] = compressible
+            product[i] = density[i] * specific[i]
+            total += product[i] * t[i] / p0 * (cp[i] - specific[i]) / cp[i]
+        sums[j - 3] = total
 
 
 @row_njit
@@ -60,11 +65,11 @@ def add_enthalpy(h, rho, dp):
 
 
 @row_njit
-def mark_gradients(q, tolerance, first_row, tile_rows, tile_columns, tiles):
+def mark_gradients(q, tolerance, first_row, tile_rows, tile_columns, candidates, tiles):
     """Set tiles[J, I] where a field of q (K, ...) differs by more than tolerance[k] from its east or north neighbour.
 
-    Tile (J, I) holds the cells of global rows J tile_rows.. and columns I tile_columns..; first_row: global row of
-    the first interior row here. A value that is not a number marks its tile.
+    Only where candidates[J, I]. Tile (J, I) holds the cells of global rows J tile_rows.. and columns
+    I tile_columns..; first_row: global row of the first interior row here. What is no number marks its tile.
     """
     rows, columns = q.shape[1] - 6, q.shape[2] - 6
     for j in range(rows):
@@ -72,7 +77,7 @@ def mark_gradients(q, tolerance, first_row, tile_rows, tile_columns, tiles):
         for tile in range(tiles.shape[1]):
             a = 3 + tile * tile_columns
             n = min(tile_columns, columns - tile * tile_columns)
-            k = 0
+            k = 0 if candidates[J, tile] else q.shape[0]
             while k < q.shape[0] and not tiles[J, tile]:
                 here, east, north = q[k, j + 3, a : a + n], q[k, j + 3, a + 1 : a + n + 1], q[k, j + 4, a : a + n]
                 limit, count = tolerance[k], 0
