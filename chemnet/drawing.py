@@ -72,7 +72,7 @@ class Drawer:
     def _evolve(self, states: Array, settings: Perturbation | Mixing, rng: np.random.Generator) -> Array:
         """Let the chemistry run for a while in some of the rows; rows that fail or get too hot stay as they were."""
         evolved = rng.random(len(states)) < settings.evolved_share
-        durations = np.exp(rng.uniform(*np.log(settings.evolution), len(states)))
+        durations = _log_uniform(settings.evolution, len(states), rng)
         reactor = CvodesReactor(self.mechanism)
         for i in np.flatnonzero(evolved):
             evolved_state = reactor.advance(states[i : i + 1], durations[i])[0][0]
@@ -86,10 +86,15 @@ def perturb(states: Array, amplitude: Range, rng: np.random.Generator) -> Array:
 
     Mass fractions vary as exp(a N(0, 1)), T and P by a tenth of the amplitude; Y is normalised, T kept in range.
     """
-    a = np.exp(rng.uniform(*np.log(amplitude), len(states)))[:, None]
+    a = _log_uniform(amplitude, len(states), rng)[:, None]
     noise = rng.standard_normal(states.shape)
     noise[:, :2] = np.clip(0.1 * noise[:, :2], -0.3, 0.3)
     result = states * np.exp(a * noise)
     result[:, 2:] /= result[:, 2:].sum(axis=1, keepdims=True)
     result[:, 0] = np.clip(result[:, 0], T_MIN + 90.0, _HOTTEST)
     return result
+
+
+def _log_uniform(limits: Range, n: int, rng: np.random.Generator) -> Array:
+    low, high = limits
+    return np.exp(rng.uniform(np.log(low), np.log(high), n))

@@ -54,9 +54,7 @@ class Mechanism:
         try:
             return self.species_names.index(species)
         except ValueError:
-            raise UsageError(
-                f"no species {species} in {self.name}; it has {', '.join(self.species_names)}"
-            ) from None
+            raise UsageError(f"no species {species} in {self.name}; it has {', '.join(self.species_names)}") from None
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""
@@ -94,9 +92,9 @@ def _find(name: str) -> str:
 
 def _reason(error: ct.CanteraError) -> str:
     """The one line of Cantera's message that says what is wrong."""
-    lines = [line.strip(" *") for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(("CanteraError thrown", "InputFileError"))]
-    return telling[0] if telling else "Cantera cannot read it"
+    frame = ("*", "CanteraError thrown", "InputFileError thrown", "Error on line")
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith(frame)), "Cantera cannot read it")
 
 
 def _from_gas(gas: ct.Solution, source: str, name: str) -> Mechanism:

@@ -136,4 +136,4 @@ def _solve_flame(gas: ct.Solution, start: ct.FreeFlame | None, phi: float) -> ct
 def states_across(grid: Array, states: Array, n: int, rng: np.random.Generator) -> Array:
     """(n, 2 + K) states of a flame, drawn evenly over its adaptive grid and interpolated between the points."""
     positions = rng.uniform(0, len(grid) - 1, n)
-    return _interpolate(positions, np.arange(len(grid)), states)
+    return _interpolate(positions, np.arange(len(grid), dtype=np.float64), states)

@@ -1,9 +1,9 @@
 """Between states and what a network sees: Box-Cox mass fractions, standardised inputs, signed-root labels.
 
 Mass fractions span twelve decades. The Box-Cox transform b = (Y^lambda - 1) / lambda brings them to one; lambda = 1/8
-is a power of two, so that Y^lambda is three square roots and its inverse three squares. Inputs are [T, P, b(Y)], centred
-and scaled to unit variance. Outputs are changes over dt, of T and of b(Y), passed through sign(d) sqrt(|d|): a step
-changes slow species a million times less than fast ones, and the root brings both within the reach of one loss.
+is a power of two, so that Y^lambda is three square roots and its inverse three squares. Inputs are [T, P, b(Y)],
+centred and scaled to unit variance. Outputs are changes over dt, of T and of b(Y), passed through sign(d) sqrt(|d|):
+a step changes slow species a million times less than fast ones, and the root brings both within the reach of one loss.
 """
 
 from __future__ import annotations

@@ -15,9 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], n_workers: int
-) -> Iterator[Result]:
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
     """`function` of each item, in the order of the items; with one worker in this process.
 
     Workers are started afresh (never forked: numba, torch and MPI do not survive a fork) with one thread each;
