@@ -22,7 +22,7 @@ _BUNDLED = Path(__file__).parent / "mechanisms"
 class Mechanism:
     """One gas-phase mechanism.
 
-    Shapes: K species, E elements.
+    `name` is what `load_mechanism` was given and takes again. Shapes: K species, E elements.
 
     * `molecular_weights` (K,) [kg/kmol]
     * `atoms` (E, K): number of atoms of element e in species k
@@ -75,7 +75,7 @@ def load_mechanism(name_or_path: str | Path = "drm19", phase: str | None = None)
         raise UsageError(f"{name_or_path}: {_reason(error)}\nGive a Cantera YAML file with a gas phase.") from None
     if gas.thermo_model != "ideal-gas" or gas.n_reactions == 0:
         raise UsageError(f"{name_or_path}: phase {gas.name} is no ideal gas with reactions, which chemnet needs")
-    return _from_gas(gas, source, Path(str(name_or_path)).stem)
+    return _from_gas(gas, source, str(name_or_path))
 
 
 def _find(name: str) -> str:

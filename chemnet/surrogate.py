@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from chemnet.closure import Closure
@@ -110,7 +110,7 @@ class Surrogate:
         description = json.dumps(self._description(), sort_keys=True)
         header = {"format": FORMAT, "chemnet": description, "sha256": _digest(description, tensors)}
         with atomic(path) as temporary:
-            save_file(tensors, temporary, metadata=header)
+            temporary.write_bytes(save(tensors, metadata=header))
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -78,6 +78,17 @@ def test_a_saved_model_is_loaded_from_its_path_alone_and_gives_the_same_bits(sur
     assert isinstance(loaded.network, torch.nn.Sequential)
 
 
+def test_a_model_for_a_mechanism_of_cantera_is_loaded_from_its_path_alone_too(tmp_path):
+    mechanism = load_mechanism("h2o2.yaml")
+    rng = np.random.default_rng(2)
+    rows = np.column_stack([rng.uniform(300, 3000, 50), np.full(50, 1e5), rng.dirichlet(np.ones(10), 50)])
+    transform = fit_transform(rows, rows[::-1], mechanism)
+    network = build(NetConfig(widths=(12, 8, 12)))
+    domain = {"T": (250.0, 3100.0), "P": (7e4, 3e5)}
+    Surrogate(network, transform, mechanism, 1e-6, domain).save(tmp_path / "model.safetensors")
+    assert Surrogate.load(tmp_path).mechanism.sha256 == mechanism.sha256
+
+
 def test_another_mechanism_or_time_step_is_refused(surrogate, states, tmp_path):
     surrogate.save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="made for a mechanism named drm19"):
