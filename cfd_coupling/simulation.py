@@ -71,14 +71,14 @@ class Simulation:
     def __init__(self, case: CaseConfig, folder: Path, comm: Communicator) -> None:
         self.case, self.folder, self.comm = case, folder, comm
         self.mechanism = load_mechanism(case.mechanism)
-        self.grid = Grid(**case.grid.model_dump(), rank=comm.rank, size=comm.size)
-        self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start)
-        self.gas = Gas.from_mechanism(self.mechanism)
         initial.unburnt(self.mechanism, case.mixture)
-        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, StepOptions(**case.flow.model_dump()))
+        self.grid = Grid(**case.grid.model_dump(), rank=comm.rank, size=comm.size)
         self.snapshots = SnapshotWriter(
             folder / "snapshots", self.grid, comm, case.output.fields, self.mechanism.species_names, dump_yaml(case)
         )
+        self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start)
+        self.gas = Gas.from_mechanism(self.mechanism)
+        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, StepOptions(**case.flow.model_dump()))
         self.history = monitors.History(folder / "history.csv", comm, self._monitors(), case.output.history_every)
         self.log = Log(folder / "log.txt", comm)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
 from cfd_coupling.__main__ import main
 from cfd_coupling.compare import read_history
@@ -59,8 +60,8 @@ def test_kinetic_energy_of_taylor_green_converges_with_second_order(tmp_path):
     errors = []
     for n in (16, 32):
         out = tmp_path / str(n)
-        sizes = [f"--set=grid.nx={n}", f"--set=grid.ny={n}"]
-        assert main(["run", "cases/taylor_green", *sizes, "--out", str(out)]) == 0
+        words = [f"--set=grid.nx={n}", f"--set=grid.ny={n}", "--set=dt=1e-5"]
+        assert main(["run", "cases/taylor_green", *words, "--out", str(out)]) == 0
         history = read_history(out / "history.csv")
         errors.append(abs(history["kinetic_energy"][-1] / history["kinetic_energy"][0] - taylor_green_decay()))
         assert history["residual"].max() <= 1e-11
@@ -140,6 +141,16 @@ def test_bad_input_is_told_in_three_lines_with_its_exit_code_and_writes_nothing(
     message = capfd.readouterr().err
     assert told in message
     assert 1 <= len(message.strip().splitlines()) <= 3
+    assert not out.exists()
+
+
+def test_a_model_of_another_time_step_is_told_in_three_lines(tmp_path, capfd):
+    model, out = save_tiny_model(tmp_path / "tiny.safetensors", dt=3e-6), tmp_path / "out"
+    words = ["--set", "chemistry.kind=neural", "--set", f"chemistry.model={model}", "--out", str(out)]
+    assert main(["run", "cases/turbulent_ignition", *words]) == 2
+    message = capfd.readouterr().err
+    assert "dt = 1e-06 s is no multiple of the model's time step, 3e-06 s" in message
+    assert len(message.strip().splitlines()) <= 3
     assert not out.exists()
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
 from cfd_coupling.chemistry import Frozen, Reacting, build_chemistry, count_substeps
 from cfd_coupling.config import ChemistryConfig
@@ -12,6 +13,7 @@ from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.state import elements, enthalpy
 from chemnet.status import Status
+from chemnet.surrogate import Surrogate
 
 GRID = Grid(6, 5, 6e-4, 5e-4)
 DT = 1e-6
@@ -162,7 +164,51 @@ def test_a_cell_that_nobody_takes_is_a_numerical_error_that_names_it(fields, sta
     np.testing.assert_array_equal(rows(fields), before)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", DT)
+
+
+def test_a_model_advances_the_cells_of_its_domain_and_cvode_the_others(fields, drm19, model):
+    before = rows(fields)
+    expected, status = Surrogate.load(model).advance(before, DT)
+    assert 0 < np.count_nonzero(status[before[:, 0] > 500.0] == Status.OUTSIDE) < 15
+    exact, _ = CvodesReactor(drm19).advance(before, DT)
+    expected[status == Status.OUTSIDE] = exact[status == Status.OUTSIDE]
+    report = build_chemistry(ChemistryConfig(kind="neural", model=model), drm19, DT).apply(fields, DT)
+    hot = before[:, 0] > 500.0
+    np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
+    np.testing.assert_array_equal(rows(fields)[~hot], before[~hot])
+    assert report.cells["fallback"] == np.count_nonzero(status[hot] == Status.OUTSIDE)
+    assert report.cells["neural"] == np.count_nonzero(status[hot] == Status.OK)
+
+
+def test_a_model_keeps_elements_and_enthalpy_of_every_cell(fields, drm19, model):
+    before = rows(fields)
+    build_chemistry(ChemistryConfig(kind="neural", model=model), drm19, 2 * DT).apply(fields, 2 * DT)
+    after = rows(fields)
+    assert np.abs(after[:, 2:] - before[:, 2:]).max() > 1e-6
+    np.testing.assert_allclose(elements(after, drm19), elements(before, drm19), rtol=0.0, atol=1e-12)
+    np.testing.assert_allclose(enthalpy(after, drm19), enthalpy(before, drm19), rtol=0.0, atol=1e-12 * 3e6)
+
+
+def test_outside_stop_ends_the_run_where_the_model_leaves_a_cell(fields, drm19, model):
+    chemistry = build_chemistry(ChemistryConfig(kind="neural", model=model, outside="stop"), drm19, DT)
+    with pytest.raises(NumericalError, match="outside the domain"):
+        chemistry.apply(fields, DT)
+
+
+@pytest.mark.parametrize("dt", [5e-7, 1.5e-6])
+def test_a_model_of_another_time_step_is_refused_before_the_run(drm19, model, dt):
+    with pytest.raises(UsageError, match="no multiple of the model's time step, 1e-06 s"):
+        build_chemistry(ChemistryConfig(kind="neural", model=model), drm19, dt)
+
+
+def test_a_model_of_another_mechanism_is_refused_before_the_run(model):
+    with pytest.raises(UsageError, match="was made for mechanism drm19, the case uses h2o2"):
+        build_chemistry(ChemistryConfig(kind="neural", model=model), load_mechanism("h2o2.yaml"), DT)
+
+
 def test_a_missing_model_is_a_file_error(drm19, tmp_path):
-    pytest.importorskip("chemnet.surrogate")
     with pytest.raises(FileError):
         build_chemistry(ChemistryConfig(kind="neural", model=str(tmp_path / "none.safetensors")), drm19, DT)
