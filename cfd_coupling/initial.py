@@ -49,8 +49,8 @@ def at_rest(grid: Grid, comm: Communicator, gas: Gas, T: Floats, Y: Floats, pres
     cp = np.empty(grid.shape[1])
     for j in range(grid.shape[0]):
         row_enthalpy_cp(fields.T[j], fields.Y, j, 0, gas.nasa, fields.h[j], cp)
-    mean_weight = 1.0 / np.tensordot(1.0 / gas.weights, fields.Y, axes=1)
-    fields.rho[:] = pressure * mean_weight / (GAS_CONSTANT * fields.T)
+    moles = (fields.Y / gas.weights[:, None, None]).sum(axis=0)
+    fields.rho[:] = pressure / (GAS_CONSTANT * fields.T * moles)
     return fields
 
 
