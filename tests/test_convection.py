@@ -9,7 +9,7 @@ from cfd_coupling.active import all_cells
 from cfd_coupling.convection import Convection
 from cfd_coupling.fields import interior
 from cfd_coupling.grid import Grid
-from cfd_coupling.kernels.convection import largest_cfl
+from cfd_coupling.kernels.convection import _weno, largest_cfl
 
 
 def carried(grid, Y, u, v, dt, steps, substeps=1, T=300.0):
@@ -103,3 +103,13 @@ def test_the_largest_cfl_is_found_with_its_cell():
     velocity[0, 4, 4] = np.nan
     cfl, j, i = largest_cfl(velocity, 0.5, 2.0, 0.1)
     assert np.isnan(cfl) and (j, i) == (4, 4)
+
+
+def test_face_values_of_a_positive_field_are_positive():
+    rng = np.random.default_rng(8)
+    rows = 10.0 ** rng.uniform(-12.0, 0.0, (6, 2000))
+    face, total = np.empty(2000), np.zeros(2000)
+    _weno(*rows, rng.choice([-1.0, 1.0], 2000), 0.0, face, total)
+    assert face.min() >= 0.0
+    _weno(*rows, np.ones(2000), -np.inf, face, total)
+    assert face.min() < -1e-3  # without the floor they are not
