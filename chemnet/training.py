@@ -208,6 +208,8 @@ class _Fit:
         self.step += 1
         if share >= 1.0 - self.options.average_share:
             self._add_to_average()
+        else:
+            self.averaged = 0  # a training that is prolonged leaves the mean of its first end behind
         return loss.item()
 
     def _batch(self, size: int) -> torch.Tensor:

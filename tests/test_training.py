@@ -10,7 +10,7 @@ import torch
 from chemnet.errors import FileError, NumericalError, UsageError
 from chemnet.learning import load_config
 from chemnet.network import NetConfig, build, count
-from chemnet.training import FitOptions, TrainingData, choose_device, fit, validation_loss
+from chemnet.training import FitOptions, TrainingData, _Fit, choose_device, fit, validation_loss
 
 QUIET = {"report": lambda line: None}
 
@@ -68,6 +68,17 @@ def test_the_weights_returned_are_the_mean_over_the_last_share(data, tmp_path):
     steps = [s for i, s in enumerate(seen) if i == 0 or not torch.equal(s["0.weight"], seen[i - 1]["0.weight"])]
     mean = torch.stack([s["0.weight"] for s in steps[31:40]] + [twin.state_dict()["0.weight"]]).mean(dim=0)
     np.testing.assert_allclose(network[0].weight.detach(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_a_prolonged_training_averages_over_its_new_end_only(data, tmp_path):
+    options = {"learning_rate": 2e-2, "batch_size": 256, "average_share": 0.5, "schedule": "steps", "report_every": 10}
+    network = small_net()
+    state = _Fit(network, data, FitOptions(steps=10, **options), tmp_path, 0, None, **QUIET)
+    state.run(resume=False)
+    assert state.averaged == 5
+    state.options = FitOptions(steps=40, **options)
+    state._take_step(state._share())
+    assert state.averaged == 0
 
 
 def test_the_paper_config_has_the_published_net_and_schedule():
