@@ -5,7 +5,7 @@ import pytest
 from flow_states import ATMOSPHERE, COMM, drm19, methane_air, mixture
 
 from cfd_coupling import initial
-from cfd_coupling.active import all_cells
+from cfd_coupling.active import TILE_COLUMNS, TILE_ROWS, all_cells, find_active
 from cfd_coupling.convection import Convection
 from cfd_coupling.fields import interior
 from cfd_coupling.grid import Grid
@@ -103,6 +103,23 @@ def test_the_largest_cfl_is_found_with_its_cell():
     velocity[0, 4, 4] = np.nan
     cfl, j, i = largest_cfl(velocity, 0.5, 2.0, 0.1)
     assert np.isnan(cfl) and (j, i) == (4, 4)
+
+
+def test_skipping_uniform_cells_changes_nothing():
+    """Argon that fills one tile exactly, blown out of it in all directions by two sub-steps."""
+    gas, grid, dt = drm19(), Grid(5 * TILE_COLUMNS, 6 * TILE_ROWS, 1.6e-1, 4.8e-2), 5e-5
+    inside = np.zeros((grid.ny, grid.nx))
+    inside[2 * TILE_ROWS : 3 * TILE_ROWS, TILE_COLUMNS : 2 * TILE_COLUMNS] = 1.0
+    results = []
+    for skip in (True, False):
+        fields = initial.at_rest(grid, COMM, gas, np.full_like(inside, 300.0), wave_of_argon(grid, inside), ATMOSPHERE)
+        interior(fields.velocity)[:] = np.random.default_rng(9).normal(0.0, 5.0, (2, grid.ny, grid.nx))
+        COMM.update(fields.velocity)
+        active = find_active(fields, grid, COMM) if skip else all_cells(grid)
+        Convection(grid, COMM, gas.n_species).advance(fields, active, np.zeros(grid.shape), dt, 2)
+        results.append(interior(fields.scalars).copy())
+    assert find_active(fields, grid, COMM).tiles.sum() < 20
+    assert np.allclose(results[0], results[1], rtol=1e-14, atol=0.0)
 
 
 def test_face_values_of_a_positive_field_are_positive():

@@ -40,20 +40,33 @@ def burning(steps=30, **options):
     return fields, before, reports, chemistry
 
 
-def test_a_taylor_green_vortex_decays_with_second_order():
-    gas, velocity, end, errors = drm19(), 1.0, 2e-4, []
+@pytest.mark.parametrize("drift", [(0.0, 0.0), (2.0, -1.0)])
+def test_a_taylor_green_vortex_decays_with_second_order(drift):
+    """At rest the time step hardly matters; carried along, the vortex and its pressure move through the stages."""
+    gas, velocity, end, errors = drm19(), 1.0, 1e-4, []
     Y = methane_air(gas)
     nu = initial.kinematic_viscosity(gas, Y, 300.0, ATMOSPHERE)
     for n in (16, 32, 64):
         grid = Grid(n, n, 1e-3, 1e-3)
         fields = initial.taylor_green(grid, COMM, gas, Y=Y, temperature=300.0, pressure=ATMOSPHERE, velocity=velocity)
-        reports = run(fields, 5 * n // 4, grid, dt=end / (5 * n // 4))
-        exact = initial.taylor_green_velocity(grid, velocity, nu, end)
+        fields.velocity += np.array(drift)[:, None, None]
+        reports = run(fields, n, grid, dt=end / n)
+        exact = carried_vortex(grid, velocity, nu, end, drift)
         errors.append(np.sqrt(np.mean((interior(fields.velocity) - exact) ** 2)))
         assert max(report.residual for report in reports) < 1e-11
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.all(orders >= 1.9), orders
     assert errors[-1] < 1e-3 * velocity
+
+
+def carried_vortex(grid, velocity, nu, time, drift):
+    """The exact vortex, moved by drift * time, in a uniform stream."""
+    a, (u0, v0) = 2.0 * np.pi / grid.length_x, drift
+    x, y = grid.x[None, :] - u0 * time, grid.y[:, None] - v0 * time
+    decayed = velocity * np.exp(-2.0 * nu * a * a * time)
+    u = np.cos(a * (x - 0.5 * grid.dx)) * np.sin(a * y)
+    v = -np.sin(a * x) * np.cos(a * (y - 0.5 * grid.dy))
+    return decayed * np.array([u, v]) + np.array(drift)[:, None, None]
 
 
 @pytest.mark.parametrize("splitting", ["strang", "lie"])
