@@ -21,7 +21,7 @@ from chemnet.mechanism import Mechanism
 from chemnet.state import Array
 from chemnet.thermo import SAFE_FASTMATH, enthalpy_and_cp, temperature_from_enthalpy
 
-_CLOSED = 2e-17  # [kg/kg] a residual this small is round-off
+_CLOSED = 2e-16  # [kg/kg] a residual this small is round-off
 _MAX_RESIDUAL = 1e-13  # [kg/kg] beyond it the row counts as failed
 
 

@@ -1,0 +1,105 @@
+"""From a training set to a run folder: what a training leaves behind, what it takes up again, what it refuses."""
+
+import numpy as np
+import pytest
+
+from chemnet import learning, sources, store
+from chemnet.errors import FileError, UsageError
+from chemnet.files import read_json
+from chemnet.mechanism import load_mechanism
+from chemnet.reactor import CvodesReactor
+from chemnet.store import Pairs
+from chemnet.surrogate import Surrogate
+
+DT = 1e-6
+SILENT = {"report": lambda line: None}
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory):
+    """Hydrogen and air on their way to equilibrium, 300 pairs, a sixth of them for validation."""
+    mechanism = load_mechanism("h2o2.yaml")
+    start = np.hstack([1300.0, 1e5, sources.premixed(mechanism, 1.0, {"H2": 1})])
+    times, path = sources.ignition_path(mechanism.gas(), start, 1e-2, 1e-3)
+    states = sources.states_along(times, path, 300, np.random.default_rng(0))
+    next_states, _ = CvodesReactor(mechanism).advance(states, DT)
+    split = (np.arange(300) % 6 == 0).astype(np.int8)
+    pairs = Pairs(states, next_states, split, np.arange(300, dtype=np.int32), np.zeros(300, np.int8))
+    facts = {"mechanism": "h2o2.yaml", "mechanism_sha256": mechanism.sha256, "dt": DT}
+    file = tmp_path_factory.mktemp("data") / "states.h5"
+    store.write(file, [pairs], {**facts, "seed": 0, "rtol": 1e-6, "atol": 1e-12, "recipe": "by hand"})
+    return file
+
+
+@pytest.fixture
+def config(training_set):
+    changes = [f"data={training_set}", "network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.warmup_steps=5"]
+    changes.append("fit.report_every=20")
+    return learning.load_config("quick", changes)
+
+
+def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(config, training_set, tmp_path):
+    run = learning.train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
+    files = {"model.safetensors", "config.yaml", "loss.csv", "loss.png", "last.pt"}
+    manifest = read_json(run / "manifest.json")
+    assert set(manifest["files"]) == files and all((run / name).stat().st_size > 0 for name in files)
+    model = Surrogate.load(run)
+    assert (model.dt, model.metadata["seed"], model.metadata["steps"]) == (DT, 4, 60)
+    assert model.metadata["config"]["network"]["widths"] == [12, 24, 24, 12]
+    states = store.read(training_set).states
+    next_states, status = model.advance(states)
+    assert (status == 0).all() and not np.array_equal(next_states, states)
+    losses = np.genfromtxt(run / "loss.csv", delimiter=",", names=True)["validation_loss"]
+    assert losses[-1] < 0.8 * losses[0]
+    np.testing.assert_allclose(model.metadata["validation_loss"], losses[-1], rtol=1e-12, atol=0)
+
+
+def test_the_latest_finished_training_of_a_config_is_found(config, tmp_path):
+    assert learning.latest_run("quick", tmp_path) is None
+    for name in ("older", "newer"):
+        learning.train(config, out=tmp_path / name, device="cpu", **SILENT)
+    text = (tmp_path / "older" / "manifest.json").read_text()
+    (tmp_path / "older" / "manifest.json").write_text(text.replace('"finished": "2', '"finished": "1'))
+    assert learning.latest_run("quick", tmp_path) == tmp_path / "newer"
+    assert learning.latest_run("drm19", tmp_path) is None
+
+
+def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_path):
+    run = learning.train(config, out=tmp_path, device="cpu", **SILENT)
+
+    def stop(line):
+        if line.startswith("step 20"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learning.train(config, out=tmp_path, device="cpu", report=stop)
+    assert not (run / "manifest.json").exists()
+    learning.train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
+    assert (run / "manifest.json").exists()
+
+
+def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
+    wrong = config.model_copy(update={"network": config.network.model_copy(update={"widths": (23, 8, 23)})})
+    with pytest.raises(UsageError, match=r"12 inputs and 12 outputs"):
+        learning.train(wrong, out=tmp_path, device="cpu", **SILENT)
+    with pytest.raises(FileError, match=r"nowhere\.h5"):
+        learning.train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
+    with pytest.raises(UsageError, match="no config fast; there are"):
+        learning.load_config("fast")
+    other = tmp_path / "other.h5"
+    facts = {k: v for k, v in store.read_attributes(training_set).items() if k not in ("rows", "format")}
+    store.write(other, [store.read(training_set)], {**facts, "mechanism_sha256": "0" * 64})
+    with pytest.raises(UsageError, match="another mechanism"):
+        learning.load_learning_set(other)
+
+
+@pytest.mark.parametrize("name", ["drm19", "drm19-large", "paper", "quick"])
+def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
+    from chemnet.condensation.stages import read_recipe
+    from chemnet.network import build, describe
+
+    config = learning.load_config(name)
+    assert config.name == name
+    network = build(config.network.model_copy(update={"initialisation": None}))
+    assert describe(network).widths == config.network.widths
+    assert read_recipe(config.reduction).stages
