@@ -61,12 +61,23 @@ class ActiveCells:
         return np.stack([rows[run] + GHOSTS - margin, cuts, np.minimum(cuts + _LONGEST_SEGMENT, stops[run])], axis=1)
 
     def _runs(self, marks: NDArray[np.bool_], margin: int) -> tuple[Integers, Integers, Integers]:
-        """Runs of marked tiles in each row of `marks`: row, first and last column plus one, ghosts counted."""
-        edges = np.diff(np.pad(marks, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-        rows, starts = np.nonzero(edges == 1)
+        """Runs of cells within `margin` of marked tiles in each row of `marks`: row, first and last column plus one.
+
+        Ghosts are counted. Periodic: beside a mark at one edge lie cells at the other, which its ghosts are copies of.
+        Rows are mostly alike, so runs are looked for in each kind of row once.
+        """
+        nx, columns = self.grid.nx, np.arange(-margin, self.grid.nx + margin)
+        kinds, kind = np.unique(marks, axis=0, return_inverse=True)
+        cells = np.repeat(kinds, TILE_COLUMNS, axis=1)
+        near = np.logical_or.reduce([cells[:, (columns + shift) % nx] for shift in range(-margin, margin + 1)])
+        edges = np.diff(np.pad(near, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+        owner, starts = np.nonzero(edges == 1)
         stops = np.nonzero(edges == -1)[1]
-        columns = GHOSTS + np.minimum(TILE_COLUMNS * np.stack([starts, stops]), self.grid.nx)
-        return rows, columns[0] - margin, columns[1] + margin
+        count = np.bincount(owner, minlength=len(kinds))
+        rows = np.repeat(np.arange(len(marks)), count[kind])
+        first, before = (np.cumsum(count) - count)[kind], np.cumsum(count[kind]) - count[kind]
+        run = np.arange(len(rows)) + (first - before)[rows]
+        return rows, starts[run] + GHOSTS - margin, stops[run] + GHOSTS - margin
 
 
 def _grow(tiles: NDArray[np.bool_], axis: int, cells: int, tile: int, n: int) -> NDArray[np.bool_]:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from flow_states import ATMOSPHERE, COMM, drm19, mixture
 
+from cfd_coupling import initial
 from cfd_coupling.active import TILE_COLUMNS, TILE_ROWS, ActiveCells, all_cells, find_active
+from cfd_coupling.convection import Convection
 from cfd_coupling.fields import Fields
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.parallel import Communicator
@@ -51,17 +54,17 @@ def test_blocks_cover_the_marked_cells_of_every_rank_once(size):
 
 @pytest.mark.parametrize("size, margin", [(1, 0), (1, 3), (2, 1), (3, 3)])
 def test_segments_cover_the_marked_cells_and_a_margin_once(size, margin):
-    """Around means within this rank's array: ghosts beside the first column, not the last column of the box."""
+    """Around is meant periodic: ghosts beside the first column are filled from the last ones, so both are covered."""
     tiles = random_tiles(seed=1)
-    around = grown(np.pad(cells_of(tiles), ((0, 0), (GHOSTS, GHOSTS))), margin)
-    around = np.pad(around, ((GHOSTS, GHOSTS), (0, 0)), mode="wrap")
+    around = np.pad(grown(cells_of(tiles), margin), GHOSTS, mode="wrap")
     for grid in grids(size):
         segments = ActiveCells(grid, tiles).segments(margin)
         assert (segments[:, 2] > segments[:, 1]).all()
         count = painted(grid, [(j, j + 1, a, b) for j, a, b in segments])
-        rows = slice(GHOSTS - margin, grid.shape[0] - GHOSTS + margin)
+        reached = tuple(slice(GHOSTS - margin, n - GHOSTS + margin) for n in grid.shape)
         expected = around[grid.j_start : grid.j_stop + 2 * GHOSTS]
-        assert np.array_equal(count[rows], expected[rows])
+        assert np.array_equal(count[reached], expected[reached])
+        assert count.sum() == count[reached].sum()
 
 
 @pytest.mark.parametrize("cells", [1, 7, 20])
@@ -94,3 +97,26 @@ def test_round_off_is_no_difference_but_what_is_no_number_is():
 def test_all_cells_are_all_cells():
     grid = grids(1)[0]
     assert painted(grid, all_cells(grid).blocks())[GHOSTS:-GHOSTS, GHOSTS:-GHOSTS].all()
+
+
+def blob_at_the_right_edge(grid, gas):
+    """Argon in the last columns of nitrogen that streams to the right."""
+    inside = np.zeros((grid.ny, grid.nx))
+    inside[TILE_ROWS : 2 * TILE_ROWS, -4:] = 1.0
+    Y = mixture(gas, AR=1.0)[:, None, None] * inside + mixture(gas, N2=1.0)[:, None, None] * (1.0 - inside)
+    fields = initial.at_rest(grid, COMM, gas, np.full_like(inside, 300.0), Y, ATMOSPHERE)
+    fields.u[:] = 20.0
+    return fields
+
+
+def test_what_touches_one_edge_of_the_box_changes_as_with_all_cells_at_work():
+    """Species are conserved only if the ghosts beside the marked tiles hold what lies at the other edge."""
+    grid, gas = Grid(4 * TILE_COLUMNS, 3 * TILE_ROWS, 1e-2, 2e-3), drm19()
+    results = []
+    for skip in (True, False):
+        fields = blob_at_the_right_edge(grid, gas)
+        active = find_active(fields, grid, COMM) if skip else all_cells(grid)
+        Convection(grid, COMM, gas.n_species).advance(fields, active, np.zeros(grid.shape), 1e-6, 1)
+        results.append(fields.scalars[:, GHOSTS:-GHOSTS, GHOSTS:-GHOSTS].copy())
+    assert not find_active(blob_at_the_right_edge(grid, gas), grid, COMM).tiles.all()
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-14, atol=0.0)
