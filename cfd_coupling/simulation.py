@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Simulation:
                 "kind": "run",
                 "name": self.case.name,
                 "chemistry": self.case.chemistry.kind,
-                "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "ranks": self.comm.size,
                 "mechanism_sha256": self.mechanism.sha256,
                 "chemnet": chemnet.__version__,

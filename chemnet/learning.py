@@ -193,7 +193,7 @@ def finish_run(folder: Path, name: str, facts: dict[str, object]) -> None:
     manifest = {
         "kind": "training",
         "name": name,
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "generator": f"chemnet {chemnet.__version__}",
         "files": sorted(file.name for file in folder.iterdir() if file.is_file()),
         **facts,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from chemnet.config import Config, override, parse, read_yaml
 from chemnet.errors import UsageError
@@ -16,7 +16,14 @@ from chemnet.state import Array
 SOURCES = ("ignition", "kernel", "flames", "burnt")
 KINDS = (*SOURCES, "perturbed", "strongly_perturbed", "mixed")
 
-Range = tuple[float, float]
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 < limits[0] <= limits[1]:
+        raise ValueError("a range is two positive numbers, the smaller one first")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -87,8 +94,8 @@ class Recipe(Config):
     seed: int = Field(ge=0)
     validation_share: Share
     integrator: Integrator = Integrator()
-    phi: tuple[Positive, Positive]
-    pressure: tuple[Positive, Positive]
+    phi: Range
+    pressure: Range
     ignition: Paths
     kernel: Paths
     flames: Flames

@@ -42,8 +42,10 @@ _PATH_END, _AFTER_IGNITION = 5.0, 2e-3  # [s]
 def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable[[str], None] = print) -> None:
     """Make the training set of a recipe at `out`, going on from the shards of an interrupted run.
 
-    Raises UsageError when the shards at `out` come from another recipe, and whatever sources and store raise.
+    Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
+    whatever sources and store raise.
     """
+    sources.premixed(load_mechanism(recipe.mechanism), recipe.phi[0], recipe.fuel, recipe.oxidizer)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
@@ -71,7 +73,7 @@ def _provenance(recipe: Recipe) -> dict[str, Any]:
     return {
         "generator": f"chemnet {chemnet.__version__}",
         "cantera-version": ct.__version__,
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "units": "T K, P Pa, Y kg/kg, dt s",
         "mechanism": recipe.mechanism,
         "mechanism_sha256": mechanism.sha256,

@@ -95,6 +95,23 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
         sampling.sample(small_recipe("seed=2"), path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("mechanism=nope", "no mechanism nope"),
+        ("fuel={XX: 1}", "no species XX"),
+        ("phi=[2, 1]", "phi: .*smaller one first"),
+        ("ignition.T0=[-3, 1000]", "T0: .*two positive numbers"),
+        ("rows=0", "rows: "),
+        ("dt=-1e-6", "dt: "),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path, change, words):
+    with pytest.raises(UsageError, match=words):
+        sampling.sample(small_recipe(change), tmp_path / "states.h5")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_or_foreign_file_is_noticed(sampled, tmp_path):
     content = sampled.read_bytes()
     with h5py.File(sampled) as file:
