@@ -53,10 +53,12 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
     pieces = [parts / f"rows-{i:05d}.h5" for i in range(n_shards)]
-    lost = sum(int(store.read_attributes(piece)["lost"]) for piece in pieces)
-    rows = store.write(out, map(store.read, pieces), _provenance(recipe) | {"lost": lost})
+    facts = [store.read_attributes(piece) for piece in pieces]
+    lost = int(sum(fact["lost"] for fact in facts))
+    drift = max(fact["raw_drift"] for fact in facts)
+    rows = store.write(out, map(store.read, pieces), _provenance(recipe) | {"lost": lost, "raw_drift": drift})
     shutil.rmtree(parts)
-    report(f"{out}: {rows} pairs, {lost} labels lost")
+    report(f"{out}: {rows} pairs, {lost} labels lost, elements off by up to {drift:.1e} kg/kg before the closure")
 
 
 def _begin(parts: Path, recipe: Recipe) -> None:
@@ -121,11 +123,11 @@ def _run_task(parts: Path, task: Task) -> None:
     stream = 0 if kind == "rows" else 1 + KINDS.index(kind)
     rng = np.random.default_rng([recipe.seed, stream, number])
     if kind == "rows":
-        pairs, lost = _labelled_rows(recipe, parts, number, rng)
+        pairs, facts = _labelled_rows(recipe, parts, number, rng)
     else:
         make = {"flames": _flame_rows, "burnt": _burnt_rows}.get(kind, _path_rows)
-        pairs, lost = make(recipe, kind, number, rng), 0
-    store.write(parts / _shard_name(task), [pairs], {"lost": lost})
+        pairs, facts = make(recipe, kind, number, rng), {}
+    store.write(parts / _shard_name(task), [pairs], facts)
 
 
 def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
@@ -197,8 +199,10 @@ def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
     return rows
 
 
-def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Generator) -> tuple[Pairs, int]:
-    """The rows of one shard and the number of labels that were lost."""
+def _labelled_rows(
+    recipe: Recipe, parts: Path, number: int, rng: np.random.Generator
+) -> tuple[Pairs, dict[str, float]]:
+    """The rows of one shard, the number of labels that were lost, and the largest element error before the closure."""
     drawer = _drawer(parts)
     n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
     n_validation = rng.binomial(n, recipe.validation_share)
@@ -211,4 +215,4 @@ def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Gene
     next_states, status = reactor.advance(rows.states, recipe.dt)
     kept = status <= Status.RETRIED
     pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind).where(kept)
-    return pairs, int(n - kept.sum())
+    return pairs, {"lost": int(n - kept.sum()), "raw_drift": float(reactor.raw_drift.max())}

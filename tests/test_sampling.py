@@ -39,6 +39,7 @@ def sampled(tmp_path_factory):
 def test_rows_are_valid_states_and_none_is_lost(sampled):
     pairs, facts = store.read(sampled), store.read_attributes(sampled)
     assert len(pairs) == facts["rows"] == 240 and facts["lost"] == 0
+    assert 0.0 < facts["raw_drift"] < 1e-5
     assert state.valid_rows(pairs.states).all() and state.valid_rows(pairs.next_states).all()
     assert len(np.unique(pairs.states, axis=0)) > 230  # a sampler that repeats one row would have few
 
