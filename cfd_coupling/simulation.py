@@ -123,6 +123,7 @@ class Simulation:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
                 "ranks": self.comm.size,
                 "mechanism_sha256": self.mechanism.sha256,
+                "transport_fit_error": self.gas.fit_error,
                 "chemnet": chemnet.__version__,
                 "python": platform.python_version(),
                 **state,

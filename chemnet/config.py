@@ -55,6 +55,21 @@ def _line(error: MarkedYAMLError) -> int:
     return error.problem_mark.line + 1 if error.problem_mark else 0
 
 
+def shipped_yaml(name_or_path: str | Path, kind: str) -> Path:
+    """Path of a YAML file, or of the `kind` (config, recipe) of that name that ships.
+
+    Raises UsageError, listing the names, when none of that name ships; whether a given path exists is for `read_yaml`.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    folder = Path(__file__).parent / f"{kind}s"
+    names = sorted(file.stem for file in folder.glob("*.yaml"))
+    if str(name_or_path) not in names:
+        raise UsageError(f"no {kind} {name_or_path}; there are {', '.join(names)}, or give the path of a .yaml file")
+    return folder / f"{name_or_path}.yaml"
+
+
 def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """`data` with every `a.b=value` applied; the values are YAML. The input is not modified.
 

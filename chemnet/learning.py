@@ -17,7 +17,7 @@ import torch
 
 import chemnet
 from chemnet import store
-from chemnet.config import Config, dump_yaml, override, parse, read_yaml
+from chemnet.config import Config, dump_yaml, override, parse, read_yaml, shipped_yaml
 from chemnet.errors import UsageError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.mechanism import Mechanism, load_mechanism
@@ -31,7 +31,6 @@ from chemnet.training import FitOptions, FitReport, TrainingData, choose_device,
 from chemnet.transform import Label, Transform, fit_transform
 from chemnet.workers import available_cores
 
-_CONFIGS = Path(__file__).parent / "configs"
 _DOMAIN_MARGIN = 0.02
 
 
@@ -64,12 +63,7 @@ class LearningSet:
 
 def load_config(name_or_path: str | Path = "drm19", changes: Sequence[str] = ()) -> TrainConfig:
     """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _CONFIGS / f"{name_or_path}.yaml"
-        if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in _CONFIGS.glob("*.yaml")))
-            raise UsageError(f"no config {name_or_path}; there are {names}, or give the path of a .yaml file")
+    path = shipped_yaml(name_or_path, "config")
     return parse(TrainConfig, override(read_yaml(path), changes), str(path))
 
 

@@ -92,6 +92,23 @@ row_njit = njit(cache=True, fastmath=SAFE_FASTMATH, error_model="numpy")
 
 
 @row_njit
+def _ranges(nasa, k):
+    """T_mid [K] of species k and its coefficients a_0..a_5 below and above it, as numbers for a loop over cells."""
+    a = nasa[k]
+    return a[0], (a[1], a[2], a[3], a[4], a[5], a[6]), (a[8], a[9], a[10], a[11], a[12], a[13])
+
+
+@row_njit
+def _species(T, T_mid, low, high):
+    """Enthalpy [J/kg] and heat capacity [J/kg/K] of a species; with both ranges at hand no load depends on T."""
+    below = T_mid >= T
+    a0, a1, a2 = low[0] if below else high[0], low[1] if below else high[1], low[2] if below else high[2]
+    a3, a4, a5 = low[3] if below else high[3], low[4] if below else high[4], low[5] if below else high[5]
+    h = a5 + T * (a0 + T * (a1 / 2 + T * (a2 / 3 + T * (a3 / 4 + T * a4 / 5))))
+    return h, a0 + T * (a1 + T * (a2 + T * (a3 + T * a4)))
+
+
+@row_njit
 def row_species_enthalpy_cp(T, Y, j, start, nasa, h_k, cp):
     """Species enthalpies [J/kg] and the mixture's heat capacity [J/kg/K] of a run of cells of one row of fields.
 
@@ -102,23 +119,10 @@ def row_species_enthalpy_cp(T, Y, j, start, nasa, h_k, cp):
     cp[:n] = 0.0
     for k in range(nasa.shape[0]):
         y, out = Y[k, j, start : start + n], h_k[k, j, start : start + n]
-        T_mid, l0, l1, l2, l3, l4, l5 = (
-            nasa[k, 0],
-            nasa[k, 1],
-            nasa[k, 2],
-            nasa[k, 3],
-            nasa[k, 4],
-            nasa[k, 5],
-            nasa[k, 6],
-        )
-        u0, u1, u2, u3, u4, u5 = nasa[k, 8], nasa[k, 9], nasa[k, 10], nasa[k, 11], nasa[k, 12], nasa[k, 13]
+        T_mid, low, high = _ranges(nasa, k)
         for i in range(n):
-            t = T[i]
-            low = t <= T_mid
-            a0, a1, a2 = (l0 if low else u0), (l1 if low else u1), (l2 if low else u2)
-            a3, a4, a5 = (l3 if low else u3), (l4 if low else u4), (l5 if low else u5)
-            out[i] = a5 + t * (a0 + t * (a1 / 2 + t * (a2 / 3 + t * (a3 / 4 + t * a4 / 5))))
-            cp[i] += y[i] * (a0 + t * (a1 + t * (a2 + t * (a3 + t * a4))))
+            out[i], cp_k = _species(T[i], T_mid, low, high)
+            cp[i] += y[i] * cp_k
 
 
 @row_njit
@@ -132,23 +136,11 @@ def row_enthalpy_cp(T, Y, j, start, nasa, h, cp):
     cp[:n] = 0.0
     for k in range(nasa.shape[0]):
         y = Y[k, j, start : start + n]
-        T_mid, l0, l1, l2, l3, l4, l5 = (
-            nasa[k, 0],
-            nasa[k, 1],
-            nasa[k, 2],
-            nasa[k, 3],
-            nasa[k, 4],
-            nasa[k, 5],
-            nasa[k, 6],
-        )
-        u0, u1, u2, u3, u4, u5 = nasa[k, 8], nasa[k, 9], nasa[k, 10], nasa[k, 11], nasa[k, 12], nasa[k, 13]
+        T_mid, low, high = _ranges(nasa, k)
         for i in range(n):
-            t = T[i]
-            low = t <= T_mid
-            a0, a1, a2 = (l0 if low else u0), (l1 if low else u1), (l2 if low else u2)
-            a3, a4, a5 = (l3 if low else u3), (l4 if low else u4), (l5 if low else u5)
-            h[i] += y[i] * (a5 + t * (a0 + t * (a1 / 2 + t * (a2 / 3 + t * (a3 / 4 + t * a4 / 5)))))
-            cp[i] += y[i] * (a0 + t * (a1 + t * (a2 + t * (a3 + t * a4))))
+            h_k, cp_k = _species(T[i], T_mid, low, high)
+            h[i] += y[i] * h_k
+            cp[i] += y[i] * cp_k
 
 
 @row_njit

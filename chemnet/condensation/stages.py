@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from chemnet.condensation.dense import Cut, Rule, check_cuts, condense_layers, hidden_widths
-from chemnet.config import Config, dump_yaml, parse, read_yaml
+from chemnet.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, UsageError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.learning import TrainConfig, ensure_data, finish_run, latest_run, load_config, load_learning_set
@@ -27,7 +27,6 @@ from chemnet.tables import Table
 from chemnet.training import FitOptions, FitReport, TrainingData, choose_device, fit, validation_loss
 
 _MODEL, _MANIFEST = "model.safetensors", "manifest.json"
-_RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _SIZES = ("model", "widths", "weights", "with biases", "weights [%]")
 _COLUMNS = (*_SIZES, "loss before", "at once", "retrained", "steps", "time [s]")
 
@@ -76,12 +75,7 @@ class StageReport(Config):
 
 def read_recipe(name: str | Path) -> Recipe:
     """A recipe by the name of one that ships or by the path of a YAML file."""
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _RECIPES / f"{name}.yaml"
-        if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in _RECIPES.glob("*.yaml")))
-            raise UsageError(f"no recipe {name}; there are {names}, or give the path of a .yaml file")
+    path = shipped_yaml(name, "recipe")
     return parse(Recipe, read_yaml(path), str(path))
 
 
