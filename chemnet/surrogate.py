@@ -31,7 +31,7 @@ from chemnet.transform import Transform
 
 FORMAT = "chemnet-model-1"
 _PRETRAINED = Path(__file__).parent / "pretrained"
-_BLOCK = 1024  # rows per call of the network; always padded to it, so that a row's result never depends on the others
+_BLOCK = 256  # rows per call of the network; always padded to it, so that a row's result never depends on the others
 _DT_TOLERANCE = 1e-9
 
 
