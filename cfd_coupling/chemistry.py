@@ -144,7 +144,7 @@ def count_substeps(dt: float, substep: float | None) -> int:
     if substep is None:
         return 1
     count = round(dt / substep)
-    if count < 1 or abs(count * substep - dt) > 1e-9 * dt:
+    if abs(count * substep - dt) > 1e-9 * dt:
         raise UsageError(
             f"dt = {dt:g} s is no multiple of the model's time step, {substep:g} s;\n"
             f"set dt to {max(count, 1) * substep:g} or train a model for {dt:g} s."

@@ -70,6 +70,7 @@ class Simulation:
 
     def __init__(self, case: CaseConfig, folder: Path, comm: Communicator) -> None:
         self.case, self.folder, self.comm = case, folder, comm
+        self.created = datetime.now(UTC).isoformat(timespec="seconds")
         self.mechanism = load_mechanism(case.mechanism)
         initial.unburnt(self.mechanism, case.mixture)
         self.grid = Grid(**case.grid.model_dump(), rank=comm.rank, size=comm.size)
@@ -120,7 +121,7 @@ class Simulation:
                 "kind": "run",
                 "name": self.case.name,
                 "chemistry": self.case.chemistry.kind,
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "created": self.created,
                 "ranks": self.comm.size,
                 "mechanism_sha256": self.mechanism.sha256,
                 "transport_fit_error": self.gas.fit_error,

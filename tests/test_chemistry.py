@@ -47,16 +47,16 @@ def rows(fields: Fields) -> np.ndarray:
 
 
 class Stub:
-    """Adds 1 K per call and notes what it was given; rows hotter than `limit` are left with a status."""
+    """Adds `heat` [K] per call and notes what it was given; rows hotter than `limit` are left with a status."""
 
-    def __init__(self, limit: float = np.inf, status: Status = Status.OUTSIDE) -> None:
-        self.limit, self.status = limit, status
+    def __init__(self, limit: float = np.inf, status: Status = Status.OUTSIDE, heat: float = 1.0) -> None:
+        self.limit, self.status, self.heat = limit, status, heat
         self.calls: list[tuple[np.ndarray, float]] = []
 
     def advance(self, states, dt):
         self.calls.append((states.copy(), dt))
         after, status = states.copy(), np.where(states[:, 0] > self.limit, self.status, Status.OK)
-        after[status == Status.OK, 0] += 1.0
+        after[status == Status.OK, 0] += self.heat
         return after, status
 
 
@@ -146,9 +146,16 @@ def test_cells_that_a_model_leaves_go_to_the_exact_step_and_are_counted(fields):
 
 
 def test_a_cell_that_fell_back_in_one_of_the_sub_calls_is_counted_once(fields):
-    report = Reacting("neural", Stub(1800.5), exact=Stub(), min_temperature=500.0, substep=DT).apply(fields, 2 * DT)
-    hot = interior(fields.T)[:, 3:] - 2.0
-    assert report.cells["fallback"] == np.count_nonzero(hot > 1799.5)
+    """One cell is at 1800 K: the exact step takes it below the limit, so the model has it in the second sub-call."""
+    before = interior(fields.T)[:, 3:].copy()
+    model, exact = Stub(limit=1799.5), Stub(heat=-2.0)
+    report = Reacting("neural", model, exact=exact, min_temperature=500.0, substep=DT).apply(fields, 2 * DT)
+    assert [len(given) for given, _ in exact.calls] == [
+        np.count_nonzero(before > 1799.5),
+        np.count_nonzero(before > 1801),
+    ]
+    assert report.cells["fallback"] == np.count_nonzero(before > 1799.5)
+    assert report.cells["neural"] == np.count_nonzero(before <= 1799.5)
 
 
 @pytest.mark.parametrize("status", [Status.OUTSIDE, Status.FAILED, Status.INVALID])
