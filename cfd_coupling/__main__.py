@@ -52,9 +52,9 @@ def launch(arguments: argparse.Namespace) -> int:
         return run_case(arguments, comm)
     try:
         return run_case(arguments, comm)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        raise
+    except Exception as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return getattr(error, "exit_code", 70)
 
 
 def run_case(arguments: argparse.Namespace, comm: Communicator) -> int:
