@@ -60,7 +60,9 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
     """
     signal.signal(signal.SIGTERM, _raise_on_sigterm)
     try:
-        return main() or 0
+        code = main() or 0
+        sys.stdout.flush()  # a pipe that nobody reads must break here, not when the interpreter shuts down
+        return code
     except ChemnetError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
