@@ -6,7 +6,7 @@ import numpy as np
 
 from chemnet import sources
 from chemnet.errors import NumericalError
-from chemnet.mechanism import load_mechanism
+from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe
 from chemnet.state import T_MAX, T_MIN, Array, enthalpy
@@ -38,7 +38,7 @@ class Drawer:
         picked = self.pick(n, SOURCES[:3], split, rng)
         settings: Perturbation | Mixing = getattr(self.recipe, kind)
         if isinstance(settings, Mixing):
-            states = self._mix(self._partners(picked, split, rng), self._partners(picked, split, rng), rng)
+            states = mix(self._partners(picked, split, rng), self._partners(picked, split, rng), self.mechanism, rng)
         else:
             states = perturb(picked.states, settings.amplitude, rng)
         states = self._evolve(states, settings, rng)
@@ -60,15 +60,6 @@ class Drawer:
         states[:, 1] = picked.states[:, 1]
         return states
 
-    def _mix(self, first: Array, second: Array, rng: np.random.Generator) -> Array:
-        """Mixtures of random shares of two states at equal pressure: mass fractions and enthalpies add up."""
-        share = rng.random((len(first), 1))
-        mixed = share * first + (1.0 - share) * second
-        h = share[:, 0] * enthalpy(first, self.mechanism) + (1.0 - share[:, 0]) * enthalpy(second, self.mechanism)
-        for row, h_row in zip(mixed, h, strict=True):
-            row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], self.mechanism.nasa)
-        return mixed
-
     def _evolve(self, states: Array, settings: Perturbation | Mixing, rng: np.random.Generator) -> Array:
         """Let the chemistry run for a while in some of the rows; rows that fail or get too hot stay as they were."""
         evolved = rng.random(len(states)) < settings.evolved_share
@@ -79,6 +70,16 @@ class Drawer:
             if evolved_state[0] < _HOTTEST:
                 states[i] = evolved_state
         return states
+
+
+def mix(first: Array, second: Array, mechanism: Mechanism, rng: np.random.Generator) -> Array:
+    """Mixtures (n, 2 + K) of random shares of two states at equal pressure: mass fractions and enthalpies add up."""
+    share = rng.random((len(first), 1))
+    mixed = share * first + (1.0 - share) * second
+    h = share[:, 0] * enthalpy(first, mechanism) + (1.0 - share[:, 0]) * enthalpy(second, mechanism)
+    for row, h_row in zip(mixed, h, strict=True):
+        row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], mechanism.nasa)
+    return mixed
 
 
 def perturb(states: Array, amplitude: Range, rng: np.random.Generator) -> Array:
