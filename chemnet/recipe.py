@@ -77,10 +77,14 @@ class Mixing(Config):
 
 
 class Integrator(Config):
-    """Tolerances of CVODES for the labels."""
+    """Tolerances of CVODES for the labels.
+
+    The labels of the share `audit` of the rows are computed again at 1e-10, 1e-16; the differences are kept.
+    """
 
     rtol: Positive = 1e-6
     atol: Positive = 1e-12
+    audit: Share = 0.01
 
 
 class Recipe(Config):

@@ -2,9 +2,9 @@
 
 First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F) and burnt
 gas (B). Then chunks of rows are drawn from them, plain, perturbed (P, Q) or mixed (M), some evolved for a while, and
-labelled by CVODES. Every task has its own random generator, seeded by the recipe's seed and the task's number, so that
-the content depends neither on the number of workers nor on interruptions; finished tasks are kept as shards beside the
-file until it is whole.
+labelled by CVODES; a share of the labels is audited (`auditing.py`). Every task has its own random
+generator, seeded by the recipe's seed and the task's number, so that the content depends neither on the number of
+workers nor on interruptions; finished tasks are kept as shards beside the file until it is whole.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ import cantera as ct
 import numpy as np
 
 import chemnet
-from chemnet import sources, store
+from chemnet import auditing, sources, store
 from chemnet.config import dump_yaml, parse, read_yaml
 from chemnet.drawing import Drawer
 from chemnet.errors import UsageError
 from chemnet.mechanism import load_mechanism
-from chemnet.reactor import CvodesReactor
+from chemnet.reactor import CvodesReactor, ExactStep
 from chemnet.recipe import KINDS, Paths, Recipe
 from chemnet.state import Array
 from chemnet.status import Status
-from chemnet.store import Pairs
+from chemnet.store import Audit, Pairs
 from chemnet.workers import ordered_map
 
 _ROWS_PER_SHARD = 5_000
 _PATHS_PER_TASK = 10
 _ROWS_PER_SOURCE = 400
+_CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
 _PATH_END, _AFTER_IGNITION = 5.0, 2e-3  # [s]
+
+Facts = dict[str, float]
 
 
 def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable[[str], None] = print) -> None:
@@ -52,13 +55,35 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
-    pieces = [parts / f"rows-{i:05d}.h5" for i in range(n_shards)]
-    facts = [store.read_attributes(piece) for piece in pieces]
-    lost = int(sum(fact["lost"] for fact in facts))
-    drift = max(fact["raw_drift"] for fact in facts)
-    rows = store.write(out, map(store.read, pieces), _provenance(recipe) | {"lost": lost, "raw_drift": drift})
+    pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
+    for line in _merge(recipe, pieces, out):
+        report(line)
     shutil.rmtree(parts)
-    report(f"{out}: {rows} pairs, {lost} labels lost, elements off by up to {drift:.1e} kg/kg before the closure")
+
+
+def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
+    """Write the shards into one file; returns what there is to tell of it."""
+    facts = [store.read_attributes(piece) for piece in pieces]
+    total = {name: sum(fact[name] for fact in facts) for name in ("rows", "lost", "retried", *_CLOCKS)}
+    starts = np.cumsum([0, *(fact["rows"] for fact in facts)])
+    audits = [store.read_audit(piece) for piece in pieces]
+    audit = store.Audit(
+        np.concatenate([part.row + start for part, start in zip(audits, starts[:-1], strict=True)]),
+        np.concatenate([part.difference for part in audits]),
+    )
+    found = {
+        "lost": int(total["lost"]),
+        "retried": int(total["retried"]),
+        "raw_drift": max(fact["raw_drift"] for fact in facts),
+        **auditing.figures(audit),
+    }
+    store.write(out, map(store.read, pieces), _provenance(recipe) | found, audit)
+    spent = ", ".join(f"{name.removeprefix('seconds_')} {total[name]:.1f} s" for name in _CLOCKS)
+    return [
+        f"{out}: {total['rows']} pairs, {found['lost']} labels lost, {found['retried']} found at the second attempt",
+        f"elements off by up to {found['raw_drift']:.1e} kg/kg before the closure",
+        f"core time of the shards: {spent}",
+    ]
 
 
 def _begin(parts: Path, recipe: Recipe) -> None:
@@ -123,11 +148,11 @@ def _run_task(parts: Path, task: Task) -> None:
     stream = 0 if kind == "rows" else 1 + KINDS.index(kind)
     rng = np.random.default_rng([recipe.seed, stream, number])
     if kind == "rows":
-        pairs, facts = _labelled_rows(recipe, parts, number, rng)
+        pairs, audit, facts = _labelled_rows(recipe, parts, number, rng)
+        store.write(parts / _shard_name(task), [pairs], facts, audit)
     else:
         make = {"flames": _flame_rows, "burnt": _burnt_rows}.get(kind, _path_rows)
-        pairs, facts = make(recipe, kind, number, rng), {}
-    store.write(parts / _shard_name(task), [pairs], facts)
+        store.write(parts / _shard_name(task), [make(recipe, kind, number, rng)], {})
 
 
 def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
@@ -179,7 +204,12 @@ def _source_pairs(rows: list[Array], kind: str, recipe: Recipe, rng: np.random.G
 def _drawer(parts: Path) -> Drawer:
     """What draws the rows of a run; its sources are read once per worker."""
     recipe = parse(Recipe, read_yaml(parts / "recipe.yaml"), str(parts))
-    return Drawer(recipe, _read_sources(recipe, parts))
+    return Drawer(recipe, _read_sources(recipe, parts), _integrator(recipe))
+
+
+def _integrator(recipe: Recipe) -> ExactStep:
+    """What evolves rows and computes the labels."""
+    return CvodesReactor(load_mechanism(recipe.mechanism), recipe.integrator.rtol, recipe.integrator.atol)
 
 
 def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
@@ -199,11 +229,14 @@ def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
     return rows
 
 
-def _labelled_rows(
-    recipe: Recipe, parts: Path, number: int, rng: np.random.Generator
-) -> tuple[Pairs, dict[str, float]]:
-    """The rows of one shard, the number of labels that were lost, and the largest element error before the closure."""
+def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Generator) -> tuple[Pairs, Audit, Facts]:
+    """The rows of one shard, the audit of their labels, and facts.
+
+    `lost` labels, those found by a second attempt (`retried`), the largest element error before the closure
+    (`raw_drift`) and the seconds of each part.
+    """
     drawer = _drawer(parts)
+    clock = [time.perf_counter()]
     n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
     n_validation = rng.binomial(n, recipe.validation_share)
     drawn = []
@@ -211,8 +244,17 @@ def _labelled_rows(
         for kind, count in zip(KINDS, rng.multinomial(n_split, recipe.shares()), strict=True):
             drawn.append(drawer.draw(kind, int(count), split, rng))
     rows = store.concatenate(drawn)
-    reactor = CvodesReactor(drawer.mechanism, recipe.integrator.rtol, recipe.integrator.atol)
-    next_states, status = reactor.advance(rows.states, recipe.dt)
+    clock.append(time.perf_counter())
+    next_states, status = drawer.step.advance(rows.states, recipe.dt)
+    clock.append(time.perf_counter())
     kept = status <= Status.RETRIED
     pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind).where(kept)
-    return pairs, {"lost": int(n - kept.sum()), "raw_drift": float(reactor.raw_drift.max())}
+    audit = auditing.audit(pairs, recipe.dt, recipe.integrator.audit, drawer.mechanism, rng)
+    clock.append(time.perf_counter())
+    facts = {
+        "lost": int(n - kept.sum()),
+        "retried": int((status == Status.RETRIED).sum()),
+        "raw_drift": float(drawer.step.raw_drift.max()),
+        **dict(zip(_CLOCKS, np.diff(clock).tolist(), strict=True)),
+    }
+    return pairs, audit, facts

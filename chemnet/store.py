@@ -1,12 +1,14 @@
 """Training sets on disk: HDF5 files of (state, next state) pairs with checksums and provenance.
 
 Layout: `states` and `next_states` (n, 2 + K), `split` (n,) 0 training 1 validation, `group` (n,) trajectory or flame
-the row comes from, `kind` (n,) index into the attribute `kinds`. Every dataset carries a fletcher32 checksum per chunk.
+the row comes from, `kind` (n,) index into the attribute `kinds`; and, where labels were audited, `audit_row` (m,) and
+`audit_difference` (m, 2 + K). Every dataset carries a fletcher32 checksum per chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,15 @@ class Pairs:
 _COLUMNS = ("states", "next_states", "split", "group", "kind")
 
 
-def write(path: str | Path, parts: Iterable[Pairs], attributes: Mapping[str, Any]) -> int:
+@dataclass(frozen=True)
+class Audit:
+    """Labels that were computed a second time: of which rows (m,), and label minus second label (m, 2 + K)."""
+
+    row: NDArray[np.int64]
+    difference: NDArray[np.float64]
+
+
+def write(path: str | Path, parts: Iterable[Pairs], attributes: Mapping[str, Any], audit: Audit | None = None) -> int:
     """Write the parts one after the other into one file, atomically; returns the number of rows."""
     rows = 0
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
@@ -53,6 +63,9 @@ def write(path: str | Path, parts: Iterable[Pairs], attributes: Mapping[str, Any
         for part in parts:
             _append(file, part, rows)
             rows += len(part)
+        if audit is not None and len(audit.row) > 0:
+            file.create_dataset("audit_row", data=audit.row, fletcher32=True)
+            file.create_dataset("audit_difference", data=audit.difference, fletcher32=True)
     return rows
 
 
@@ -69,11 +82,25 @@ def _append(file: h5py.File, part: Pairs, start: int) -> None:
 
 def read(path: str | Path) -> Pairs:
     """All rows of a file. Raises FileError when it is missing, truncated, fails a checksum or is no training set."""
-    with _open(path) as file:
-        try:
-            return Pairs(*(file[name][:] for name in _COLUMNS))
-        except (OSError, KeyError) as error:
-            raise FileError(f"{path} is damaged ({_first_line(error)})\nMake it again: chemnet sample") from None
+    with _open(path) as file, _damage(path):
+        return Pairs(*(file[name][:] for name in _COLUMNS))
+
+
+def read_audit(path: str | Path) -> Audit:
+    """The audited labels of a file, none if there was no audit. Raises FileError as `read` does."""
+    with _open(path) as file, _damage(path):
+        if "audit_row" not in file:
+            return Audit(np.empty(0, np.int64), np.empty((0, file["states"].shape[1])))
+        return Audit(file["audit_row"][:], file["audit_difference"][:])
+
+
+@contextmanager
+def _damage(path: str | Path) -> Iterator[None]:
+    """What cannot be read of an open file is told as damage."""
+    try:
+        yield
+    except (OSError, KeyError) as error:
+        raise FileError(f"{path} is damaged ({_first_line(error)})\nMake it again: chemnet sample") from None
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ CHEMNET = [
     "closure", "transform", "network", "store",
     "condensation.similarity", "condensation.least_squares", "condensation.dense",
     "reactor", "surrogate",
-    "sources", "recipe", "drawing", "sampling", "training", "learning",
+    "sources", "recipe", "auditing", "drawing", "sampling", "training", "learning",
     "validation", "bench",
     "condensation.stages",
     "doctor", "info",

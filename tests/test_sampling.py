@@ -4,12 +4,13 @@ import h5py
 import numpy as np
 import pytest
 
-from chemnet import sampling, sources, state, store
+from chemnet import cli, sampling, sources, state, store
 from chemnet.drawing import perturb
 from chemnet.errors import FileError, UsageError
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, load_recipe
+from chemnet.status import Status
 
 SMALL = (  # hydrogen: its flame is solved in a second
     "mechanism=h2o2.yaml",
@@ -22,6 +23,7 @@ SMALL = (  # hydrogen: its flame is solved in a second
     "flames.phi=[1.0, 1.1]",
     "flames.at=[[101325, 300]]",
     "validation_share=0.2",
+    "integrator.audit=0.05",
 )
 
 
@@ -38,8 +40,8 @@ def sampled(tmp_path_factory):
 
 def test_rows_are_valid_states_and_none_is_lost(sampled):
     pairs, facts = store.read(sampled), store.read_attributes(sampled)
-    assert len(pairs) == facts["rows"] == 240 and facts["lost"] == 0
-    assert 0.0 < facts["raw_drift"] < 1e-5
+    assert len(pairs) == facts["rows"] == 240 and facts["lost"] == facts["retried"] == 0
+    assert 0.0 <= facts["raw_drift"] < 1e-5
     assert state.valid_rows(pairs.states).all() and state.valid_rows(pairs.next_states).all()
     assert len(np.unique(pairs.states, axis=0)) > 230  # a sampler that repeats one row would have few
 
@@ -61,6 +63,67 @@ def test_labels_are_those_of_the_integrator_at_the_recipes_tolerances(sampled):
     np.testing.assert_allclose(lost, 0.0, rtol=0, atol=1e-12)
 
 
+def test_without_an_audit_nothing_is_told_of_it(tmp_path):
+    path = tmp_path / "states.h5"
+    sampling.sample(small_recipe("integrator.audit=0"), path, report=lambda line: None)
+    assert len(store.read_audit(path).row) == store.read_attributes(path)["audit_rows"] == 0
+    assert "audit_T_max" not in store.read_attributes(path)
+
+
+def test_audited_rows_are_kept_with_their_difference_from_cvodes_and_info_tells_them(sampled, capsys):
+    pairs, found, facts = store.read(sampled), store.read_audit(sampled), store.read_attributes(sampled)
+    assert len(found.row) == facts["audit_rows"] == len(set(found.row)) == 12  # 5 % of 240
+    oracle, _ = CvodesReactor(load_mechanism("h2o2.yaml"), 1e-10, 1e-16).advance(pairs.states[found.row], 1e-6)
+    np.testing.assert_array_equal(found.difference, pairs.next_states[found.row] - oracle)
+    error = np.abs(found.difference)
+    assert facts["audit_T_max"] == error[:, 0].max() <= 0.01
+    assert facts["audit_Y_max"] == error[:, 2:].max() <= 1e-6
+    assert facts["audit_T_p50"] == np.median(error[:, 0]) and facts["audit_Y_p50"] <= facts["audit_Y_p99"]
+    cli.main(["info", str(sampled)])
+    shown = capsys.readouterr().out
+    assert all(f"audit_{name}_{word}" in shown for name in "TY" for word in ("p50", "p99", "max"))
+
+
+def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path, monkeypatch):
+    """Labels of states above 1500 K are spoilt by half a kelvin; a shard has 50 rows."""
+
+    class Spoilt(CvodesReactor):
+        def advance(self, states, dt):
+            next_states, status = super().advance(states, dt)
+            next_states[states[:, 0] > 1500.0, 0] += 0.5
+            return next_states, status
+
+    monkeypatch.setattr(sampling, "CvodesReactor", Spoilt)
+    monkeypatch.setattr(sampling, "_ROWS_PER_SHARD", 50)
+    path = tmp_path / "states.h5"
+    sampling.sample(small_recipe("integrator.audit=0.1"), path, report=lambda line: None)
+    pairs, found = store.read(path), store.read_audit(path)
+    assert (np.bincount(found.row // 50, minlength=5) == [5, 5, 5, 5, 4]).all()
+    wrong = np.where(pairs.states[found.row, 0] > 1500.0, 0.5, 0.0)
+    assert 0 < np.count_nonzero(wrong) < 24
+    np.testing.assert_allclose(found.difference[:, 0], wrong, rtol=0, atol=0.01)
+
+
+def test_lost_and_retried_labels_are_counted_and_the_lost_ones_left_out(tmp_path, monkeypatch):
+    """Rows below 1000 K are lost, those above 2000 K take a second attempt."""
+
+    class Weak(CvodesReactor):
+        def advance(self, states, dt):
+            next_states, status = super().advance(states, dt)
+            status[states[:, 0] < 1000.0] = Status.FAILED
+            status[states[:, 0] > 2000.0] = Status.RETRIED
+            return next_states, status
+
+    monkeypatch.setattr(sampling, "CvodesReactor", Weak)
+    path, lines = tmp_path / "states.h5", []
+    sampling.sample(small_recipe(), path, report=lines.append)
+    pairs, facts = store.read(path), store.read_attributes(path)
+    assert facts["rows"] + facts["lost"] == 240 and pairs.states[:, 0].min() >= 1000.0 and facts["lost"] > 0
+    assert facts["retried"] == np.count_nonzero(pairs.states[:, 0] > 2000.0) > 0
+    assert f"{facts['lost']} labels lost, {facts['retried']} found at the second attempt" in "".join(lines)
+    assert store.read_audit(path).row.max() < len(pairs)
+
+
 def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_path, monkeypatch):
     again = tmp_path / "states.h5"
     monkeypatch.setattr(store, "write", _interrupted_after(3, store.write))
@@ -73,6 +136,7 @@ def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_
     first, second = store.read(sampled), store.read(again)
     for name in ("states", "next_states", "split", "group", "kind"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_array_equal(store.read_audit(sampled).difference, store.read_audit(again).difference)
     facts, again_facts = store.read_attributes(sampled), store.read_attributes(again)
     assert {k for k in facts if str(facts[k]) != str(again_facts[k])} <= {"date"}
 
@@ -105,6 +169,7 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
         ("ignition.T0=[-3, 1000]", "T0: .*two positive numbers"),
         ("rows=0", "rows: "),
         ("dt=-1e-6", "dt: "),
+        ("integrator.audit=2", "integrator.audit: "),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path, change, words):
