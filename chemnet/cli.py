@@ -190,7 +190,7 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
 
 def bench(options: Options) -> list[Table]:
     """`chemnet bench`."""
-    from chemnet.bench import BenchTask, bench
+    from chemnet.bench.model import BenchTask, bench
 
     return bench(BenchTask(options.model, options.cells, options.turns))
 

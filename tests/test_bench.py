@@ -5,7 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from chemnet.bench import COLD, BenchTask, FlameCells, Timing, cost_table, flame_cells, machine_table, take_turns
+from chemnet.bench.model import COLD, BenchTask, FlameCells, cost_table, flame_cells
+from chemnet.bench.timing import Timing, machine_table, take_turns
 from chemnet.mechanism import load_mechanism
 from chemnet.state import elements, enthalpy
 from chemnet.status import Status

@@ -1,0 +1,90 @@
+"""What a step of a model costs: beside CVODES, on the same cells of a flame, one core, in one run. Measured is the
+whole call: checks, transform, network and closure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from chemnet import sources
+from chemnet.bench.timing import Timing, in_fresh_process, machine_table, take_turns
+from chemnet.config import Config
+from chemnet.mechanism import Mechanism
+from chemnet.reactor import ChemistryStep, CvodesReactor
+from chemnet.state import Array
+from chemnet.surrogate import Surrogate, find_model
+from chemnet.tables import Table
+
+COLD = 500.0  # [K] a flow solver leaves colder cells alone
+
+
+class FlameCells(Config):
+    """The free flame whose cells are advanced; `fuel` as mole fractions."""
+
+    phi: float = 1.0
+    T: float = 300.0  # [K] of the unburnt gas
+    P: float = 101325.0  # [Pa]
+    fuel: dict[str, float] = {"CH4": 1.0}
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """What is measured: the model by name or path, how many cells, how many turns each."""
+
+    model: str
+    cells: int = 1000
+    turns: int = 7
+    flame: FlameCells = FlameCells()
+
+
+def bench(task: BenchTask) -> list[Table]:
+    """Tables of the machine and of the costs, measured in a fresh process that has one thread.
+
+    Raises what loading the model and solving the flame raise.
+    """
+    find_model(task.model)  # a wrong name is told at once
+    return [machine_table(), cost_table(task, in_fresh_process(measure, task))]
+
+
+def measure(task: BenchTask) -> dict[str, Timing]:
+    """Costs by kind of cells."""
+    model = Surrogate.load(task.model)
+    steps: dict[str, ChemistryStep] = {
+        "CVODES": CvodesReactor(model.mechanism),
+        "model": model,
+    }
+    kinds = flame_cells(model.mechanism, task.flame, task.cells)
+    return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
+
+
+def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:
+    """n states hotter than 500 K of a free flame (n, 2 + K), spread evenly over its refined grid, and in space.
+
+    The first are mostly reacting, as at the front of a flow solver; the second mostly burnt.
+    """
+    ((grid, states),) = sources.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, sources.AIR)
+    hot = states[:, 0] > COLD
+    grid, states = grid[hot], states[hot]
+    index = np.arange(len(grid))
+    positions = {
+        "flame front": np.linspace(0.0, index[-1], n),
+        "front and burnt gas": np.interp(np.linspace(grid[0], grid[-1], n), grid, index),
+    }
+    return {
+        kind: np.column_stack([np.interp(at, index, column) for column in states.T]) for kind, at in positions.items()
+    }
+
+
+def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
+    """One row per kind of cells."""
+    names = ("CVODES", "model")
+    rows = []
+    for kind, timing in timings.items():
+        costs = [figure for name in names for figure in (1e6 * timing.per_cell(name)[0], timing.spread(name))]
+        rows.append((kind, timing.cells, timing.refused, *costs, timing.ratio(*names)))
+    figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
+    columns = ("cells", "number", "refused", *figures, "CVODES / model")
+    title = f"one step of {task.model} against CVODES, per cell, one thread"
+    return Table(f"{title}, medians of {task.turns} turns", columns, rows)
