@@ -31,12 +31,13 @@ Floats = NDArray[np.float64]
 class ChemistryReport:
     """What one call did on this rank.
 
-    produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced;
-    seconds: wall time.
+    produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
+    how many of them took a second attempt (CVODE with shorter internal steps); seconds: wall time.
     """
 
     produced: Floats
     cells: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    retried: int = 0
     seconds: float = 0.0
 
 
@@ -103,7 +104,7 @@ class Reacting:
         A cell counts as `fallback` when `exact` took it in one sub-call at least, so the kinds add up to all cells.
         """
         count = count_substeps(dt, self.substep)
-        taken = np.zeros(len(states), dtype=bool)
+        taken, retried = np.zeros((2, len(states)), dtype=bool)
         for _ in range(count):
             after, status = self.method.advance(states, dt / count)
             left = ~np.isin(status, (Status.OK, Status.RETRIED))
@@ -111,9 +112,11 @@ class Reacting:
                 after[left], status[left] = self.exact.advance(states[left], dt / count)
                 taken |= left
             self._check(status, states, hot, fields)
+            retried |= status == Status.RETRIED
             states = after
         report.cells[self.kind] = len(states) - int(taken.sum())
         report.cells["fallback"] = int(taken.sum())
+        report.retried = int(retried.sum())
         return states
 
     def _check(self, status: NDArray[np.integer], states: Floats, hot: NDArray[np.bool_], fields: Fields) -> None:

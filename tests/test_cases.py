@@ -16,6 +16,7 @@ from cfd_coupling.compare import read_history
 from cfd_coupling.config import load_case, variant_names
 from cfd_coupling.gas import Gas
 from cfd_coupling.initial import kinematic_viscosity, unburnt
+from cfd_coupling.output import read_image, snapshots
 from chemnet.mechanism import load_mechanism
 
 CASES = sorted(path.parent for path in (Path(__file__).parent.parent / "cases").glob("*/case.yaml"))
@@ -79,7 +80,7 @@ def taylor_green_decay() -> float:
 
 
 @needs_mpi
-def test_two_ranks_give_the_history_of_one(tmp_path):
+def test_two_ranks_give_the_history_and_the_fields_of_one(tmp_path):
     words = ["run", "cases/turbulent_ignition", *SMALL]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     finished = launch(2, "-m", "cfd_coupling", *words, "--out", str(tmp_path / "two"))
@@ -88,6 +89,9 @@ def test_two_ranks_give_the_history_of_one(tmp_path):
     one, two = (read_history(tmp_path / name / "history.csv") for name in ("one", "two"))
     for name in ("T_min", "T_max", "p0", "mass", "energy", "heat_release", "burnt_area", "kinetic_energy"):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-10, atol=0.0, err_msg=name)
+    one, two = (read_image(snapshots(tmp_path / name / "snapshots")[-1]).arrays for name in ("one", "two"))
+    for name in ("T", "rho", "CH4", "OH", "HO2"):
+        np.testing.assert_array_equal(two[name], one[name], err_msg=name)
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["ranks"] == 2
 
 

@@ -56,7 +56,7 @@ class Stub:
     def advance(self, states, dt):
         self.calls.append((states.copy(), dt))
         after, status = states.copy(), np.where(states[:, 0] > self.limit, self.status, Status.OK)
-        after[status == Status.OK, 0] += self.heat
+        after[status <= Status.RETRIED, 0] += self.heat
         return after, status
 
 
@@ -108,6 +108,16 @@ def test_cvode_keeps_elements_and_enthalpy_and_leaves_rho_and_h(fields, drm19):
     np.testing.assert_allclose(enthalpy(after, drm19), enthalpy(before, drm19), rtol=0.0, atol=1e-12 * 3e6)
     np.testing.assert_array_equal(fields.rho, rho)
     np.testing.assert_array_equal(fields.h, h)
+
+
+def test_cells_of_a_second_attempt_are_counted_once_among_those_of_their_kind(fields):
+    """Cells above 2000 K are tried twice and get cooler: one of 2000.5 K in the first sub-call only."""
+    interior(fields.T)[0, 4] = 2000.5
+    hotter = np.count_nonzero(interior(fields.T) > 2000.0)
+    method = Stub(limit=2000.0, status=Status.RETRIED, heat=-1.0)
+    report = Reacting("cvode", method, min_temperature=500.0, substep=DT).apply(fields, 2 * DT)
+    assert report.retried == hotter
+    assert report.cells["cvode"] == 15
 
 
 def test_ghost_cells_are_not_touched(fields, drm19):
