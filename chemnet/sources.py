@@ -16,19 +16,26 @@ from chemnet.state import Array
 AIR = {"O2": 1.0, "N2": 3.76}
 _TRAJECTORY_TOLERANCES = (1e-8, 1e-14)
 _MAX_STEPS = 20_000
+_TRANSPORT = "mixture-averaged"
 _FIRST_TIME = 1e-7  # [s]
 
 
 def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidizer: Mapping[str, float] = AIR) -> Array:
     """Mass fractions (K,) of fuel and oxidizer (mole fractions by species) at equivalence ratio phi.
 
-    Raises UsageError for an unknown species or phi <= 0.
+    Raises UsageError for an unknown species, phi <= 0, or if the two do not burn.
     """
     for species in (*fuel, *oxidizer):
         mechanism.index(species)
     if not phi > 0.0:
         raise UsageError(f"phi = {phi}: an equivalence ratio is positive")
     gas = _gas(mechanism)
+    try:
+        burns = gas.stoich_air_fuel_ratio(dict(fuel), dict(oxidizer)) > 0.0
+    except ct.CanteraError:
+        burns = False
+    if not burns:
+        raise UsageError(f"{', '.join(fuel)} does not burn with {', '.join(oxidizer)}: which is fuel, which oxidizer?")
     gas.set_equivalence_ratio(phi, dict(fuel), dict(oxidizer))
     return gas.Y
 
@@ -101,10 +108,12 @@ def flames(
 ) -> list[tuple[Array, Array]]:
     """Grid (m,) [m] and states (m, 2 + K) of a free flame for each phi, each started from the one before.
 
-    Raises NumericalError when Cantera finds no solution.
+    Raises UsageError for a mechanism without transport data, NumericalError when Cantera finds no solution.
     """
+    if not has_transport(mechanism):
+        raise UsageError(f"{mechanism.name} has no transport data: leave flames out, or add them to its species")
     gas = mechanism.gas()
-    gas.transport_model = "mixture-averaged"
+    gas.transport_model = _TRANSPORT
     profiles: list[tuple[Array, Array]] = []
     flame: ct.FreeFlame | None = None
     for phi in phis:
@@ -112,6 +121,15 @@ def flames(
         flame = _solve_flame(gas, flame, phi)
         profiles.append((flame.grid.copy(), np.column_stack([flame.T, np.full(flame.T.size, P), flame.Y.T])))
     return profiles
+
+
+def has_transport(mechanism: Mechanism) -> bool:
+    """Whether the species of a mechanism have the data that flames need."""
+    try:
+        mechanism.gas().transport_model = _TRANSPORT
+    except ct.CanteraError:
+        return False
+    return True
 
 
 def _solve_flame(gas: ct.Solution, start: ct.FreeFlame | None, phi: float) -> ct.FreeFlame:

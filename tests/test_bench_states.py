@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import cantera as ct
 import numpy as np
 import pytest
 
@@ -69,3 +70,25 @@ def test_the_usual_fuel_is_methane_then_hydrogen_else_it_must_be_said():
 def test_an_unknown_fuel_is_told_at_once():
     with pytest.raises(UsageError, match="no species CH4"):
         Cells(Gas(HYDROGEN, {"CH4": 1.0}))
+
+
+@pytest.mark.parametrize("fuel, oxidizer", [({"N2": 1.0}, {"O2": 1.0}), ({"O2": 1.0}, {"H2": 1.0})])
+def test_what_does_not_burn_is_told_at_once(fuel, oxidizer):
+    with pytest.raises(UsageError, match="does not burn"):
+        Cells(Gas(HYDROGEN, fuel, oxidizer))
+
+
+def test_a_mechanism_without_transport_data_has_every_kind_but_flames(tmp_path):
+    original = HYDROGEN.gas()
+    species = [{key: value for key, value in s.input_data.items() if key != "transport"} for s in original.species()]
+    bare = ct.Solution(
+        thermo="ideal-gas",
+        kinetics="gas",
+        species=[ct.Species.from_dict(one) for one in species],
+        reactions=original.reactions(),
+    )
+    bare.write_yaml(tmp_path / "bare.yaml")
+    cells = Cells(Gas(load_mechanism(tmp_path / "bare.yaml"), {"H2": 1.0}))
+    with pytest.raises(UsageError, match="no transport data"):
+        cells.of("flame", 3)
+    assert valid_rows(cells.of("mixed", 10)).all()

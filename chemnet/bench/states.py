@@ -61,18 +61,21 @@ class Cells:
     * burnt: mixtures of two gases in equilibrium, of similar phi, 1e-6 to 1e-4 s later: radicals are still on their way
     * cold: as mixed, T < 600 K
 
-    Without `flames`, which take Cantera long, there are none in the mixtures.
+    Without `flames`, which take Cantera long, or transport data, there are none in the mixtures.
     """
 
     def __init__(self, gas: Gas, *, flames: bool = True) -> None:
         """Raises UsageError for unknown species."""
         self.gas = gas
-        self.flames = flames
+        self.flames = flames and sources.has_transport(gas.mechanism)
         sources.premixed(gas.mechanism, 1.0, gas.fuel, gas.oxidizer)
 
     def of(self, kind: str, n: int) -> Array:
-        """n states of one kind (a key of KINDS). Raises NumericalError when Cantera finds no flame, or when mixtures
-        are hardly ever as hot or cold as that."""
+        """n states of one kind (a key of KINDS).
+
+        Raises UsageError for flames without transport data, NumericalError when Cantera finds no flame or when
+        mixtures are hardly ever as hot or cold as that.
+        """
         return KINDS[kind](self, n)
 
     def _rng(self, stream: str) -> np.random.Generator:
