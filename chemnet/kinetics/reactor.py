@@ -1,0 +1,137 @@
+"""The exact chemistry step by a Rosenbrock method on W cells side by side; CVODES takes what it gives up."""
+
+from __future__ import annotations
+
+import functools
+import queue
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba.core import event
+from numpy.typing import ArrayLike, NDArray
+
+from chemnet.closure import Closure
+from chemnet.errors import UsageError
+from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, integrate, new_memory
+from chemnet.kinetics.tables import Tables, build_tables
+from chemnet.mechanism import Mechanism
+from chemnet.reactor import CvodesReactor
+from chemnet.state import Array, as_states, check_time_step, valid_rows
+from chemnet.status import Status
+
+_SMALLEST_SHARE = 256  # rows: threads take shares of at least as many
+_SHARES_PER_THREAD = 8
+
+
+class RosenbrockReactor:
+    """Error-controlled steps at constant pressure and enthalpy, for any mechanism that `build_tables` covers.
+
+    A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
+    threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
+    every internal step. After a call, `n_steps` (n,) holds the internal steps tried in each row, `raw_drift` (n,)
+    the largest element error before the closure [kg/kg], and `handed_over` the number of rows that were given to
+    CVODES (status RETRIED).
+
+    Raises UsageError for tolerances that are not positive and, naming the reaction, for a kind that is not covered.
+    """
+
+    def __init__(
+        self,
+        mechanism: Mechanism,
+        rtol: float = 1e-4,
+        atol: float = 1e-8,
+        n_threads: int = 1,
+        method: Method = RODAS5P,
+    ) -> None:
+        if not (np.isfinite([rtol, atol]).all() and rtol > 0.0 and atol > 0.0):
+            raise UsageError(f"rtol = {rtol}, atol = {atol}: tolerances must be finite and positive")
+        if n_threads < 1:
+            raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
+        self.mechanism = mechanism
+        self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
+        self.n_steps: NDArray[np.int32] = np.empty(0, np.int32)
+        self.raw_drift: Array = np.empty(0)
+        self.handed_over = 0
+        self._method, self._tables = method, tables_of(mechanism)
+        self._closure = Closure(mechanism)
+        self._memories: queue.SimpleQueue[Memory] = queue.SimpleQueue()
+        for _ in range(n_threads):
+            self._memories.put(new_memory(self._tables, method))
+
+    def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
+        """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
+
+        The integrator's mass fractions are closed (`closure.py`): elements and enthalpy equal those of the input to
+        round-off. Rows that are invalid, or that CVODES could not advance either, come back unchanged, with their
+        status. Raises UsageError for a wrong shape or dt.
+        """
+        states = as_states(states, self.mechanism)
+        check_time_step(dt)
+        status = np.where(valid_rows(states), Status.OK, Status.INVALID).astype(np.int8)
+        raw, next_states = states.copy(), states.copy()
+        self.n_steps, self.raw_drift = np.zeros(len(states), np.int32), np.zeros(len(states))
+        rows = np.flatnonzero(status == Status.OK)
+        self._integrate(states, rows, dt, raw)
+        closed = np.empty((rows.size, states.shape[1]))
+        ok, self.raw_drift[rows] = self._closure.close(states[rows], raw[rows, 2:], closed)
+        next_states[rows] = closed
+        self._hand_over(states, rows[~ok | (self.n_steps[rows] <= 0)], dt, next_states, status)
+        return next_states, status
+
+    def _integrate(self, states: Array, rows: NDArray[np.intp], dt: float, raw: Array) -> None:
+        """Advance the given rows into `raw`; threads take one share after the other."""
+        if rows.size == 0:
+            return
+
+        def advance(share: NDArray[np.intp]) -> None:
+            memory = self._memories.get()
+            try:
+                integrate(
+                    self._tables, self._method, memory, states, share, dt, self.rtol, self.atol, raw, self.n_steps
+                )
+            finally:
+                self._memories.put(memory)
+
+        _compile_aloud()
+        if self.n_threads == 1:
+            advance(rows)
+            return
+        shares = min(rows.size // _SMALLEST_SHARE + 1, _SHARES_PER_THREAD * self.n_threads)
+        with ThreadPoolExecutor(self.n_threads) as pool:
+            list(pool.map(advance, np.array_split(rows, shares)))
+
+    def _hand_over(
+        self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
+    ) -> None:
+        """Advance by CVODES what the integrator or the closure gave up."""
+        self.handed_over = rows.size
+        if rows.size == 0:
+            return
+        next_states[rows], status[rows] = CvodesReactor(self.mechanism).advance(states[rows], dt)
+        status[rows[status[rows] == Status.OK]] = Status.RETRIED
+
+
+@functools.cache
+def tables_of(mechanism: Mechanism) -> Tables:
+    """The tables of a mechanism, built once."""
+    return build_tables(mechanism)
+
+
+class _Announcement(event.Listener):
+    """Says once that the kernels are being compiled, which happens when the disk has no copy of them."""
+
+    def on_start(self, event: event.Event) -> None:
+        if event.data["dispatcher"] is integrate and not self.made:
+            self.made = True
+            print("compiling the chemistry kernels for this machine, once (about 10 s)", file=sys.stderr)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+    made = False
+
+
+@functools.cache
+def _compile_aloud() -> None:
+    event.register("numba:compile", _Announcement())

@@ -1,0 +1,277 @@
+"""Rosenbrock methods: W cells side by side, each with its own time, step and error; a lane that is done is refilled.
+
+With W = I/(gamma h) - J a step from y to y_new solves, for stages i = 1..s,
+
+    W u_i = f(y + sum_j a_ij u_j) + sum_j (c_ij/h) u_j,     y_new = y + sum_j m_j u_j,   error = sum_j e_j u_j
+
+(E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 1996, IV.7). No branch depends on a lane, so that
+a cell's result depends on nothing but the cell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
+from chemnet.kinetics.lu import factorise, solve
+from chemnet.kinetics.rates import Lanes, aligned, new_lanes, right_hand_side
+from chemnet.kinetics.simd import W, absolute, exp, fma, kernel, load, log, maximum, minimum, select, splat, sqrt, store
+from chemnet.kinetics.tables import Tables
+
+_SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
+_MAX_STEPS, _SMALLEST_STEP = 1000, 1e-12
+_ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
+
+
+class Method(NamedTuple):
+    """A Rosenbrock method of s stages in the form above; `order` is that of y_new, its error estimate is one less."""
+
+    order: int
+    gamma: float
+    a: NDArray[np.float64]  # (s, s)
+    c: NDArray[np.float64]  # (s, s)
+    m: NDArray[np.float64]  # (s,)
+    e: NDArray[np.float64]  # (s,)
+
+
+def _lower(rows: list[list[float]]) -> NDArray[np.float64]:
+    """Rows of a strictly lower triangle as a square matrix."""
+    square = np.zeros((len(rows), len(rows)))
+    for i, row in enumerate(rows):
+        square[i, : len(row)] = row
+    return square
+
+
+_RODAS5P_M = [-7.502846399306121, 2.561846144803919, -11.627539656261098, -0.18268767659942256, 0.030198172008377946]
+RODAS5P = Method(
+    order=5,
+    gamma=0.21193756319429014,
+    a=_lower(
+        [
+            [],
+            [3.0],
+            [2.849394379747939, 0.45842242204463923],
+            [-6.954028509809101, 2.489845061869568, -10.358996098473584],
+            [2.8029986275628964, 0.5072464736228206, -0.3988312541770524, -0.04721187230404641],
+            _RODAS5P_M,
+            [*_RODAS5P_M, 1.0],
+            [*_RODAS5P_M, 1.0, 1.0],
+        ]
+    ),
+    c=_lower(
+        [
+            [],
+            [-14.155112264123755],
+            [-17.97296035885952, -2.859693295451294],
+            [147.12150275711716, -1.41221402718213, 71.68940251302358],
+            [165.43517024871676, -0.4592823456491126, 42.90938336958603, -5.961986721573306],
+            [24.854864614690072, -3.0009227002832186, 47.4931110020768, 5.5814197821558125, -0.6610691825249471],
+            [
+                30.91273214028599,
+                -3.1208243349937974,
+                77.79954646070892,
+                34.28646028294783,
+                -19.097331116725623,
+                -28.087943162872662,
+            ],
+            [
+                37.80277123390563,
+                -3.2571969029072276,
+                112.26918849496327,
+                66.9347231244047,
+                -40.06618937091002,
+                -54.66780262877968,
+                -9.48861652309627,
+            ],
+        ]
+    ),
+    m=np.array([*_RODAS5P_M, 1.0, 1.0, 1.0]),
+    e=np.array([0.0] * 7 + [1.0]),
+)
+"""G. Steinebach, BIT Numerical Mathematics 63 (2023) 27: order 5, eight stages, stiffly accurate, L-stable."""
+
+
+class StepLanes(NamedTuple):
+    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is."""
+
+    y: NDArray[np.float64]  # (n)
+    stage: NDArray[np.float64]  # (n) argument of f, then the new state
+    u: NDArray[np.float64]  # (s n) stages
+    left: NDArray[np.float64]  # (1) time still to go [s]
+    step: NDArray[np.float64]  # (1) next step [s]; 0 before the first
+    limit: NDArray[np.float64]  # (1) how much the step may grow: not at all after a rejection
+
+
+class Memory(NamedTuple):
+    """All working memory of one thread."""
+
+    lanes: Lanes
+    work: JacobianLanes
+    steps: StepLanes
+    row: NDArray[np.int64]  # (W,) which row a lane works on, -1 for none
+    tried: NDArray[np.int64]  # (W,) steps that it has tried
+
+
+def new_memory(tables: Tables, method: Method) -> Memory:
+    """Memory for one thread."""
+    n = padded(len(tables.reactive) + 1)
+    steps = StepLanes(*map(aligned, (n, n, len(method.m) * n, 1, 1, 1)))
+    return Memory(new_lanes(tables), new_jacobian_lanes(tables), steps, np.empty(W, np.int64), np.empty(W, np.int64))
+
+
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+def integrate(tables, method, memory, states, rows, dt, rtol, atol, next_states, n_steps):
+    """Advance the given rows of `states` (n, 2 + K) by dt into `next_states`, which holds a copy of them.
+
+    rows: numbers of valid rows; n_steps (n,): internal steps of each, negative where it was given up.
+    """
+    lanes, work, steps, row_of, tried = memory
+    waiting, active = 0, 0
+    for lane in range(W):  # idle lanes repeat the first row
+        _fill(tables, lanes, steps, states[rows[min(lane, rows.size - 1)]], lane, dt)
+        row_of[lane] = -1
+        if lane < rows.size:
+            row_of[lane], tried[lane] = rows[lane], 0
+            waiting, active = waiting + 1, active + 1
+    while active > 0:
+        _take_step(tables, method, lanes, work, steps, rtol, atol)
+        for lane in range(W):
+            if row_of[lane] < 0:
+                continue
+            tried[lane] += 1
+            done = steps.left[lane] == 0.0
+            if not (done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP):
+                continue
+            i = row_of[lane]
+            n_steps[i] = tried[lane] if done else -tried[lane]
+            if done:
+                _write(tables, steps, lane, next_states[i])
+            row_of[lane] = -1
+            active -= 1
+            if waiting < rows.size:
+                row_of[lane], tried[lane] = rows[waiting], 0
+                _fill(tables, lanes, steps, states[rows[waiting]], lane, dt)
+                waiting, active = waiting + 1, active + 1
+
+
+@kernel
+def _fill(tables, lanes, steps, state, lane, dt):
+    """Put a state into a lane."""
+    lanes.pressure[lane] = state[1]
+    lanes.pressure[W + lane] = np.log(state[1])
+    for k in range(tables.species.shape[0]):
+        lanes.amounts[k * W + lane] = state[2 + k] / tables.species[k, 15]
+    m = tables.reactive.size
+    for j in range(m):
+        steps.y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
+    steps.y[m * W + lane] = state[0]
+    steps.left[lane], steps.step[lane], steps.limit[lane] = dt, 0.0, _LARGEST_GROWTH
+
+
+@kernel
+def _write(tables, steps, lane, state):
+    """Take the result out of a lane."""
+    m = tables.reactive.size
+    state[0] = steps.y[m * W + lane]
+    for j in range(m):
+        k = tables.reactive[j]
+        state[2 + k] = steps.y[j * W + lane] * tables.species[k, 15]
+
+
+@kernel
+def _take_step(tables, method, lanes, work, steps, rtol, atol):
+    """Try one step in every lane."""
+    m = tables.reactive.size
+    n = padded(m + 1)
+    volume, cp = right_hand_side(tables, lanes, steps.y)
+    jacobian(tables, lanes, work, steps.y, volume, cp)
+    _choose_first_steps(tables, lanes, work, steps, rtol, atol)
+    inverse_h = 1.0 / load(steps.step, 0)
+    for j in range(m + 1):
+        store(work.matrix, j * n + j, load(work.matrix, j * n + j) - inverse_h * (1.0 / method.gamma))
+    factorise(work.matrix, n)
+    for i in range(method.m.size):
+        if i > 0:
+            _combine(steps.stage, steps.y, steps.u, method.a[i], i, n, m + 1)
+            right_hand_side(tables, lanes, steps.stage)
+        stage = steps.u[i * n * W :]
+        for j in range(m + 1):
+            known = splat(0.0)
+            for q in range(i):
+                known = fma(method.c[i, q], load(steps.u, q * n + j), known)
+            store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
+        solve(work.matrix, n, stage)
+    _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, m + 1)
+    _accept_or_reject(tables, method, steps, rtol, atol)
+
+
+@kernel
+def _combine(out, y, u, factors, stages, n, size):
+    """y + sum_j factors_j u_j over the first stages."""
+    for j in range(size):
+        total = load(y, j)
+        for q in range(stages):
+            total = fma(factors[q], load(u, q * n + j), total)
+        store(out, j, total)
+
+
+@kernel
+def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
+    """For lanes that hold a new cell: a step over which neither f nor J f changes the state much."""
+    new = 0
+    for lane in range(W):
+        new += steps.step[lane] == 0.0
+    if new == 0:
+        return
+    m = tables.reactive.size
+    n = padded(m + 1)
+    speed, turn = splat(0.0), splat(0.0)
+    for k in range(m + 1):
+        bend = splat(0.0)
+        for j in range(m + 1):
+            bend = fma(load(work.matrix, k * n + j), load(lanes.f, j), bend)
+        size = absolute(load(steps.y, k))
+        if k < m:
+            size = size + atol / rtol / tables.species[tables.reactive[k], 15]
+        speed = maximum(absolute(load(lanes.f, k)) / size, speed)
+        turn = maximum(absolute(bend) / size, turn)
+    left, step = load(steps.left, 0), load(steps.step, 0)
+    first = rtol ** (1 / 6) * 1.0 / maximum(maximum(speed, sqrt(turn)), 1e-300)
+    store(steps.step, 0, select(step > 0.0, step, _even(first, left)))
+
+
+@kernel
+def _even(step, left):
+    """The largest step not above `step` that divides the time left into equal parts."""
+    parts = minimum(1e9, left / step)
+    return left / maximum(1.0, ((parts + 0.499999) + _ROUND) - _ROUND)
+
+
+@kernel
+def _accept_or_reject(tables, method, steps, rtol, atol):
+    """Move the lanes on whose error is within the tolerance; choose the next step of all."""
+    m = tables.reactive.size
+    n = padded(m + 1)
+    error = splat(1e-10)
+    for j in range(m + 1):
+        difference = splat(0.0)
+        for q in range(method.e.size):
+            difference = fma(method.e[q], load(steps.u, q * n + j), difference)
+        size = maximum(absolute(load(steps.y, j)), absolute(load(steps.stage, j))) * rtol
+        if j < m:
+            size = size + atol / tables.species[tables.reactive[j], 15]
+        error = maximum(error, absolute(difference) / size)
+    step, left, limit = load(steps.step, 0), load(steps.left, 0), load(steps.limit, 0)
+    good = error <= 1.0
+    growth = maximum(_LARGEST_CUT, minimum(limit, _SAFETY * exp(log(error) * (-1.0 / method.order))))
+    growth = select(error < 1e30, growth, splat(_LARGEST_CUT))
+    left = select(good, left - step, left)
+    for j in range(m + 1):
+        store(steps.y, j, select(good, load(steps.stage, j), load(steps.y, j)))
+    store(steps.left, 0, left)
+    store(steps.limit, 0, select(good, splat(_LARGEST_GROWTH), splat(1.0)))
+    store(steps.step, 0, select(left > 0.0, _even(step * growth, left), step))
