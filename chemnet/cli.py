@@ -180,19 +180,80 @@ def validate(options: Options) -> list[Table]:
 # ---- bench
 
 
+_EXACT = "exact"  # in place of a model: the batched integrator is measured
+_OF_EXACT = ("mechanism", "fuel", "oxidizer", "states", "quick", "picture")
+
+
 def _bench_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
-    command.add_argument("--cells", type=_positive, default=1000, metavar="N", help="cells of a call (default 1000)")
     command.add_argument(
-        "--turns", type=_positive, default=7, metavar="N", help="turns of each, alternating (default 7)"
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        help=f"name or path; or `{_EXACT}`: cost and error of the batched integrator beside CVODES",
     )
+    command.add_argument("--cells", type=_positive, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7 or 5)")
+    exact = command.add_argument_group(f"with `{_EXACT}`")
+    exact.add_argument(
+        "--mechanism", action="append", metavar="M", help="drm19 (the default) or a YAML file; may be repeated"
+    )
+    exact.add_argument("--fuel", type=_mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
+    exact.add_argument("--oxidizer", type=_mixture, metavar="X", help="default O2:1,N2:3.76")
+    exact.add_argument(
+        "--states",
+        action="append",
+        metavar="KIND",
+        help="flame, mixed, ignition, burnt or cold (default all); may be repeated",
+    )
+    exact.add_argument("--quick", action="store_true", help="fewer cells and turns, one time step, one pressure")
+    exact.add_argument("--picture", type=Path, metavar="FILE", help="draw cost over error at several tolerances")
+
+
+def _mixture(text: str) -> dict[str, float]:
+    """Mole fractions by species of `CH4:0.9,H2:0.1`."""
+    try:
+        pairs = [part.rsplit(":", 1) for part in text.split(",")]
+        mixture = {name.strip(): float(amount) for name, amount in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no mixture such as CH4:0.9,H2:0.1") from None
+    if not all(0.0 < amount < float("inf") for amount in mixture.values()):
+        raise argparse.ArgumentTypeError(f"{text!r}: amounts are positive")
+    return mixture
 
 
 def bench(options: Options) -> list[Table]:
     """`chemnet bench`."""
+    if options.model == _EXACT:
+        return _bench_exact(options)
+    given = [name for name in _OF_EXACT if getattr(options, name)]
+    if given:
+        raise UsageError(f"--{given[0]} goes with `chemnet bench {_EXACT}`; a model brings its own mechanism")
     from chemnet.bench.model import BenchTask, bench
 
-    return bench(BenchTask(options.model, options.cells, options.turns))
+    return bench(BenchTask(options.model, options.cells or 1000, options.turns or 7))
+
+
+def _bench_exact(options: Options) -> list[Table]:
+    """`chemnet bench exact`."""
+    from chemnet.bench.exact import ExactTask, bench_exact
+    from chemnet.bench.states import KINDS
+
+    _need_matplotlib(options.picture)
+    settings = {
+        "fuel": options.fuel,
+        "oxidizer": options.oxidizer,
+        "kinds": tuple(options.states or KINDS),
+        "cells": options.cells or (200 if options.quick else 1000),
+        "turns": options.turns or (2 if options.quick else 5),
+        "sweeps": not options.quick,
+        "curves": options.picture is not None,
+    }
+    tasks = [ExactTask(mechanism, **settings) for mechanism in options.mechanism or ["drm19"]]
+    tables = bench_exact(tasks, options.picture)
+    if options.picture:
+        print(f"picture: {options.picture}")
+    return tables
 
 
 # ---- compare
@@ -209,15 +270,18 @@ def compare(options: Options) -> list[Table]:
     """`chemnet compare`."""
     from cfd_coupling.compare import compare
 
+    _need_matplotlib(options.picture)
+    if not find_spec("matplotlib"):
+        return [compare(options.runs)]
     picture = options.picture or options.runs[-1] / "compare.png"
-    if find_spec("matplotlib"):
-        table = compare(options.runs, picture)
-        print(f"picture: {picture}")
-    elif options.picture:
-        raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")
-    else:
-        table = compare(options.runs)
+    table = compare(options.runs, picture)
+    print(f"picture: {picture}")
     return [table]
+
+
+def _need_matplotlib(picture: Path | None) -> None:
+    if picture and not find_spec("matplotlib"):
+        raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")
 
 
 # ---- info, doctor

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -63,3 +64,31 @@ def loss_curve(path: Path, table: Path, title: str) -> None:
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
     _save(figure, path)
+
+
+def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:
+    """Draw cost per cell over error, one row of panels per mechanism, one panel per kind of cells, one curve per
+    integrator: its errors of T [K], costs [s] and relative tolerances, which stand at every other point."""
+    columns = max(len(panels) for panels in rows.values())
+    figure = Figure(figsize=(2.7 * columns + 0.8, 2.5 * len(rows) + 1.1), layout="constrained")
+    grid = figure.subplots(len(rows), columns, sharex=True, sharey="row", squeeze=False)
+    for line, (mechanism, panels) in zip(grid, rows.items(), strict=True):
+        for axes, (kind, curves) in zip(line, panels.items(), strict=False):
+            for colour, (name, curve) in zip(("0.45", "C3"), curves.items(), strict=True):
+                _draw_curve(axes, name, curve, colour)
+            axes.set(xscale="log", yscale="log", title=kind)
+            axes.margins(0.14, 0.12)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.grid(True, which="major", alpha=0.3)
+        line[0].set_ylabel(f"{mechanism}\ncost of a cell and step [us]")
+    figure.supxlabel("error of T, 99th percentile [K]; the numbers are relative tolerances", fontsize="medium")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def _draw_curve(axes: Axes, name: str, curve: tuple[Floats, Floats, Floats], colour: str) -> None:
+    error, cost, rtol = curve
+    axes.plot(error, 1e6 * cost, "o-", color=colour, label=name, markersize=4)
+    for x, y, tolerance in list(zip(error, 1e6 * cost, rtol, strict=True))[::2]:
+        text = f"{tolerance:.0e}".replace("e-0", "e-")
+        axes.annotate(text, (x, y), (2, 4), textcoords="offset points", color=colour, fontsize=7)

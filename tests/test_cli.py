@@ -63,6 +63,13 @@ def test_the_version_is_that_of_the_package(capsys):
         (["bench", "--cells", "0"], 2, "'0' is not a positive whole number"),
         (["bench", "--cells", "many"], 2, "'many' is not a positive whole number"),
         (["bench", "no-model", "--cells", "5"], 4, "no-model"),
+        (["bench", "--mechanism", "h2o2.yaml"], 2, "--mechanism goes with `chemnet bench exact`"),
+        (["bench", "drm19-demo", "--states", "cold"], 2, "--states goes with"),
+        (["bench", "exact", "--states", "warm"], 2, "no states warm; there are flame, mixed"),
+        (["bench", "exact", "--mechanism", "h2o2.yaml", "--fuel", "CH4:1"], 2, "no species CH4"),
+        (["bench", "exact", "--fuel", "CH4"], 2, "'CH4' is no mixture such as"),
+        (["bench", "exact", "--fuel", "CH4:-1"], 2, "amounts are positive"),
+        (["bench", "exact", "--mechanism", "h2o3.yaml"], 2, "no mechanism h2o3.yaml"),
         (["sample", "--variant", "quik"], 2, "it has quick"),
         (["sample", "--set", "rosw=5"], 2, "did you mean rows?"),
         (["sample", "--workers", "-1"], 2, "'-1' is not a positive whole number"),
@@ -100,6 +107,8 @@ def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
 def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, capsys):
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert main(["compare", "one", "two", "--picture", "a.png"]) == 2
+    assert "chemnet[plot]" in capsys.readouterr().err
+    assert main(["bench", "exact", "--picture", "a.png"]) == 2
     assert "chemnet[plot]" in capsys.readouterr().err
     assert main(["compare", "one", "two"]) == 4  # the table alone needs none
 
