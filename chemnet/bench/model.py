@@ -1,5 +1,5 @@
-"""What a step of a model costs: beside CVODES, on the same cells of a flame, one core, in one run. Measured is the
-whole call: checks, transform, network and closure."""
+"""What a step of a model costs: beside CVODES and beside the batched integrator, the honest rival of any network,
+on the same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from chemnet import sources
 from chemnet.bench.timing import Timing, in_fresh_process, machine_table, take_turns
 from chemnet.config import Config
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import ChemistryStep, CvodesReactor
 from chemnet.state import Array
@@ -53,6 +54,7 @@ def measure(task: BenchTask) -> dict[str, Timing]:
     model = Surrogate.load(task.model)
     steps: dict[str, ChemistryStep] = {
         "CVODES": CvodesReactor(model.mechanism),
+        "exact": RosenbrockReactor(model.mechanism),
         "model": model,
     }
     kinds = flame_cells(model.mechanism, task.flame, task.cells)
@@ -79,12 +81,13 @@ def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Ar
 
 def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
     """One row per kind of cells."""
-    names = ("CVODES", "model")
+    names = ("CVODES", "exact", "model")
     rows = []
     for kind, timing in timings.items():
         costs = [figure for name in names for figure in (1e6 * timing.per_cell(name)[0], timing.spread(name))]
-        rows.append((kind, timing.cells, timing.refused, *costs, timing.ratio(*names)))
+        ratios = [timing.ratio(rival, "model") for rival in names[:2]]
+        rows.append((kind, timing.cells, timing.refused, *costs, *ratios))
     figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
-    columns = ("cells", "number", "refused", *figures, "CVODES / model")
-    title = f"one step of {task.model} against CVODES, per cell, one thread"
+    columns = ("cells", "number", "refused", *figures, "CVODES / model", "exact / model")
+    title = f"one step of {task.model} against CVODES and `exact`, the batched integrator; per cell, one thread"
     return Table(f"{title}, medians of {task.turns} turns", columns, rows)
