@@ -48,6 +48,10 @@ def test_the_ratios_are_those_of_the_medians():
     assert figures["CVODES, from - to"] == "300 - 900" and figures["exact, from - to"] == "30 - 50"
 
 
+def test_the_spread_is_that_of_the_turns_without_powers_of_ten():
+    assert Timing(2, 0, {"step": [2.4686e-3, 6.1e-6, 3e-4]}).spread("step") == "3.05 - 1234"
+
+
 def test_flame_cells_are_hot_states_of_a_flame_with_its_elements_and_enthalpy():
     mechanism = load_mechanism("drm19")
     for states in flame_cells(mechanism, FlameCells(), 50).values():

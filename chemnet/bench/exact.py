@@ -27,8 +27,8 @@ SWEPT = ("mixed", "ignition")  # cells of the tables by time step and by pressur
 CVODES_CURVE = ((1e-4, 1e-8), (1e-5, 1e-9), (1e-6, 1e-10), (1e-7, 1e-11), (1e-8, 1e-12), (1e-9, 1e-13))
 BATCHED_CURVE = ((1e-2, 1e-6), (1e-3, 1e-7), (1e-4, 1e-8), (1e-5, 1e-9), (1e-6, 1e-10), (1e-7, 1e-11))
 
-_SWEEP_SHARE = 2  # the tables by time step and by pressure use one cell in so many
-_CURVE_TURNS = 2
+_FEWER = 2  # the tables by time step and by pressure, and the curves, use one cell in so many
+_CURVE_TURNS = 3
 _THREADED_CELLS = 20_000  # enough that starting threads costs nothing beside the work
 _WORST = 10  # species that the table of traces shows
 
@@ -86,15 +86,16 @@ def measure(task: ExactTask) -> tuple[list[Table], Curves]:
     """Tables of one mechanism, and its curves (see `work_and_precision`) by kind of cells and integrator."""
     cells = cells_of(task)
     mechanism = cells.gas.mechanism
-    states = {kind: cells.of(kind, task.cells) for kind in task.kinds}
     steps = named(CvodesReactor(mechanism), RosenbrockReactor(mechanism), RosenbrockReactor(mechanism, *RADICALS))
+    states = {kind: cells.of(kind, task.cells) for kind in task.kinds}
     costs: Costs = {(kind,): compare(steps, rows, DT, task.turns) for kind, rows in states.items()}
     tables = [cost_table(f"dt = {DT:g} s, 1 atm", ("cells",), costs, task), mean_table(costs, task)]
     if "burnt" in states:
         tables.append(trace_table(steps, states["burnt"], task))
     if task.sweeps:
         tables += sweep_tables(states, task)
-    return tables, {kind: work_and_precision(mechanism, rows) for kind, rows in states.items()} if task.curves else {}
+    drawn = states if task.curves else {}
+    return tables, {kind: work_and_precision(mechanism, rows[::_FEWER]) for kind, rows in drawn.items()}
 
 
 def named(*steps: Rival) -> dict[str, Rival]:
@@ -113,16 +114,15 @@ def sweep_tables(states: Mapping[str, Array], task: ExactTask) -> list[Table]:
     and burnt gas only: flames far from 1 atm take long."""
     mechanism = load_mechanism(task.mechanism)
     steps = named(CvodesReactor(mechanism), RosenbrockReactor(mechanism))
-    n = -(-task.cells // _SWEEP_SHARE)
     kinds = [kind for kind in SWEPT if kind in task.kinds]
     by_time: Costs = {
-        (f"{dt:g}", kind): compare(steps, states[kind][:n], dt, task.turns) for dt in TIME_STEPS for kind in kinds
+        (f"{dt:g}", kind): compare(steps, states[kind][::_FEWER], dt, task.turns) for dt in TIME_STEPS for kind in kinds
     }
     by_pressure: Costs = {}
     for P in PRESSURES:
         cells = cells_of(task, P * ONE_ATM, flames=False)
         for kind in kinds:
-            by_pressure[f"{P:g}", kind] = compare(steps, cells.of(kind, n), DT, task.turns)
+            by_pressure[f"{P:g}", kind] = compare(steps, cells.of(kind, task.cells)[::_FEWER], DT, task.turns)
     tables = [thread_table(states, task)]
     if kinds:
         tables.append(cost_table("1 atm", ("dt [s]", "cells"), by_time, task))

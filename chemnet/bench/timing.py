@@ -42,7 +42,7 @@ class Timing:
     def spread(self, name: str) -> str:
         """Cheapest and dearest turn [us] in words."""
         _, low, high = self.per_cell(name)
-        return f"{1e6 * low:.3g} - {1e6 * high:.3g}"
+        return " - ".join(f"{t:.3g}" if t < 1000.0 else f"{t:.0f}" for t in (1e6 * low, 1e6 * high))
 
     def ratio(self, slow: str, fast: str) -> float:
         """How many times cheaper `fast` is, of the medians."""
