@@ -7,14 +7,14 @@ import numpy as np
 from chemnet import sources
 from chemnet.errors import NumericalError
 from chemnet.mechanism import Mechanism, load_mechanism
-from chemnet.reactor import ExactStep
+from chemnet.reactor import ChemistryStep
 from chemnet.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe
 from chemnet.state import T_MAX, T_MIN, Array, enthalpy
 from chemnet.store import Pairs
 from chemnet.thermo import temperature_from_enthalpy
 
 _HOTTEST = T_MAX - 50.0  # [K] of a state to learn from; its next state must be valid too
-_DURATIONS = 16  # that the evolved rows of one call share, so that many are integrated at once
+_DURATIONS = 4  # that the evolved rows of one call share, so that many are integrated at once
 
 
 class Drawer:
@@ -23,7 +23,7 @@ class Drawer:
     `step` evolves the rows that are to be evolved.
     """
 
-    def __init__(self, recipe: Recipe, rows: Pairs, step: ExactStep) -> None:
+    def __init__(self, recipe: Recipe, rows: Pairs, step: ChemistryStep) -> None:
         self.recipe, self.rows, self.step = recipe, rows, step
         self.mechanism = load_mechanism(recipe.mechanism)
 

@@ -33,12 +33,6 @@ class ChemistryStep(Protocol):
         ...
 
 
-class ExactStep(ChemistryStep, Protocol):
-    """A chemistry step by an integrator; `raw_drift` as in CvodesReactor."""
-
-    raw_drift: Array
-
-
 class CvodesReactor:
     """Cantera's CVODES with a fresh integrator per row, so that a row's result depends on nothing but the row.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
@@ -77,11 +77,12 @@ class Mixing(Config):
 
 
 class Integrator(Config):
-    """Tolerances of CVODES for the labels.
+    """Who computes the labels, `exact` (all cells of a batch at once) or `cvode`, and its tolerances.
 
-    The labels of the share `audit` of the rows are computed again at 1e-10, 1e-16; the differences are kept.
+    CVODES computes the labels of the share `audit` of the rows again at 1e-10, 1e-16; the differences are kept.
     """
 
+    kind: Literal["exact", "cvode"] = "exact"
     rtol: Positive = 1e-6
     atol: Positive = 1e-12
     audit: Share = 0.01

@@ -2,7 +2,7 @@
 
 First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F) and burnt
 gas (B). Then chunks of rows are drawn from them, plain, perturbed (P, Q) or mixed (M), some evolved for a while, and
-labelled by CVODES; a share of the labels is audited (`auditing.py`). Every task has its own random
+labelled by the exact step; a share of the labels is audited by CVODES (`auditing.py`). Every task has its own random
 generator, seeded by the recipe's seed and the task's number, so that the content depends neither on the number of
 workers nor on interruptions; finished tasks are kept as shards beside the file until it is whole.
 """
@@ -25,8 +25,9 @@ from chemnet import auditing, sources, store
 from chemnet.config import dump_yaml, parse, read_yaml
 from chemnet.drawing import Drawer
 from chemnet.errors import UsageError
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
-from chemnet.reactor import CvodesReactor, ExactStep
+from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, Paths, Recipe
 from chemnet.state import Array
 from chemnet.status import Status
@@ -48,12 +49,15 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
     whatever sources and store raise.
     """
-    sources.premixed(load_mechanism(recipe.mechanism), recipe.phi[0], recipe.fuel, recipe.oxidizer)
+    unburnt = sources.premixed(load_mechanism(recipe.mechanism), recipe.phi[0], recipe.fuel, recipe.oxidizer)
+    labeller = _labeller(recipe)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
     n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
+    # What is not compiled yet is compiled here, and not in every worker.
+    labeller.advance(np.hstack([300.0, recipe.pressure[0], unburnt])[None], recipe.dt)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
     pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
     for line in _merge(recipe, pieces, out):
@@ -106,6 +110,7 @@ def _provenance(recipe: Recipe) -> dict[str, Any]:
         "mechanism_sha256": mechanism.sha256,
         "species": list(mechanism.species_names),
         "dt": recipe.dt,
+        "integrator": recipe.integrator.kind,
         "rtol": recipe.integrator.rtol,
         "atol": recipe.integrator.atol,
         "seed": recipe.seed,
@@ -207,9 +212,14 @@ def _drawer(parts: Path) -> Drawer:
     return Drawer(recipe, _read_sources(recipe, parts), _integrator(recipe))
 
 
-def _integrator(recipe: Recipe) -> ExactStep:
-    """What evolves rows and computes the labels."""
-    return CvodesReactor(load_mechanism(recipe.mechanism), recipe.integrator.rtol, recipe.integrator.atol)
+def _labeller(recipe: Recipe) -> CvodesReactor | RosenbrockReactor:
+    """What computes the labels. Raises UsageError for a mechanism that it cannot take."""
+    return _integrator(recipe, rtol=recipe.integrator.rtol, atol=recipe.integrator.atol)
+
+
+def _integrator(recipe: Recipe, **tolerances: Any) -> CvodesReactor | RosenbrockReactor:
+    make = CvodesReactor if recipe.integrator.kind == "cvode" else RosenbrockReactor
+    return make(load_mechanism(recipe.mechanism), **tolerances)
 
 
 def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
@@ -235,7 +245,7 @@ def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Gene
     `lost` labels, those found by a second attempt (`retried`), the largest element error before the closure
     (`raw_drift`) and the seconds of each part.
     """
-    drawer = _drawer(parts)
+    drawer, labeller = _drawer(parts), _labeller(recipe)
     clock = [time.perf_counter()]
     n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
     n_validation = rng.binomial(n, recipe.validation_share)
@@ -245,7 +255,7 @@ def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Gene
             drawn.append(drawer.draw(kind, int(count), split, rng))
     rows = store.concatenate(drawn)
     clock.append(time.perf_counter())
-    next_states, status = drawer.step.advance(rows.states, recipe.dt)
+    next_states, status = labeller.advance(rows.states, recipe.dt)
     clock.append(time.perf_counter())
     kept = status <= Status.RETRIED
     pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind).where(kept)
@@ -254,7 +264,7 @@ def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Gene
     facts = {
         "lost": int(n - kept.sum()),
         "retried": int((status == Status.RETRIED).sum()),
-        "raw_drift": float(drawer.step.raw_drift.max()),
+        "raw_drift": float(labeller.raw_drift.max()),
         **dict(zip(_CLOCKS, np.diff(clock).tolist(), strict=True)),
     }
     return pairs, audit, facts

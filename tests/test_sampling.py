@@ -7,6 +7,7 @@ import pytest
 from chemnet import cli, sampling, sources, state, store
 from chemnet.drawing import perturb
 from chemnet.errors import FileError, UsageError
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, load_recipe
@@ -53,21 +54,21 @@ def test_every_kind_is_there_and_both_sides_of_the_split_share_no_path(sampled):
     assert 0.02 < pairs.split.mean() < 0.5
 
 
-def test_labels_are_those_of_the_integrator_at_the_recipes_tolerances(sampled):
-    pairs, recipe = store.read(sampled), small_recipe()
-    reactor = CvodesReactor(load_mechanism("h2o2.yaml"), recipe.integrator.rtol, recipe.integrator.atol)
+@pytest.mark.parametrize(("kind", "reactor"), [("exact", RosenbrockReactor), ("cvode", CvodesReactor)])
+def test_labels_are_those_of_the_integrator_at_the_recipes_tolerances(sampled, tmp_path, kind, reactor):
+    recipe = small_recipe(f"integrator.kind={kind}", "integrator.audit=0")
+    if kind == "cvode":
+        sampled = tmp_path / "states.h5"
+        sampling.sample(recipe, sampled, report=lambda line: None)
+        assert len(store.read_audit(sampled).row) == store.read_attributes(sampled)["audit_rows"] == 0
+    pairs = store.read(sampled)
+    assert store.read_attributes(sampled)["integrator"] == kind
+    step = reactor(load_mechanism("h2o2.yaml"), rtol=recipe.integrator.rtol, atol=recipe.integrator.atol)
     some = slice(0, 240, 10)
-    expected, _ = reactor.advance(pairs.states[some], recipe.dt)
+    expected, _ = step.advance(pairs.states[some], recipe.dt)
     np.testing.assert_array_equal(pairs.next_states[some], expected)
-    lost = state.elements(pairs.next_states, reactor.mechanism) - state.elements(pairs.states, reactor.mechanism)
+    lost = state.elements(pairs.next_states, step.mechanism) - state.elements(pairs.states, step.mechanism)
     np.testing.assert_allclose(lost, 0.0, rtol=0, atol=1e-12)
-
-
-def test_without_an_audit_nothing_is_told_of_it(tmp_path):
-    path = tmp_path / "states.h5"
-    sampling.sample(small_recipe("integrator.audit=0"), path, report=lambda line: None)
-    assert len(store.read_audit(path).row) == store.read_attributes(path)["audit_rows"] == 0
-    assert "audit_T_max" not in store.read_attributes(path)
 
 
 def test_audited_rows_are_kept_with_their_difference_from_cvodes_and_info_tells_them(sampled, capsys):
@@ -87,13 +88,13 @@ def test_audited_rows_are_kept_with_their_difference_from_cvodes_and_info_tells_
 def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path, monkeypatch):
     """Labels of states above 1500 K are spoilt by half a kelvin; a shard has 50 rows."""
 
-    class Spoilt(CvodesReactor):
+    class Spoilt(RosenbrockReactor):
         def advance(self, states, dt):
             next_states, status = super().advance(states, dt)
             next_states[states[:, 0] > 1500.0, 0] += 0.5
             return next_states, status
 
-    monkeypatch.setattr(sampling, "CvodesReactor", Spoilt)
+    monkeypatch.setattr(sampling, "RosenbrockReactor", Spoilt)
     monkeypatch.setattr(sampling, "_ROWS_PER_SHARD", 50)
     path = tmp_path / "states.h5"
     sampling.sample(small_recipe("integrator.audit=0.1"), path, report=lambda line: None)
@@ -107,14 +108,14 @@ def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path,
 def test_lost_and_retried_labels_are_counted_and_the_lost_ones_left_out(tmp_path, monkeypatch):
     """Rows below 1000 K are lost, those above 2000 K take a second attempt."""
 
-    class Weak(CvodesReactor):
+    class Weak(RosenbrockReactor):
         def advance(self, states, dt):
             next_states, status = super().advance(states, dt)
             status[states[:, 0] < 1000.0] = Status.FAILED
             status[states[:, 0] > 2000.0] = Status.RETRIED
             return next_states, status
 
-    monkeypatch.setattr(sampling, "CvodesReactor", Weak)
+    monkeypatch.setattr(sampling, "RosenbrockReactor", Weak)
     path, lines = tmp_path / "states.h5", []
     sampling.sample(small_recipe(), path, report=lines.append)
     pairs, facts = store.read(path), store.read_attributes(path)
@@ -169,12 +170,23 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
         ("ignition.T0=[-3, 1000]", "T0: .*two positive numbers"),
         ("rows=0", "rows: "),
         ("dt=-1e-6", "dt: "),
+        ("integrator.kind=euler", "'exact' or 'cvode'"),
         ("integrator.audit=2", "integrator.audit: "),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path, change, words):
     with pytest.raises(UsageError, match=words):
         sampling.sample(small_recipe(change), tmp_path / "states.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mechanism_that_the_integrator_does_not_cover_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    def refuse(mechanism, **tolerances):
+        raise UsageError("reaction 7 is of a kind that is not covered")
+
+    monkeypatch.setattr(sampling, "RosenbrockReactor", refuse)
+    with pytest.raises(UsageError, match="not covered"):
+        sampling.sample(small_recipe(), tmp_path / "states.h5")
     assert not list(tmp_path.iterdir())
 
 
