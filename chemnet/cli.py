@@ -57,7 +57,9 @@ def build_parser() -> Parser:
     _sample_arguments(add("sample", sample, "compute a training set by Cantera from a recipe"))
     _train_arguments(add("train", train, "train a network, sampling first if there is no training set"))
     _reduce_arguments(add("reduce", reduce, "make a trained network smaller by condensation, stage by stage"))
-    _validate_arguments(add("validate", validate, "roll a model out through ignition and compare with CVODES"))
+    _validate_arguments(
+        add("validate", validate, "roll a model or the exact step out through ignition and compare with CVODES")
+    )
     _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
@@ -158,7 +160,15 @@ def reduce(options: Options) -> list[Table]:
 
 
 def _validate_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    command.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default=DEFAULT_MODEL,
+        help="name or path, or exact: the batched integrator",
+    )
+    command.add_argument("--mechanism", metavar="M", help="of MODEL exact: name or Cantera file (default drm19)")
+    command.add_argument("--dt", type=float, metavar="S", help="time step [s] of MODEL exact (default 1e-6)")
     command.add_argument("--quick", action="store_true", help="25 cases of 5,000 steps: T0 1400-1800 K, 1 atm")
     _config_arguments(command, "cases as a YAML file")
     command.add_argument(
@@ -173,8 +183,10 @@ def validate(options: Options) -> list[Table]:
     """`chemnet validate`."""
     from chemnet.validation import load_cases, validate
 
-    data = options.data or (TRAINING_SET if TRAINING_SET.exists() else None)
-    return validate(options.model, load_cases(options.quick, options.config, options.changes), data)
+    own = options.mechanism is not None or options.dt is not None
+    data = options.data or (TRAINING_SET if TRAINING_SET.exists() and not own else None)
+    cases = load_cases(options.quick, options.config, options.changes)
+    return validate(options.model, cases, data, mechanism=options.mechanism, dt=options.dt)
 
 
 # ---- bench

@@ -1,10 +1,15 @@
 """Validation judged by what is known: the oracle itself, and histories whose delay is given."""
 
+import json
+
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
 from chemnet import validation
+from chemnet.cli import main
 from chemnet.errors import UsageError
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.status import Status
@@ -37,12 +42,13 @@ def figures(table):
     return dict(table.rows)
 
 
-@pytest.fixture(scope="module")
-def exact_report():
-    return validate_ignition(CvodesReactor(load_mechanism("drm19")), DT, CASES)
+@pytest.fixture(scope="module", params=[RosenbrockReactor, CvodesReactor])
+def exact_report(request):
+    return validate_ignition(request.param(load_mechanism("drm19")), DT, CASES)
 
 
-def test_the_exact_step_as_a_model_has_no_delay_error_beyond_its_tolerance(exact_report):
+def test_an_exact_step_as_a_model_has_no_delay_error_beyond_its_tolerance(exact_report):
+    """The oracle is CVODES without a break, also for the batched integrator."""
     result = figures(summary(exact_report, "CVODES"))
     assert result["cases"] == 4
     assert result["cases that ignite with CVODES"] == result["cases that ignite with the model"] == 4
@@ -121,3 +127,62 @@ def test_one_step_errors_are_taken_on_validation_rows_only_and_by_kind():
     nothing = one_step_table(Nothing(), pairs, ("D", "F", "P"), 1e-4).rows
     assert [row[-1] for row in nothing] == [1.0, 1.0]
     assert nothing[0][5] == abs(next_states[0, 0] - states[0, 0])
+
+
+H2O2 = ("--set", "mechanism=h2o2.yaml", "--set", "fuel={H2: 1}")
+HYDROGEN_CASES = ("--quick", "--set", "fuel={H2: 1}", "--set", "temperatures=[1300]", "--set", "equivalence_ratios=[1]",
+                  "--set", "steps=200")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hydrogen_set(tmp_path_factory):
+    """A training set of a mechanism that does not ship with chemnet, made by the command line."""
+    out = tmp_path_factory.mktemp("hydrogen") / "states.h5"
+    small = ("rows=200", "ignition.trajectories=3", "kernel.trajectories=2", "burnt.states=9", "flames.phi=[1, 1.1]",
+             "flames.at=[[101325, 300]]", "validation_share=0.3")  # fmt: skip
+    assert main(["sample", *H2O2, *(w for c in small for w in ("--set", c)), "--out", str(out), "--workers", "1"]) == 0
+    return str(out)
+
+
+def tables_of(tmp_path, *arguments):
+    target = tmp_path / "tables.json"
+    assert main(["validate", *arguments, *HYDROGEN_CASES, "--json", str(target)]) == 0
+    return json.loads(target.read_text())["tables"]
+
+
+def test_the_exact_step_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path):
+    ignition, _, single_steps = tables_of(tmp_path, "exact", "--mechanism", "h2o2.yaml", "--data", hydrogen_set)
+    figures = {row["figure"]: row["value"] for row in ignition["rows"]}
+    assert figures["cases that ignite with CVODES"] == figures["cases that ignite with the model"] == 1
+    assert figures["ignition delay error, max [%]"] < 0.05
+    assert figures["end temperature error, max [K]"] < 0.1
+    assert max(row["T error, max [K]"] for row in single_steps["rows"]) < 0.1  # labels have tighter tolerances
+
+
+def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path):
+    model = save_tiny_model(tmp_path / "tiny.safetensors", DT, "h2o2.yaml")
+    ignition, cases, single_steps = tables_of(tmp_path, model, "--data", hydrogen_set)
+    assert ignition["rows"][1] == {"figure": "cases that ignite with CVODES", "value": 1}
+    assert len(cases["rows"]) == 1 and len(single_steps["rows"]) >= 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["drm19-demo", "--dt", "1e-6"], "a model has its own"),
+        (["drm19-demo", "--mechanism", "h2o2.yaml"], "a model has its own"),
+        (["exact", "--dt", "-1"], "must be finite and positive"),
+        (["exact", "--mechanism", "nope"], "no mechanism nope"),
+        (["exact", "--mechanism", "h2o2.yaml"], "no species CH4"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):
+    assert main(["validate", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert told in message and len(message.splitlines()) <= 3
+
+
+def test_a_training_set_of_another_mechanism_or_step_is_refused(hydrogen_set, capsys):
+    for other in (["exact"], ["exact", "--mechanism", "h2o2.yaml", "--dt", "2e-6"], ["drm19-demo"]):
+        assert main(["validate", *other, "--data", hydrogen_set]) == 2
+        assert "another mechanism or dt" in capsys.readouterr().err
