@@ -1,4 +1,4 @@
-"""The chemistry of the flow: nobody, CVODE or a trained model, behind one call.
+"""The chemistry of the flow: nobody, an exact integrator or a trained model, behind one call.
 
 `apply(fields, dt)` advances the interior cells at constant p0 and h and changes Y and T in place; rho and h are
 untouched. Cells at or below `min_temperature` are left out before anything is copied.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from chemnet.status import Status, sentence
 if TYPE_CHECKING:
     from chemnet.reactor import ChemistryStep
 
-KINDS = ("frozen", "cvode", "neural", "fallback")
+KINDS = ("frozen", "exact", "cvode", "neural", "fallback")
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,8 @@ class ChemistryReport:
     """What one call did on this rank.
 
     produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
-    how many of them took a second attempt (CVODE with shorter internal steps); seconds: wall time.
+    how many of them took a second attempt (`exact` hands them to CVODE, `cvode` shortens its steps); seconds: wall
+    time.
     """
 
     produced: Floats
@@ -158,15 +159,14 @@ def count_substeps(dt: float, substep: float | None) -> int:
 def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, first_row: int = 0) -> Chemistry:
     """The chemistry that a case asks for, checked against the flow's dt [s].
 
-    Raises FileError for a missing or corrupt model, UsageError for one of another mechanism or another time step.
+    Raises FileError for a missing or corrupt model, UsageError for one of another mechanism or another time step, or
+    for a mechanism that `exact` does not cover.
     """
     if config.kind == "frozen":
         return Frozen()
-    from chemnet.reactor import CvodesReactor
-
-    cvode = CvodesReactor(mechanism, rtol=config.rtol, atol=config.atol)
-    if config.kind == "cvode":
-        return Reacting("cvode", cvode, min_temperature=config.min_temperature, first_row=first_row)
+    place: dict[str, Any] = {"min_temperature": config.min_temperature, "first_row": first_row}
+    if config.kind != "neural":
+        return Reacting(config.kind, _exact_step(config.kind, config, mechanism), **place)
     from chemnet.surrogate import Surrogate
 
     model = Surrogate.load(config.model)
@@ -176,11 +176,14 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
             f"set mechanism to {model.mechanism.name} or name a model for {mechanism.name} in chemistry.model."
         )
     count_substeps(dt, model.dt)
-    return Reacting(
-        "neural",
-        model,
-        min_temperature=config.min_temperature,
-        exact=cvode if config.outside == "exact" else None,
-        substep=model.dt,
-        first_row=first_row,
-    )
+    exact = None if config.outside == "stop" else _exact_step(config.outside, config, mechanism)
+    return Reacting("neural", model, exact=exact, substep=model.dt, **place)
+
+
+def _exact_step(kind: str, config: ChemistryConfig, mechanism: Mechanism) -> ChemistryStep:
+    """`exact` or `cvode` at the tolerances of the case, on one thread: the ranks share the cores."""
+    from chemnet.kinetics import RosenbrockReactor
+    from chemnet.reactor import CvodesReactor
+
+    given = {name: value for name in ("rtol", "atol") if (value := getattr(config, name)) is not None}
+    return CvodesReactor(mechanism, **given) if kind == "cvode" else RosenbrockReactor(mechanism, **given)

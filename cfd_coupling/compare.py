@@ -44,7 +44,7 @@ class RunData:
 
     @property
     def fallback_percent(self) -> float | None:
-        """Share of the cells meant for the model that CVODE took instead; None for a run without a model."""
+        """Share of the cells meant for the model that an exact step took instead; None for a run without a model."""
         neural, fallback = self.until("cells_neural").sum(), self.until("cells_fallback").sum()
         return _percent(float(fallback), float(neural + fallback))
 
@@ -96,7 +96,7 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
         "heat release [kW/m]": 1e-3 * run.at("heat_release"),
         "p0 [kPa]": 1e-3 * run.snapshot.p0,
         "drift of mass, elements, energy": run.drift,
-        "cells left to CVODE by the model [%]": run.fallback_percent,
+        "cells left by the model [%]": run.fallback_percent,
         "chemistry [s]": chemistry,
         "flow [s]": flow,
         "speed-up of the chemistry": _ratio(reference.chemistry_seconds, chemistry),

@@ -73,17 +73,19 @@ InitialConfig = Annotated[
 class ChemistryConfig(Config):
     """Who advances the chemistry, and where.
 
-    kind: `frozen` (nobody), `cvode` (Cantera, with rtol and atol) or `neural` (a trained `model`, by name or path).
-    Cells at or below min_temperature [K] are left alone. `outside` says what happens to the cells that a model
-    reports as outside its domain or failed: `exact` gives them to CVODE (they are counted), `stop` ends the run.
+    kind: `frozen` (nobody), `exact` (chemnet's batched integrator; a cell it gives up goes to CVODE), `cvode`
+    (Cantera) or `neural` (a trained `model`, by name or path). Cells at or below min_temperature [K] are left alone.
+    `outside` says what happens to the cells that a model reports as outside its domain or failed: `exact` and `cvode`
+    take them (they are counted), `stop` ends the run. rtol, atol: tolerances of `exact` or `cvode`, whichever is at
+    work; where they are not given it has its own.
     """
 
-    kind: Literal["frozen", "cvode", "neural"]
+    kind: Literal["frozen", "exact", "cvode", "neural"]
     model: str = "drm19-demo"
     min_temperature: NonNegativeFloat = 500.0
-    outside: Literal["exact", "stop"] = "exact"
-    rtol: PositiveFloat = 1e-6
-    atol: PositiveFloat = 1e-10
+    outside: Literal["exact", "cvode", "stop"] = "exact"
+    rtol: PositiveFloat | None = None
+    atol: PositiveFloat | None = None
 
 
 class FlowConfig(Config):

@@ -61,7 +61,7 @@ def test_the_number_of_steps_is_the_nearest_to_end_time(small, end_time, steps):
         ("chemisty.kind=cvode", "did you mean chemistry?"),
         ("grid.lenght_x=3", "unknown key grid.lenght_x; did you mean length_x?"),
         ("initial.velocty=1", "did you mean velocity?"),
-        ("chemistry.kind=cvod", "'frozen', 'cvode' or 'neural'"),
+        ("chemistry.kind=cvod", "'frozen', 'exact', 'cvode' or 'neural'"),
         ("initial.kind=vortex", "taylor_green"),
         ("dt=-1e-6", "dt: Input should be greater than 0"),
         ("dt=.nan", "dt: "),

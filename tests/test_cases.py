@@ -40,13 +40,32 @@ def test_every_case_and_variant_parses_and_has_a_readme(folder):
     assert f"python -m cfd_coupling run cases/{folder.name}" in (folder / "README.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["frozen", "cvode"])
-def test_turbulent_ignition_runs(tmp_path, kind):
-    out = tmp_path / kind
-    assert main(["run", "cases/turbulent_ignition", *SMALL, "--set", f"chemistry.kind={kind}", "--out", str(out)]) == 0
-    history = read_history(out / "history.csv")
+@pytest.fixture(scope="module")
+def ignited(tmp_path_factory):
+    """Run folders of a few steps of the turbulent ignition, by kind of chemistry."""
+    folders = {kind: tmp_path_factory.mktemp("ignited") / kind for kind in ("frozen", "exact", "cvode")}
+    for kind, out in folders.items():
+        words = ["--set", f"chemistry.kind={kind}", "--out", str(out)]
+        assert main(["run", "cases/turbulent_ignition", *SMALL, *words]) == 0
+    return folders
+
+
+@pytest.mark.parametrize("kind", ["frozen", "exact", "cvode"])
+def test_turbulent_ignition_runs(ignited, kind):
+    history = read_history(ignited[kind] / "history.csv")
     assert history["T_max"][-1] > 1500.0
     assert history["p0"][-1] != history["p0"][0]
+    assert history[f"cells_{kind}"][-1] > 0 and history["cells_retried"].max() == 0
+
+
+def test_both_integrators_give_the_same_flow(ignited):
+    T = {kind: last_fields(folder)["T"] for kind, folder in ignited.items()}
+    np.testing.assert_allclose(T["exact"], T["cvode"], rtol=0.0, atol=1e-3)
+    assert np.abs(T["frozen"] - T["cvode"]).max() > 0.2
+
+
+def last_fields(folder):
+    return read_image(snapshots(folder / "snapshots")[-1]).arrays
 
 
 def test_the_free_flame_burns_at_a_plausible_speed_from_its_first_steps(tmp_path):
@@ -80,16 +99,17 @@ def taylor_green_decay() -> float:
 
 
 @needs_mpi
-def test_two_ranks_give_the_history_and_the_fields_of_one(tmp_path):
-    words = ["run", "cases/turbulent_ignition", *SMALL]
-    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+@pytest.mark.parametrize("kind", ["exact", "cvode"])
+def test_two_ranks_give_the_history_and_the_fields_of_one(tmp_path, ignited, kind):
+    words = ["run", "cases/turbulent_ignition", *SMALL, "--set", f"chemistry.kind={kind}"]
     finished = launch(2, "-m", "cfd_coupling", *words, "--out", str(tmp_path / "two"))
     assert finished.returncode == 0, finished.stderr
     assert "step     4/4" in finished.stdout
-    one, two = (read_history(tmp_path / name / "history.csv") for name in ("one", "two"))
+    folders = (ignited[kind], tmp_path / "two")
+    one, two = (read_history(folder / "history.csv") for folder in folders)
     for name in ("T_min", "T_max", "p0", "mass", "energy", "heat_release", "burnt_area", "kinetic_energy"):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-10, atol=0.0, err_msg=name)
-    one, two = (read_image(snapshots(tmp_path / name / "snapshots")[-1]).arrays for name in ("one", "two"))
+    one, two = (last_fields(folder) for folder in folders)
     for name in ("T", "rho", "CH4", "OH", "HO2"):
         np.testing.assert_array_equal(two[name], one[name], err_msg=name)
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["ranks"] == 2

@@ -9,6 +9,7 @@ from cfd_coupling.config import ChemistryConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import GHOSTS, Grid
 from chemnet.errors import FileError, NumericalError, UsageError
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.state import elements, enthalpy
@@ -17,6 +18,7 @@ from chemnet.surrogate import Surrogate
 
 GRID = Grid(6, 5, 6e-4, 5e-4)
 DT = 1e-6
+INTEGRATORS = {"exact": RosenbrockReactor, "cvode": CvodesReactor}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_frozen_changes_nothing_and_counts_all_cells(fields):
     before = rows(fields)
     report = Frozen().apply(fields, DT)
     np.testing.assert_array_equal(rows(fields), before)
-    assert report.cells == {"frozen": 30, "cvode": 0, "neural": 0, "fallback": 0}
+    assert report.cells == {"frozen": 30, "exact": 0, "cvode": 0, "neural": 0, "fallback": 0}
     assert not report.produced.any()
 
 
@@ -90,24 +92,35 @@ def test_no_hot_cell_means_no_call(fields):
     assert method.calls == []
 
 
-def test_cvode_gives_each_cell_what_the_reactor_gives_its_row(fields, drm19):
+@pytest.mark.parametrize(("kind", "reactor"), INTEGRATORS.items())
+def test_an_integrator_gives_each_cell_what_it_gives_its_row(fields, drm19, kind, reactor):
     before = rows(fields)
-    expected, _ = CvodesReactor(drm19).advance(before, DT)
-    build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    expected, _ = reactor(drm19).advance(before, DT)
+    build_chemistry(ChemistryConfig(kind=kind), drm19, DT).apply(fields, DT)
     hot = before[:, 0] > 500.0
     np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
     np.testing.assert_array_equal(rows(fields)[~hot], before[~hot])
     assert np.abs(rows(fields)[:, 0] - before[:, 0]).max() > 1.0
 
 
-def test_cvode_keeps_elements_and_enthalpy_and_leaves_rho_and_h(fields, drm19):
+@pytest.mark.parametrize("kind", INTEGRATORS)
+def test_an_integrator_keeps_elements_and_enthalpy_and_leaves_rho_and_h(fields, drm19, kind):
     before, rho, h = rows(fields), fields.rho.copy(), fields.h.copy()
-    build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
+    build_chemistry(ChemistryConfig(kind=kind), drm19, DT).apply(fields, DT)
     after = rows(fields)
     np.testing.assert_allclose(elements(after, drm19), elements(before, drm19), rtol=0.0, atol=1e-12)
     np.testing.assert_allclose(enthalpy(after, drm19), enthalpy(before, drm19), rtol=0.0, atol=1e-12 * 3e6)
     np.testing.assert_array_equal(fields.rho, rho)
     np.testing.assert_array_equal(fields.h, h)
+
+
+@pytest.mark.parametrize("kind", INTEGRATORS)
+def test_the_tolerances_of_the_case_reach_the_integrator(fields, drm19, kind):
+    before = rows(fields)
+    expected, _ = INTEGRATORS[kind](drm19, rtol=1e-3, atol=1e-6).advance(before, DT)
+    build_chemistry(ChemistryConfig(kind=kind, rtol=1e-3, atol=1e-6), drm19, DT).apply(fields, DT)
+    hot = before[:, 0] > 500.0
+    np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
 
 
 def test_cells_of_a_second_attempt_are_counted_once_among_those_of_their_kind(fields):
@@ -186,13 +199,15 @@ def model(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors", DT)
 
 
-def test_a_model_advances_the_cells_of_its_domain_and_cvode_the_others(fields, drm19, model):
+@pytest.mark.parametrize("outside", INTEGRATORS)
+def test_a_model_advances_the_cells_of_its_domain_and_an_integrator_the_others(fields, drm19, model, outside):
     before = rows(fields)
     expected, status = Surrogate.load(model).advance(before, DT)
     assert 0 < np.count_nonzero(status[before[:, 0] > 500.0] == Status.OUTSIDE) < 15
-    exact, _ = CvodesReactor(drm19).advance(before, DT)
+    exact, _ = INTEGRATORS[outside](drm19).advance(before, DT)
     expected[status == Status.OUTSIDE] = exact[status == Status.OUTSIDE]
-    report = build_chemistry(ChemistryConfig(kind="neural", model=model), drm19, DT).apply(fields, DT)
+    config = ChemistryConfig(kind="neural", model=model, outside=outside)
+    report = build_chemistry(config, drm19, DT).apply(fields, DT)
     hot = before[:, 0] > 500.0
     np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
     np.testing.assert_array_equal(rows(fields)[~hot], before[~hot])

@@ -65,8 +65,8 @@ def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T)
     assert neural["speed-up of the chemistry"] == pytest.approx(20.0, rel=1e-12)
     assert neural["speed-up of the run"] == pytest.approx(5.0, rel=1e-12)
     assert reference["drift of mass, elements, energy"] == pytest.approx(1e-13, rel=1e-12)
-    assert neural["cells left to CVODE by the model [%]"] == pytest.approx(10.0, rel=1e-12)
-    assert reference["cells left to CVODE by the model [%]"] is None
+    assert neural["cells left by the model [%]"] == pytest.approx(10.0, rel=1e-12)
+    assert reference["cells left by the model [%]"] is None
 
 
 def test_burnt_area_counts_the_cells_above_1500_K(tmp_path):
