@@ -40,21 +40,49 @@ def check_time_step(dt: float) -> None:
 
 def valid_rows(states: Array) -> NDArray[np.bool_]:
     """(n,) True where a row is finite, 200 K <= T <= 3500 K, P > 0, Y >= -1e-6, and sum of Y within 1e-3 of 1."""
-    T, P, Y = states[:, 0], states[:, 1], states[:, 2:]
-    with np.errstate(invalid="ignore"):
-        return (
-            np.isfinite(states).all(axis=1)
-            & (T >= T_MIN)
-            & (T <= T_MAX)
-            & (P > 0.0)
-            & (Y >= -NEGATIVE_TOLERANCE).all(axis=1)
-            & (np.abs(Y.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
-        )
+    return _valid_rows(states)
+
+
+@njit(cache=True)
+def _valid_rows(states):
+    valid = np.empty(states.shape[0], np.bool_)
+    for i in range(states.shape[0]):
+        valid[i] = is_valid(states[i])
+    return valid
+
+
+@njit(cache=True)
+def is_valid(state):
+    """What `valid_rows` says of one row; NaN fails every comparison, and infinity one of them."""
+    T, P = state[0], state[1]
+    lowest, total = 0.0, 0.0
+    for k in range(2, state.size):
+        lowest = min(lowest, state[k])
+        total += state[k]
+    within = T_MIN <= T <= T_MAX and 0.0 < P < np.inf
+    return within and lowest >= -NEGATIVE_TOLERANCE and abs(total - 1.0) <= SUM_TOLERANCE
 
 
 def elements(states: Array, mechanism: Mechanism) -> Array:
     """Element mass per kilogram of mixture (n, E) [kg/kg]."""
     return states[:, 2:] @ mechanism.element_mass.T
+
+
+def element_drift(states: Array, next_states: Array, mechanism: Mechanism) -> Array:
+    """Largest change of an element's mass per kilogram of mixture from one to the other (n,) [kg/kg]."""
+    return _element_drift(states, next_states, mechanism.element_mass)
+
+
+@njit(cache=True)
+def _element_drift(states, next_states, element_mass):
+    largest = np.zeros(states.shape[0])
+    for i in range(states.shape[0]):
+        for e in range(element_mass.shape[0]):
+            change = 0.0
+            for k in range(element_mass.shape[1]):
+                change += element_mass[e, k] * (next_states[i, 2 + k] - states[i, 2 + k])
+            largest[i] = max(largest[i], abs(change))
+    return largest
 
 
 def enthalpy(states: Array, mechanism: Mechanism) -> Array:

@@ -18,7 +18,7 @@ from chemnet.kinetics.tables import Tables
 GAS_CONSTANT = ct.gas_constant  # [J/kmol/K]
 _STANDARD_PRESSURE = ct.one_atm
 LOG_10 = 2.302585092994046
-T_LOWEST, T_HIGHEST = 100.0, 8000.0  # [K] rates are evaluated at the nearest of the two beyond them
+T_LOWEST, T_HIGHEST = 50.0, 30000.0  # [K] rates are evaluated at the nearest of the two beyond them
 _TINY = 1e-90  # [kmol/m3] stands for a concentration of zero, so that rates may be divided by it
 _TINY_RATIO = 1e-290
 _MAX_EXPONENT = 340.0

@@ -6,6 +6,7 @@ import functools
 import queue
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numba.core import event
@@ -17,7 +18,7 @@ from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, integrate, new_
 from chemnet.kinetics.tables import Tables, build_tables
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import CvodesReactor
-from chemnet.state import Array, as_states, check_time_step, valid_rows
+from chemnet.state import Array, as_states, check_time_step, element_drift
 from chemnet.status import Status
 
 _SMALLEST_SHARE = 256  # rows: threads take shares of at least as many
@@ -62,54 +63,54 @@ class RosenbrockReactor:
     def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
 
-        The integrator's mass fractions are closed (`closure.py`): elements and enthalpy equal those of the input to
-        round-off. Rows that are invalid, or that CVODES could not advance either, come back unchanged, with their
-        status. Raises UsageError for a wrong shape or dt.
+        Elements and enthalpy equal those of the input to round-off: the method keeps the one, every internal step
+        restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
+        or that CVODES could not advance either, come back unchanged, with their status. Raises UsageError for a wrong
+        shape or dt.
         """
         states = as_states(states, self.mechanism)
         check_time_step(dt)
-        status = np.where(valid_rows(states), Status.OK, Status.INVALID).astype(np.int8)
-        raw, next_states = states.copy(), states.copy()
-        self.n_steps, self.raw_drift = np.zeros(len(states), np.int32), np.zeros(len(states))
-        rows = np.flatnonzero(status == Status.OK)
-        self._integrate(states, rows, dt, raw)
-        closed = np.empty((rows.size, states.shape[1]))
-        ok, self.raw_drift[rows] = self._closure.close(states[rows], raw[rows, 2:], closed)
-        next_states[rows] = closed
-        self._hand_over(states, rows[~ok | (self.n_steps[rows] <= 0)], dt, next_states, status)
+        next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
+        self.n_steps = np.zeros(len(states), np.int32)
+        self._integrate(states, dt, next_states, status)
+        self.raw_drift = element_drift(states, next_states, self.mechanism)
+        negative = np.flatnonzero((next_states[:, 2:] < 0.0).any(axis=1) & (status == Status.OK))
+        if negative.size:
+            closed = np.empty((negative.size, states.shape[1]))
+            ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
+            next_states[negative] = closed
+            status[negative[~ok]] = Status.FAILED
+        self._hand_over(states, np.flatnonzero(status == Status.FAILED), dt, next_states, status)
         return next_states, status
 
-    def _integrate(self, states: Array, rows: NDArray[np.intp], dt: float, raw: Array) -> None:
-        """Advance the given rows into `raw`; threads take one share after the other."""
-        if rows.size == 0:
-            return
+    def _integrate(self, states: Array, dt: float, next_states: Array, status: NDArray[np.int8]) -> None:
+        """Advance all rows; threads take one share of them after the other."""
+        fixed = self._tables, self._method
 
-        def advance(share: NDArray[np.intp]) -> None:
+        def advance(share: tuple[int, int]) -> None:
             memory = self._memories.get()
             try:
-                integrate(
-                    self._tables, self._method, memory, states, share, dt, self.rtol, self.atol, raw, self.n_steps
-                )
+                integrate(*fixed, memory, states, *share, dt, self.rtol, self.atol, next_states, status, self.n_steps)
             finally:
                 self._memories.put(memory)
 
-        _compile_aloud()
+        _announce_compilation()
         if self.n_threads == 1:
-            advance(rows)
+            advance((0, len(states)))
             return
-        shares = min(rows.size // _SMALLEST_SHARE + 1, _SHARES_PER_THREAD * self.n_threads)
+        n_shares = min(len(states) // _SMALLEST_SHARE + 1, _SHARES_PER_THREAD * self.n_threads)
+        ends = np.linspace(0, len(states), n_shares + 1).astype(int).tolist()
         with ThreadPoolExecutor(self.n_threads) as pool:
-            list(pool.map(advance, np.array_split(rows, shares)))
+            list(pool.map(advance, pairwise(ends)))
 
     def _hand_over(
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
     ) -> None:
         """Advance by CVODES what the integrator or the closure gave up."""
         self.handed_over = rows.size
-        if rows.size == 0:
-            return
-        next_states[rows], status[rows] = CvodesReactor(self.mechanism).advance(states[rows], dt)
-        status[rows[status[rows] == Status.OK]] = Status.RETRIED
+        if rows.size:
+            next_states[rows], status[rows] = CvodesReactor(self.mechanism).advance(states[rows], dt)
+            status[rows[status[rows] == Status.OK]] = Status.RETRIED
 
 
 @functools.cache
@@ -133,5 +134,5 @@ class _Announcement(event.Listener):
 
 
 @functools.cache
-def _compile_aloud() -> None:
+def _announce_compilation() -> None:
     event.register("numba:compile", _Announcement())

@@ -21,8 +21,11 @@ from chemnet.kinetics.lu import factorise, solve
 from chemnet.kinetics.rates import Lanes, aligned, new_lanes, right_hand_side
 from chemnet.kinetics.simd import W, absolute, exp, fma, kernel, load, log, maximum, minimum, select, splat, sqrt, store
 from chemnet.kinetics.tables import Tables
+from chemnet.state import is_valid
+from chemnet.status import Status
 
 _SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
+_OK, _INVALID, _FAILED = int(Status.OK), int(Status.INVALID), int(Status.FAILED)
 _MAX_STEPS, _SMALLEST_STEP = 1000, 1e-12
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
 
@@ -104,6 +107,7 @@ class StepLanes(NamedTuple):
     left: NDArray[np.float64]  # (1) time still to go [s]
     step: NDArray[np.float64]  # (1) next step [s]; 0 before the first
     limit: NDArray[np.float64]  # (1) how much the step may grow: not at all after a rejection
+    enthalpy: NDArray[np.float64]  # (1) h/R [kmol K/kg] of the cell
 
 
 class Memory(NamedTuple):
@@ -119,43 +123,55 @@ class Memory(NamedTuple):
 def new_memory(tables: Tables, method: Method) -> Memory:
     """Memory for one thread."""
     n = padded(len(tables.reactive) + 1)
-    steps = StepLanes(*map(aligned, (n, n, len(method.m) * n, 1, 1, 1)))
+    steps = StepLanes(*map(aligned, (n, n, len(method.m) * n, 1, 1, 1, 1)))
     return Memory(new_lanes(tables), new_jacobian_lanes(tables), steps, np.empty(W, np.int64), np.empty(W, np.int64))
 
 
-@njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
-def integrate(tables, method, memory, states, rows, dt, rtol, atol, next_states, n_steps):
-    """Advance the given rows of `states` (n, 2 + K) by dt into `next_states`, which holds a copy of them.
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
+def integrate(tables, method, memory, states, first, last, dt, rtol, atol, next_states, status, n_steps):
+    """Advance rows first <= i < last of `states` (n, 2 + K) by dt [s] into `next_states`.
 
-    rows: numbers of valid rows; n_steps (n,): internal steps of each, negative where it was given up.
+    status (n,): OK, INVALID or FAILED, see `Status`; rows that are not OK are copied. n_steps (n,): steps tried.
     """
     lanes, work, steps, row_of, tried = memory
-    waiting, active = 0, 0
-    for lane in range(W):  # idle lanes repeat the first row
-        _fill(tables, lanes, steps, states[rows[min(lane, rows.size - 1)]], lane, dt)
+    waiting, active = first, 0
+    for lane in range(W):
         row_of[lane] = -1
-        if lane < rows.size:
-            row_of[lane], tried[lane] = rows[lane], 0
-            waiting, active = waiting + 1, active + 1
+        waiting = _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status)
+        active += row_of[lane] >= 0
+        if row_of[lane] < 0 and active > 0:  # an idle lane repeats a valid row
+            _fill(tables, lanes, steps, states[row_of[0]], lane, dt)
+    tried[:W] = 0
     while active > 0:
         _take_step(tables, method, lanes, work, steps, rtol, atol)
         for lane in range(W):
-            if row_of[lane] < 0:
+            i = row_of[lane]
+            if i < 0:
                 continue
             tried[lane] += 1
             done = steps.left[lane] == 0.0
-            if not (done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP):
-                continue
-            i = row_of[lane]
-            n_steps[i] = tried[lane] if done else -tried[lane]
-            if done:
-                _write(tables, steps, lane, next_states[i])
-            row_of[lane] = -1
-            active -= 1
-            if waiting < rows.size:
-                row_of[lane], tried[lane] = rows[waiting], 0
-                _fill(tables, lanes, steps, states[rows[waiting]], lane, dt)
-                waiting, active = waiting + 1, active + 1
+            if done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP:
+                _write(tables, steps, lane, states[i], next_states[i], done)
+                status[i], n_steps[i] = _OK if done else _FAILED, tried[lane]
+                row_of[lane], tried[lane] = -1, 0
+                waiting = _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status)
+                active -= row_of[lane] < 0
+
+
+@kernel
+def _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status):
+    """Put the next valid row into a lane, if there is one; returns which row waits after it."""
+    while waiting < last:
+        i = waiting
+        waiting += 1
+        if is_valid(states[i]):
+            _fill(tables, lanes, steps, states[i], lane, dt)
+            row_of[lane] = i
+            return waiting
+        status[i] = _INVALID
+        for k in range(states.shape[1]):
+            next_states[i, k] = states[i, k]
+    return waiting
 
 
 @kernel
@@ -173,39 +189,43 @@ def _fill(tables, lanes, steps, state, lane, dt):
 
 
 @kernel
-def _write(tables, steps, lane, state):
-    """Take the result out of a lane."""
-    m = tables.reactive.size
-    state[0] = steps.y[m * W + lane]
-    for j in range(m):
-        k = tables.reactive[j]
-        state[2 + k] = steps.y[j * W + lane] * tables.species[k, 15]
+def _write(tables, steps, lane, state, next_state, done):
+    """Take the result out of a lane; inert species keep their mass fractions to the bit."""
+    for k in range(state.size):
+        next_state[k] = state[k]
+    if done:
+        m = tables.reactive.size
+        next_state[0] = steps.y[m * W + lane]
+        for j in range(m):
+            k = tables.reactive[j]
+            next_state[2 + k] = steps.y[j * W + lane] * tables.species[k, 15]
 
 
 @kernel
 def _take_step(tables, method, lanes, work, steps, rtol, atol):
     """Try one step in every lane."""
-    m = tables.reactive.size
-    n = padded(m + 1)
-    volume, cp = right_hand_side(tables, lanes, steps.y)
-    jacobian(tables, lanes, work, steps.y, volume, cp)
-    _choose_first_steps(tables, lanes, work, steps, rtol, atol)
-    inverse_h = 1.0 / load(steps.step, 0)
-    for j in range(m + 1):
-        store(work.matrix, j * n + j, load(work.matrix, j * n + j) - inverse_h * (1.0 / method.gamma))
-    factorise(work.matrix, n)
+    size = tables.reactive.size + 1
+    n = padded(size)
+    inverse_h = splat(0.0)
     for i in range(method.m.size):
-        if i > 0:
-            _combine(steps.stage, steps.y, steps.u, method.a[i], i, n, m + 1)
-            right_hand_side(tables, lanes, steps.stage)
+        _combine(steps.stage, steps.y, steps.u, method.a[i], i, n, size)
+        volume, cp = right_hand_side(tables, lanes, steps.stage)
+        if i == 0:
+            jacobian(tables, lanes, work, steps.stage, volume, cp)
+            _choose_first_steps(tables, lanes, work, steps, rtol, atol)
+            inverse_h = 1.0 / load(steps.step, 0)
+            for j in range(size):
+                store(work.matrix, j * n + j, fma(-1.0 / method.gamma, inverse_h, load(work.matrix, j * n + j)))
+            factorise(work.matrix, n)
         stage = steps.u[i * n * W :]
-        for j in range(m + 1):
+        for j in range(size):
             known = splat(0.0)
             for q in range(i):
                 known = fma(method.c[i, q], load(steps.u, q * n + j), known)
             store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
         solve(work.matrix, n, stage)
-    _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, m + 1)
+    _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
+    _restore_enthalpy(tables, lanes, steps)
     _accept_or_reject(tables, method, steps, rtol, atol)
 
 
@@ -239,9 +259,32 @@ def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
             size = size + atol / rtol / tables.species[tables.reactive[k], 15]
         speed = maximum(absolute(load(lanes.f, k)) / size, speed)
         turn = maximum(absolute(bend) / size, turn)
+    enthalpy = splat(0.0)
+    for k in range(tables.species.shape[0]):
+        enthalpy = fma(load(lanes.h, k) * load(steps.y, m), load(lanes.amounts, k), enthalpy)
     left, step = load(steps.left, 0), load(steps.step, 0)
-    first = rtol ** (1 / 6) * 1.0 / maximum(maximum(speed, sqrt(turn)), 1e-300)
+    first = rtol ** (1 / 6) / maximum(maximum(speed, sqrt(turn)), 1e-300)
+    store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), enthalpy))
     store(steps.step, 0, select(step > 0.0, step, _even(first, left)))
+
+
+@kernel
+def _restore_enthalpy(tables, lanes, steps):
+    """Set the temperature of the new state to what its enthalpy says, by two steps of Newton's method."""
+    m = tables.reactive.size
+    for _ in range(2):
+        T = load(steps.stage, m)
+        a0, a1, a2, a3, a4, a5 = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        for k in range(tables.species.shape[0]):
+            row, j = tables.species[k], tables.place[k]
+            amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
+            low = row[0] >= T
+            a0, a1 = fma(amount, select(low, row[1], row[8]), a0), fma(amount, select(low, row[2], row[9]), a1)
+            a2, a3 = fma(amount, select(low, row[3], row[10]), a2), fma(amount, select(low, row[4], row[11]), a3)
+            a4, a5 = fma(amount, select(low, row[5], row[12]), a4), fma(amount, select(low, row[6], row[13]), a5)
+        cp = fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0)
+        h = fma(fma(fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5), T, a0), T, a5)
+        store(steps.stage, m, T + (load(steps.enthalpy, 0) - h) / cp)
 
 
 @kernel
@@ -256,7 +299,7 @@ def _accept_or_reject(tables, method, steps, rtol, atol):
     """Move the lanes on whose error is within the tolerance; choose the next step of all."""
     m = tables.reactive.size
     n = padded(m + 1)
-    error = splat(1e-10)
+    error, sum_of_all = splat(1e-10), splat(0.0)
     for j in range(m + 1):
         difference = splat(0.0)
         for q in range(method.e.size):
@@ -265,6 +308,8 @@ def _accept_or_reject(tables, method, steps, rtol, atol):
         if j < m:
             size = size + atol / tables.species[tables.reactive[j], 15]
         error = maximum(error, absolute(difference) / size)
+        sum_of_all = sum_of_all + difference
+    error = error + (sum_of_all - sum_of_all)  # a maximum forgets NaN, a sum does not
     step, left, limit = load(steps.step, 0), load(steps.left, 0), load(steps.limit, 0)
     good = error <= 1.0
     growth = maximum(_LARGEST_CUT, minimum(limit, _SAFETY * exp(log(error) * (-1.0 / method.order))))
