@@ -60,7 +60,7 @@ def build_parser() -> Parser:
     _validate_arguments(
         add("validate", validate, "roll a model or the exact step out through ignition and compare with CVODES")
     )
-    _bench_arguments(add("bench", bench, "measure a model's cost beside CVODES on the same flame cells"))
+    _bench_arguments(add("bench", bench, "measure what a model, or the exact step, costs beside CVODES"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
     add("doctor", doctor, "examine this machine and say what to do")
@@ -205,7 +205,7 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
         help=f"name or path; or `{_EXACT}`: cost and error of the batched integrator beside CVODES",
     )
     command.add_argument("--cells", type=_positive, metavar="N", help="cells of a call (default 1000)")
-    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7 or 5)")
+    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7; exact 5)")
     exact = command.add_argument_group(f"with `{_EXACT}`")
     exact.add_argument(
         "--mechanism", action="append", metavar="M", help="drm19 (the default) or a YAML file; may be repeated"
