@@ -54,7 +54,7 @@ def build_parser() -> Parser:
         command.set_defaults(body=body)
         return command
 
-    _sample_arguments(add("sample", sample, "compute a training set by Cantera from a recipe"))
+    _sample_arguments(add("sample", sample, "compute a training set from a recipe"))
     _train_arguments(add("train", train, "train a network, sampling first if there is no training set"))
     _reduce_arguments(add("reduce", reduce, "make a trained network smaller by condensation, stage by stage"))
     _validate_arguments(

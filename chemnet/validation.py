@@ -189,6 +189,7 @@ def roll_out(
 
     Every ten seconds or so `report` is given a line with the time still needed.
     """
+    model.advance(states[:1], dt)  # the first call may compile, which is not timed
     start = last = time.perf_counter()
     mechanism = model.mechanism
     n = len(states)
