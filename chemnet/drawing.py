@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chemnet import sources
 from chemnet.errors import NumericalError
@@ -26,11 +27,15 @@ class Drawer:
     def __init__(self, recipe: Recipe, rows: Pairs, step: ChemistryStep) -> None:
         self.recipe, self.rows, self.step = recipe, rows, step
         self.mechanism = load_mechanism(recipe.mechanism)
+        self._candidates: dict[tuple[tuple[str, ...], int], NDArray[np.intp]] = {}
 
     def pick(self, n: int, kinds: tuple[str, ...], split: int, rng: np.random.Generator) -> Pairs:
         """n random source rows of the given kinds."""
-        wanted = np.isin(self.rows.kind, [KINDS.index(kind) for kind in kinds])
-        candidates = np.flatnonzero(wanted & (self.rows.split == split) & (self.rows.states[:, 0] < _HOTTEST))
+        candidates = self._candidates.get((kinds, split))
+        if candidates is None:  # looked up once: there may be half a million rows
+            wanted = np.isin(self.rows.kind, [KINDS.index(kind) for kind in kinds])
+            candidates = np.flatnonzero(wanted & (self.rows.split == split) & (self.rows.states[:, 0] < _HOTTEST))
+            self._candidates[kinds, split] = candidates
         if n > 0 and candidates.size == 0:
             raise NumericalError(f"no usable source states of {', '.join(kinds)} (all above {_HOTTEST:.0f} K?)")
         return self.rows.where(rng.choice(candidates, n))
