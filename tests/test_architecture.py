@@ -18,7 +18,7 @@ CHEMNET = [
     "condensation.similarity", "condensation.least_squares", "condensation.dense",
     "reactor", "surrogate",
     "kinetics.simd", "kinetics.lu", "kinetics.tables", "kinetics.rates", "kinetics.jacobian", "kinetics.rosenbrock",
-    "kinetics.reactor", "kinetics",
+    "kinetics.evaluation", "kinetics.reactor", "kinetics",
     "sources", "recipe", "auditing", "drawing", "sampling", "training", "learning",
     "validation", "bench",
     "condensation.stages",

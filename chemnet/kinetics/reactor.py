@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from chemnet.closure import Closure
 from chemnet.errors import UsageError
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, integrate, new_memory
-from chemnet.kinetics.tables import Tables, build_tables
+from chemnet.kinetics.tables import tables_of
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.state import Array, as_states, check_time_step, element_drift
@@ -26,7 +26,7 @@ _SHARES_PER_THREAD = 8
 
 
 class RosenbrockReactor:
-    """Error-controlled steps at constant pressure and enthalpy, for any mechanism that `build_tables` covers.
+    """Error-controlled steps at constant pressure and enthalpy, for any mechanism that `tables_of` covers.
 
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
     threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
@@ -111,12 +111,6 @@ class RosenbrockReactor:
         if rows.size:
             next_states[rows], status[rows] = CvodesReactor(self.mechanism).advance(states[rows], dt)
             status[rows[status[rows] == Status.OK]] = Status.RETRIED
-
-
-@functools.cache
-def tables_of(mechanism: Mechanism) -> Tables:
-    """The tables of a mechanism, built once."""
-    return build_tables(mechanism)
 
 
 class _Announcement(event.Listener):

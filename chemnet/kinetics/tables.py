@@ -7,6 +7,7 @@ Lists of lists are stored as `start` (n + 1,) and one flat list.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,8 +84,8 @@ class Tables(NamedTuple):
     sign: Lists  # one list: reactions whose A is not positive, with its sign
     n_reversible: int
     n_plain: int  # reactions from here on have powers that are no whole numbers
-    reactants: Lists  # per reaction: species (one that counts twice is listed twice)
-    products: Lists  # per reaction: species; powers as factors
+    reactants: Lists  # per reaction: species, one that counts twice twice; from n_plain on once, with its power
+    products: Lists  # the same
     orders: Lists  # per reaction from n_plain on: species and powers of the forward rate
     colliders: Lists  # per collider set: species and efficiency minus the default
     default: Floats  # (collider sets,)
@@ -130,8 +131,9 @@ class _Reaction:
         return {k: value for k, value in sorted(change.items()) if value != 0.0}
 
 
-def build_tables(mechanism: Mechanism) -> Tables:
-    """Tables of a mechanism. Raises UsageError that names a reaction whose kind is not covered."""
+@functools.cache
+def tables_of(mechanism: Mechanism) -> Tables:
+    """Tables of a mechanism, built once. Raises UsageError that names a reaction whose kind is not covered."""
     gas = mechanism.gas()
     reactions = sorted((_read(gas, i, r) for i, r in enumerate(gas.reactions())), key=lambda r: r.sort_key)
     reactive = np.flatnonzero(~mechanism.inert)
@@ -147,9 +149,9 @@ def build_tables(mechanism: Mechanism) -> Tables:
         place=place.astype(np.int32),
         n_reversible=sum(r.whole and r.reversible for r in reactions),
         n_plain=n_plain,
-        reactants=_lists(_repeated(r.reactants if i >= n_plain else r.orders) for i, r in enumerate(reactions)),
+        reactants=_lists(_repeated(r.orders) if i < n_plain else r.reactants.items() for i, r in enumerate(reactions)),
         products=_lists(
-            (r.products.items() if r.reversible else ()) if i >= n_plain else _repeated(r.products)
+            _repeated(r.products) if i < n_plain else (r.products.items() if r.reversible else ())
             for i, r in enumerate(reactions)
         ),
         orders=_lists(r.orders.items() for r in reactions[n_plain:]),

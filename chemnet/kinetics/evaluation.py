@@ -1,0 +1,70 @@
+"""Right-hand side and Jacobian of many states, as the integrator sees them: to look at, and to test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from chemnet.errors import NumericalError
+from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
+from chemnet.kinetics.rates import aligned, new_lanes, right_hand_side
+from chemnet.kinetics.simd import W
+from chemnet.kinetics.tables import tables_of
+from chemnet.mechanism import Mechanism
+from chemnet.state import Array, as_states
+
+
+class Evaluation(NamedTuple):
+    """Of n states of a mechanism with m reactive species, which `species` (m,) lists by their place in Y.
+
+    With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s] at
+    constant pressure and enthalpy; `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).
+    """
+
+    species: NDArray[np.int32]
+    rates: Array
+    jacobian: Array
+
+
+def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
+    """Rates and Jacobian of `states` (n, 2 + K).
+
+    Net production rates in kmol/m3/s are `rates[:, :-1]` times the density. The sum of Y need not be 1: amounts are
+    independent. Raises UsageError for a wrong shape or a reaction that is not covered, NumericalError for a row that
+    is not finite or has T or P <= 0.
+    """
+    states = as_states(states, mechanism)
+    wrong = np.flatnonzero(~(np.isfinite(states).all(axis=1) & (states[:, :2] > 0.0).all(axis=1)))
+    if wrong.size:
+        raise NumericalError(f"row {wrong[0]} of the states is not finite or not positive ({wrong.size} rows in all)")
+    tables = tables_of(mechanism)
+    size = len(tables.reactive) + 1
+    rates, matrices = np.empty((len(states), size)), np.empty((len(states), size, size))
+    lanes, work = new_lanes(tables), new_jacobian_lanes(tables)
+    _evaluate(tables, lanes, work, aligned(size), states, rates, matrices)
+    return Evaluation(tables.reactive, rates, matrices)
+
+
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def _evaluate(tables, lanes, work, y, states, rates, matrices):
+    m = tables.reactive.size
+    n = padded(m + 1)
+    for first in range(0, states.shape[0], W):
+        for lane in range(W):
+            i = min(first + lane, states.shape[0] - 1)
+            lanes.pressure[lane], lanes.pressure[W + lane] = states[i, 1], np.log(states[i, 1])
+            for k in range(tables.species.shape[0]):
+                lanes.amounts[k * W + lane] = states[i, 2 + k] / tables.species[k, 15]
+            for j in range(m):
+                y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
+            y[m * W + lane] = states[i, 0]
+        volume, cp = right_hand_side(tables, lanes, y)
+        jacobian(tables, lanes, work, y, volume, cp)
+        for lane in range(min(W, states.shape[0] - first)):
+            for k in range(m + 1):
+                rates[first + lane, k] = lanes.f[k * W + lane]
+                for j in range(m + 1):
+                    matrices[first + lane, k, j] = work.matrix[(k * n + j) * W + lane]
