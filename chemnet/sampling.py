@@ -27,7 +27,7 @@ from chemnet.drawing import Drawer
 from chemnet.errors import UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
-from chemnet.reactor import CvodesReactor
+from chemnet.reactor import ChemistryStep, CvodesReactor
 from chemnet.recipe import KINDS, Paths, Recipe
 from chemnet.state import Array
 from chemnet.status import Status
@@ -56,8 +56,7 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     _begin(parts, recipe)
     n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
-    # What is not compiled yet is compiled here, and not in every worker.
-    labeller.advance(np.hstack([300.0, recipe.pressure[0], unburnt])[None], recipe.dt)
+    _compile(labeller, unburnt, recipe)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
     pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
     for line in _merge(recipe, pieces, out):
@@ -88,6 +87,13 @@ def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
         f"elements off by up to {found['raw_drift']:.1e} kg/kg before the closure",
         f"core time of the shards: {spent}",
     ]
+
+
+def _compile(labeller: ChemistryStep, unburnt: Array, recipe: Recipe) -> None:
+    """Compile here what the disk has no copy of, and not in every worker."""
+    row = np.hstack([300.0, recipe.pressure[0], unburnt])[None]
+    for step in (labeller, CvodesReactor(labeller.mechanism)):
+        step.advance(row, recipe.dt)
 
 
 def _begin(parts: Path, recipe: Recipe) -> None:
