@@ -44,13 +44,14 @@ class JacobianLanes(NamedTuple):
     activity: NDArray[np.float64]  # (K) d ln up/dT [1/K]
     slope: NDArray[np.float64]  # (R) dq/dT at fixed concentrations
     spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j
+    inverse: NDArray[np.float64]  # (m) 1/c
     matrix: NDArray[np.float64]  # (n^2) row by row, n = m + 1 made even by a row and a column of the unit matrix
 
 
 def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
     K, R, n = len(tables.species), tables.order.shape[1], padded(len(tables.reactive) + 1)
-    work = JacobianLanes(*map(aligned, (R, R, K, R, R, n * n)))
+    work = JacobianLanes(*map(aligned, (R, R, K, R, R, len(tables.reactive), n * n)))
     work.matrix[-W:] = 1.0
     return work
 
@@ -213,17 +214,16 @@ def _dense_part(tables, lanes, work, volume, inverse_T):
 @kernel
 def _sparse_part(tables, lanes, work):
     """Add d omega_k/d c_j."""
-    n, matrix, derivative = padded(tables.reactive.size + 1), work.matrix, tables.derivatives.terms
-    column, inverse_c = -1, splat(0.0)
+    n, matrix, terms = padded(tables.reactive.size + 1), work.matrix, tables.derivatives.terms
+    for j in range(tables.reactive.size):
+        store(work.inverse, j, 1.0 / load(lanes.concentrations, tables.reactive[j]))
     for e in range(tables.derivatives.row.size):
-        j = tables.derivatives.column[e]
-        if j != column:
-            column, inverse_c = j, 1.0 / load(lanes.concentrations, tables.reactive[j])
         total = splat(0.0)
-        for i in range(derivative.start[e], derivative.start[e + 1]):
-            total = fma(derivative.factor[i], load(lanes.progress, derivative.item[i]), total)
+        for i in range(terms.start[e], terms.start[e + 1]):
+            total = fma(terms.factor[i], load(lanes.progress, terms.item[i]), total)
+        j = tables.derivatives.column[e]
         at = tables.derivatives.row[e] * n + j
-        store(matrix, at, fma(total, inverse_c, load(matrix, at)))
+        store(matrix, at, fma(total, load(work.inverse, j), load(matrix, at)))
     collision, partners = tables.derivatives.set_terms, tables.derivatives.partners
     for e in range(tables.derivatives.set_row.size):
         total = splat(0.0)

@@ -110,6 +110,8 @@ def _species_functions(tables, lanes, T, log_T, inverse_T):
 @kernel
 def arrhenius(rows, i, log_T, inverse_T):
     """|A| T^b exp(-Ea/RT) of row i."""
+    if rows[i, 1] == 0.0 and rows[i, 2] == 0.0:
+        return splat(rows[i, 3])
     return exp(fma(rows[i, 1], log_T, fma(-rows[i, 2], inverse_T, rows[i, 0])))
 
 

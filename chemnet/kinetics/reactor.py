@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import queue
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import numpy as np
 from numba.core import event
@@ -21,8 +19,7 @@ from chemnet.reactor import CvodesReactor
 from chemnet.state import Array, as_states, check_time_step, element_drift
 from chemnet.status import Status
 
-_SMALLEST_SHARE = 256  # rows: threads take shares of at least as many
-_SHARES_PER_THREAD = 8
+_ROWS_PER_THREAD = 64  # fewer are not worth another thread
 
 
 class RosenbrockReactor:
@@ -41,7 +38,7 @@ class RosenbrockReactor:
         self,
         mechanism: Mechanism,
         rtol: float = 1e-4,
-        atol: float = 1e-8,
+        atol: float = 1e-9,
         n_threads: int = 1,
         method: Method = RODAS5P,
     ) -> None:
@@ -56,9 +53,7 @@ class RosenbrockReactor:
         self.handed_over = 0
         self._method, self._tables = method, tables_of(mechanism)
         self._closure = Closure(mechanism)
-        self._memories: queue.SimpleQueue[Memory] = queue.SimpleQueue()
-        for _ in range(n_threads):
-            self._memories.put(new_memory(self._tables, method))
+        self._memories = [new_memory(self._tables, method) for _ in range(n_threads)]
 
     def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
@@ -84,24 +79,20 @@ class RosenbrockReactor:
         return next_states, status
 
     def _integrate(self, states: Array, dt: float, next_states: Array, status: NDArray[np.int8]) -> None:
-        """Advance all rows; threads take one share of them after the other."""
-        fixed = self._tables, self._method
+        """Advance all rows; each thread takes the next one that waits."""
+        waiting = np.zeros(1, np.int64)
+        fixed = states, waiting, dt, self.rtol, self.atol, next_states, status, self.n_steps
 
-        def advance(share: tuple[int, int]) -> None:
-            memory = self._memories.get()
-            try:
-                integrate(*fixed, memory, states, *share, dt, self.rtol, self.atol, next_states, status, self.n_steps)
-            finally:
-                self._memories.put(memory)
+        def advance(memory: Memory) -> None:
+            integrate(self._tables, self._method, memory, *fixed)
 
         _announce_compilation()
-        if self.n_threads == 1:
-            advance((0, len(states)))
+        n_threads = min(self.n_threads, len(states) // _ROWS_PER_THREAD + 1)
+        if n_threads == 1:
+            advance(self._memories[0])
             return
-        n_shares = min(len(states) // _SMALLEST_SHARE + 1, _SHARES_PER_THREAD * self.n_threads)
-        ends = np.linspace(0, len(states), n_shares + 1).astype(int).tolist()
-        with ThreadPoolExecutor(self.n_threads) as pool:
-            list(pool.map(advance, pairwise(ends)))
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(advance, self._memories[:n_threads]))
 
     def _hand_over(
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
@@ -109,7 +100,8 @@ class RosenbrockReactor:
         """Advance by CVODES what the integrator or the closure gave up."""
         self.handed_over = rows.size
         if rows.size:
-            next_states[rows], status[rows] = CvodesReactor(self.mechanism).advance(states[rows], dt)
+            cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
+            next_states[rows], status[rows] = cvodes.advance(states[rows], dt)
             status[rows[status[rows] == Status.OK]] = Status.RETRIED
 
 

@@ -19,14 +19,29 @@ from numpy.typing import NDArray
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import factorise, solve
 from chemnet.kinetics.rates import Lanes, aligned, new_lanes, right_hand_side
-from chemnet.kinetics.simd import W, absolute, exp, fma, kernel, load, log, maximum, minimum, select, splat, sqrt, store
+from chemnet.kinetics.simd import (
+    W,
+    absolute,
+    exp,
+    fma,
+    kernel,
+    load,
+    log,
+    maximum,
+    minimum,
+    select,
+    splat,
+    sqrt,
+    store,
+    take_number,
+)
 from chemnet.kinetics.tables import Tables
 from chemnet.state import is_valid
 from chemnet.status import Status
 
 _SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
 _OK, _INVALID, _FAILED = int(Status.OK), int(Status.INVALID), int(Status.FAILED)
-_MAX_STEPS, _SMALLEST_STEP = 1000, 1e-12
+_MAX_STEPS, _SMALLEST_STEP = 5000, 1e-12
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
 
 
@@ -128,20 +143,22 @@ def new_memory(tables: Tables, method: Method) -> Memory:
 
 
 @njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
-def integrate(tables, method, memory, states, first, last, dt, rtol, atol, next_states, status, n_steps):
-    """Advance rows first <= i < last of `states` (n, 2 + K) by dt [s] into `next_states`.
+def integrate(tables, method, memory, states, waiting, dt, rtol, atol, next_states, status, n_steps):
+    """Advance rows of `states` (n, 2 + K) by dt [s] into `next_states`, beginning with row waiting[0].
 
-    status (n,): OK, INVALID or FAILED, see `Status`; rows that are not OK are copied. n_steps (n,): steps tried.
+    Threads may share the work: each takes the row that `waiting` (1,) names next. status (n,): OK, INVALID or FAILED,
+    see `Status`; rows that are not OK are copied. n_steps (n,): steps tried.
     """
     lanes, work, steps, row_of, tried = memory
-    waiting, active = first, 0
+    active, used = 0, -1
     for lane in range(W):
-        row_of[lane] = -1
-        waiting = _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status)
+        tried[lane] = 0
+        row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status)
         active += row_of[lane] >= 0
-        if row_of[lane] < 0 and active > 0:  # an idle lane repeats a valid row
-            _fill(tables, lanes, steps, states[row_of[0]], lane, dt)
-    tried[:W] = 0
+        used = max(used, row_of[lane])
+    for lane in range(W):  # a lane that stays idle repeats a valid row
+        if row_of[lane] < 0 and used >= 0:
+            _fill(tables, lanes, steps, states[used], lane, dt)
     while active > 0:
         _take_step(tables, method, lanes, work, steps, rtol, atol)
         for lane in range(W):
@@ -153,25 +170,24 @@ def integrate(tables, method, memory, states, first, last, dt, rtol, atol, next_
             if done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP:
                 _write(tables, steps, lane, states[i], next_states[i], done)
                 status[i], n_steps[i] = _OK if done else _FAILED, tried[lane]
-                row_of[lane], tried[lane] = -1, 0
-                waiting = _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status)
+                tried[lane] = 0
+                row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status)
                 active -= row_of[lane] < 0
 
 
 @kernel
-def _refill(tables, lanes, steps, row_of, lane, states, waiting, last, dt, next_states, status):
-    """Put the next valid row into a lane, if there is one; returns which row waits after it."""
-    while waiting < last:
-        i = waiting
-        waiting += 1
+def _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status):
+    """Put the next valid row into a lane; returns its number, -1 if there is none."""
+    i = take_number(waiting)
+    while i < states.shape[0]:
         if is_valid(states[i]):
             _fill(tables, lanes, steps, states[i], lane, dt)
-            row_of[lane] = i
-            return waiting
+            return i
         status[i] = _INVALID
         for k in range(states.shape[1]):
             next_states[i, k] = states[i, k]
-    return waiting
+        i = take_number(waiting)
+    return -1
 
 
 @kernel

@@ -182,6 +182,17 @@ def select(typing, condition, a, b):
     return vector(condition, a, b), generate
 
 
+@intrinsic
+def take_number(typing, counter):
+    """The number in counter[0] (int64), which goes up by one; threads that share it never get the same."""
+
+    def generate(context, builder, sig, args):
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.atomic_rmw("add", data, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(counter), generate
+
+
 def _unary(name, text):
     @intrinsic
     def function(typing, a):

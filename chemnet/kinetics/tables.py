@@ -54,13 +54,13 @@ class Plog(NamedTuple):
     levels: Lists  # per PLOG reaction
     level: Floats  # (levels, 3): 1 / distance in ln P to the level before and after (0 at the ends), ln P
     rates: Lists  # per level: rows of `arrhenius`; the factor is the sign of A
-    arrhenius: Floats  # (rates, 3): ln|A|, b, Ea/R [K]
+    arrhenius: Floats  # (rates, 4): ln|A|, b, Ea/R [K], |A|
 
 
 class Derivatives(NamedTuple):
     """Where the Jacobian is not zero, and of which rates its entries are made."""
 
-    row: Indices  # reactive species of each entry, ordered by column
+    row: Indices  # reactive species of each entry; ordered by the number of terms, so that loops keep their length
     column: Indices
     terms: Lists  # per entry: r (forward) or R + r (reverse); net coefficient times power
     set_row: Indices  # reactive species whose production depends on a collider set
@@ -80,7 +80,7 @@ class Tables(NamedTuple):
     species: Floats
     reactive: Indices  # (m,)
     place: Indices  # (K,) of a species among the reactive ones, -1 for an inert one
-    arrhenius: Floats  # (R + falloffs, 3): ln|A|, b, Ea/R [K]; the low-pressure limits follow the reactions
+    arrhenius: Floats  # (R + falloffs, 4): ln|A|, b, Ea/R [K], |A|; the low-pressure limits follow the reactions
     sign: Lists  # one list: reactions whose A is not positive, with its sign
     n_reversible: int
     n_plain: int  # reactions from here on have powers that are no whole numbers
@@ -242,10 +242,13 @@ def _balance(mechanism: Mechanism, table: Floats) -> Floats:
 # ---- rates
 
 
-def _arrhenius(rate: ct.ArrheniusRate) -> tuple[float, float, float]:
-    A = rate.pre_exponential_factor
-    log_A = math.log(abs(A)) if A != 0.0 else _NEVER
-    return log_A, rate.temperature_exponent, rate.activation_energy / ct.gas_constant
+_Row = tuple[float, float, float, float]
+
+
+def _arrhenius(rate: ct.ArrheniusRate) -> _Row:
+    A = abs(rate.pre_exponential_factor)
+    log_A = math.log(A) if A > 0.0 else _NEVER
+    return log_A, rate.temperature_exponent, rate.activation_energy / ct.gas_constant, A
 
 
 def _rate_or_limit(reaction: _Reaction) -> Any:
@@ -253,8 +256,8 @@ def _rate_or_limit(reaction: _Reaction) -> Any:
     return reaction.rate.high_rate if reaction.kind in _FALLOFF else reaction.rate
 
 
-def _high(reaction: _Reaction) -> tuple[float, float, float]:
-    return (0.0, 0.0, 0.0) if reaction.kind == _PLOG else _arrhenius(_rate_or_limit(reaction))
+def _high(reaction: _Reaction) -> _Row:
+    return (0.0, 0.0, 0.0, 1.0) if reaction.kind == _PLOG else _arrhenius(_rate_or_limit(reaction))
 
 
 def _signs(reactions: Sequence[_Reaction]) -> list[tuple[int, float]]:
@@ -281,7 +284,7 @@ def _plog(reactions: Sequence[_Reaction]) -> Plog:
     levels_of: list[list[tuple[int, float]]] = []
     rates_of: list[list[tuple[int, float]]] = []
     level_rows: list[tuple[float, float, float]] = []
-    rows: list[tuple[float, float, float]] = []
+    rows: list[_Row] = []
     numbers = [i for i, reaction in enumerate(reactions) if reaction.kind == _PLOG]
     for i in numbers:
         by_pressure: dict[float, list[tuple[int, float]]] = {}
@@ -297,7 +300,7 @@ def _plog(reactions: Sequence[_Reaction]) -> Plog:
             level_rows.append((before, after, level))
             rates_of.append(by_pressure[level])
     numbers_array = np.array(numbers, np.int32)
-    return Plog(numbers_array, _lists(levels_of), _rows(level_rows, 3), _lists(rates_of), _rows(rows, 3))
+    return Plog(numbers_array, _lists(levels_of), _rows(level_rows, 3), _lists(rates_of), _rows(rows, 4))
 
 
 # ---- structure of the Jacobian
@@ -330,7 +333,7 @@ def _derivatives(
         if reaction.colliders is not None:
             for k, value in change.items():
                 by_set.setdefault((sets.index(reaction.colliders), k), []).append((r, value))
-    pairs, groups = sorted(entries), sorted(by_set)
+    pairs, groups = sorted(entries, key=lambda pair: (len(entries[pair]), pair)), sorted(by_set)
     partners = [[(int(place[k]), e) for k, e in efficiencies if place[k] >= 0] for _, efficiencies in sets]
     return Derivatives(
         row=np.array([k for _, k in pairs], np.int32),

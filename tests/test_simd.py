@@ -1,0 +1,81 @@
+"""The SIMD value: arithmetic lane by lane, exp and log, what becomes of NaN."""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from chemnet.kinetics.rates import aligned
+from chemnet.kinetics.simd import W, absolute, exp, fma, load, log, maximum, minimum, select, sqrt, store
+
+SPECIAL = np.array([math.nan, math.inf, -math.inf])
+
+
+@njit
+def exponentials_and_logarithms(x, exponentials, logarithms):
+    for i in range(x.size // W):
+        store(exponentials, i, exp(load(x, i)))
+        store(logarithms, i, log(load(x, i)))
+
+
+@njit
+def arithmetic(a, b, out):
+    x, y = load(a, 0), load(b, 0)
+    store(out, 0, (2.0 * x - y / 3.0 + 1) * -x)
+    store(out, 1, fma(x, y, 0.5))
+    store(out, 2, select((x < y) & (y >= 0.0), x, y))
+    store(out, 3, minimum(x, y))
+    store(out, 4, maximum(x, 0.25))
+    store(out, 5, sqrt(absolute(x)))
+
+
+def vectors(values):
+    out = aligned(-(-len(values) // W))
+    out[:] = 1.0
+    out[: len(values)] = values
+    return out
+
+
+def evaluate(values):
+    x = vectors(values)
+    exponentials, logarithms = np.empty_like(x), np.empty_like(x)
+    exponentials_and_logarithms(x, exponentials, logarithms)
+    return exponentials[: len(values)], logarithms[: len(values)]
+
+
+def test_arithmetic_is_that_of_numpy_in_every_lane():
+    rng = np.random.default_rng(1)
+    a, b, out = vectors(rng.normal(size=W)), vectors(rng.normal(size=W)), aligned(6)
+    arithmetic(a, b, out)
+    expected = [
+        (2 * a - b / 3 + 1) * -a,
+        a * b + 0.5,
+        np.where((a < b) & (b >= 0), a, b),
+        np.minimum(a, b),
+        np.maximum(a, 0.25),
+        np.sqrt(np.abs(a)),
+    ]
+    np.testing.assert_allclose(out.reshape(6, W), expected, rtol=4e-16, atol=4e-16)
+
+
+def test_exp_and_log_are_right_to_the_last_bits():
+    x = np.linspace(-700.0, 700.0, 20_001)
+    np.testing.assert_allclose(evaluate(x)[0], np.exp(x), rtol=6e-16, atol=0)
+    y = np.exp(x)
+    np.testing.assert_allclose(evaluate(y)[1], np.log(y), rtol=3e-16, atol=3e-16)
+
+
+def test_exp_is_limited_where_doubles_end():
+    ends, _ = evaluate(np.array([-1e4, 1e4]))
+    np.testing.assert_allclose(ends, [math.exp(-708.0), math.exp(709.0)], rtol=1e-15, atol=0)
+
+
+def test_nan_comes_through_and_infinity_is_no_number_to_a_logarithm():
+    exponentials, logarithms = evaluate(SPECIAL)
+    assert np.isnan(exponentials[0])
+    assert np.isnan(logarithms).all()
+
+
+def test_vectors_begin_where_a_line_of_the_cache_does():
+    for n in range(1, 20):
+        assert aligned(n).ctypes.data % 64 == 0
