@@ -64,14 +64,21 @@ def close_rows(states, Y_raw, E, reactive, nasa, next_states, ok, drift):
         if _clip(old, new):
             _project(E, old, new, weights, rows, matrix, missing)
             _shorten(old, new)
-        next_states[i] = states[i]
+        _copy(states[i], next_states[i])
         h = enthalpy_and_cp(states[i, 0], states[i, 2:], nasa)[0]
         for j in range(m):
             next_states[i, 2 + reactive[j]] = new[j]
         next_states[i, 0] = temperature_from_enthalpy(h, next_states[i, 2:], states[i, 0], nasa)
         ok[i] = _missing(E, old, new, missing) <= _MAX_RESIDUAL and next_states[i, 0] > 0.0
         if not ok[i]:
-            next_states[i] = states[i]
+            _copy(states[i], next_states[i])
+
+
+@njit(cache=True)
+def _copy(values, out):
+    """out = values; as an assignment of slices it would bring seconds of compilation, for messages about shapes."""
+    for j in range(values.size):
+        out[j] = values[j]
 
 
 @njit(cache=True)
@@ -124,7 +131,7 @@ def _reduce(E, weights, rows, missing):
     fuel does not contain, keep it. Returns the rank: rows beyond it belong to elements that are absent or dependent.
     """
     n, m = E.shape
-    rows[:] = E
+    _copy(E.ravel(), rows.ravel())
     for p in range(n):
         heaviest, row, column = 0.0, p, 0
         for e in range(p, n):

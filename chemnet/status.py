@@ -17,7 +17,8 @@ class Status(IntEnum):
 
 _SENTENCES = {
     Status.OK: "the step was taken",
-    Status.RETRIED: "the step was taken at the second attempt, with a maximum internal step of dt/100",
+    Status.RETRIED: "the step was taken at the second attempt: by CVODES with a maximum internal step of dt/100, or by "
+    "CVODES after the batched integrator had given up",
     Status.FAILED: "the integrator or the closure failed; the state is unchanged",
     Status.INVALID: "the state is invalid (not finite, T outside 200-3500 K, P <= 0, Y < 0 or sum of Y not 1); "
     "it is unchanged",

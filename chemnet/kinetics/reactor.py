@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,16 +66,16 @@ class RosenbrockReactor:
         """
         states = as_states(states, self.mechanism)
         check_time_step(dt)
+        _announce_compilation()
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
         self.n_steps = np.zeros(len(states), np.int32)
         self._integrate(states, dt, next_states, status)
         self.raw_drift = element_drift(states, next_states, self.mechanism)
         negative = np.flatnonzero((next_states[:, 2:] < 0.0).any(axis=1) & (status == Status.OK))
-        if negative.size:
-            closed = np.empty((negative.size, states.shape[1]))
-            ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
-            next_states[negative] = closed
-            status[negative[~ok]] = Status.FAILED
+        closed = np.empty((negative.size, states.shape[1]))
+        ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
+        next_states[negative] = closed
+        status[negative[~ok]] = Status.FAILED
         self._hand_over(states, np.flatnonzero(status == Status.FAILED), dt, next_states, status)
         return next_states, status
 
@@ -86,7 +87,6 @@ class RosenbrockReactor:
         def advance(memory: Memory) -> None:
             integrate(self._tables, self._method, memory, *fixed)
 
-        _announce_compilation()
         n_threads = min(self.n_threads, len(states) // _ROWS_PER_THREAD + 1)
         if n_threads == 1:
             advance(self._memories[0])
@@ -108,17 +108,19 @@ class RosenbrockReactor:
 class _Announcement(event.Listener):
     """Says once that the kernels are being compiled, which happens when the disk has no copy of them."""
 
+    made = False
+
     def on_start(self, event: event.Event) -> None:
         if event.data["dispatcher"] is integrate and not self.made:
             self.made = True
-            print("compiling the chemistry kernels for this machine, once (about 10 s)", file=sys.stderr)
+            print("compiling the chemistry kernels for this machine, once (some 12 s)", file=sys.stderr)
 
     def on_end(self, event: event.Event) -> None:
         pass
 
-    made = False
-
 
 @functools.cache
 def _announce_compilation() -> None:
-    event.register("numba:compile", _Announcement())
+    """Of several processes that a launcher started, the first speaks."""
+    if all(os.environ.get(name, "0") == "0" for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")):
+        event.register("numba:compile", _Announcement())

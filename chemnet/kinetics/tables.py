@@ -175,8 +175,9 @@ def _read(gas: ct.Solution, number: int, reaction: ct.Reaction) -> _Reaction:
     kind = reaction.reaction_type
     if kind not in (*_ARRHENIUS, *_FALLOFF, _PLOG):
         raise UsageError(
-            f"{gas.name}: reaction {number + 1}, {reaction.equation}, is of type {kind}\n"
-            f"chemnet.kinetics covers {_SUPPORTED}; use CvodesReactor."
+            f"{gas.name}: reaction {number + 1}, {reaction.equation}, is of type {kind}; the exact integrator covers\n"
+            f"{_SUPPORTED}.\n"
+            "Use CVODES for it: CvodesReactor, integrator.kind=cvode, chemistry.kind=cvode, chemistry.outside=cvode."
         )
     numbers = {name: gas.species_index(name) for name in gas.species_names}
 
