@@ -38,6 +38,12 @@ def test_mechanisms_that_come_with_cantera_load_by_name(name, species, inert):
     np.testing.assert_allclose(mechanism.element_mass.sum(axis=0), 1.0, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize(("name", "phase"), [("ptcombust.yaml", "Pt_surf"), ("nDodecane_Reitz.yaml", "nDodecane_RK")])
+def test_surfaces_and_real_gases_are_refused(name, phase):
+    with pytest.raises(UsageError, match=f"phase {phase} is no ideal gas"):
+        load_mechanism(name, phase)
+
+
 def test_the_hash_is_of_the_content_and_not_of_the_file(tmp_path):
     bundled = load_mechanism("drm19")
     text = Path(bundled.source).read_text()

@@ -1,5 +1,9 @@
 """The batched exact step: against CVODES at tight tolerances, its order, its conservation, bad input."""
 
+import os
+import subprocess
+import sys
+
 import cantera as ct
 import numpy as np
 import pytest
@@ -195,3 +199,34 @@ def test_a_row_has_a_pressure_of_its_own(drm19, pressure):
     found, _ = RosenbrockReactor(drm19).advance(rows, DT)
     np.testing.assert_array_equal(RosenbrockReactor(drm19).advance(rows[::2], DT)[0], found[::2])
     np.testing.assert_array_equal(found[:, 1], rows[:, 1])
+
+
+ELSEWHERE = """
+import sys, numpy as np
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.mechanism import load_mechanism
+rows = np.load(sys.argv[1])
+np.save(sys.argv[2], RosenbrockReactor(load_mechanism("drm19")).advance(rows, 1e-6)[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["x86-64", "haswell"])
+def test_older_processors_give_the_same_states(drm19, tmp_path, processor):
+    """SSE2 and AVX2 in place of what this machine has; they fuse products otherwise, so not to the bit."""
+    rows = burning(drm19, 200)
+    np.save(tmp_path / "rows.npy", rows)
+    chosen = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "rows.npy"), str(tmp_path / "found.npy")]
+    subprocess.run(command, env=os.environ | chosen, check=True, timeout=300)
+    found, _ = RosenbrockReactor(drm19).advance(rows, DT)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy")[:, 0], found[:, 0], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy")[:, 2:], found[:, 2:], rtol=0, atol=1e-11)
+
+
+def test_kernels_are_cached_so_that_a_second_process_does_not_compile(drm19, tmp_path):
+    np.save(tmp_path / "rows.npy", burning(drm19, 3))
+    RosenbrockReactor(drm19).advance(burning(drm19, 3), DT)
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "rows.npy"), str(tmp_path / "found.npy")]
+    second = subprocess.run(command, check=True, timeout=300, capture_output=True, text=True)
+    assert "compiling" not in second.stderr
