@@ -32,7 +32,7 @@ from chemnet.kinetics.rates import (
     troe_argument,
     troe_center,
 )
-from chemnet.kinetics.simd import W, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.kinetics.simd import exp, fma, kernel, load, log, maximum, minimum, select, splat, store
 from chemnet.kinetics.tables import Tables
 
 
@@ -51,9 +51,7 @@ class JacobianLanes(NamedTuple):
 def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
     K, R, n = len(tables.species), tables.order.shape[1], padded(len(tables.reactive) + 1)
-    work = JacobianLanes(*map(aligned, (R, R, K, R, R, len(tables.reactive), n * n)))
-    work.matrix[-W:] = 1.0
-    return work
+    return JacobianLanes(*map(aligned, (R, R, K, R, R, len(tables.reactive), n * n)))
 
 
 @register_jitable

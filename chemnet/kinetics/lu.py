@@ -10,7 +10,17 @@ They are worked off in tiles of two rows and two columns, so that a vector that 
 
 from __future__ import annotations
 
-from chemnet.kinetics.simd import fma, kernel, load, store
+from chemnet.kinetics.simd import fma, kernel, load, splat, store
+
+
+@kernel
+def complete(a, size, n):
+    """Make the row and the column beyond `size` those of the unit matrix: a zero pivot may have left NaN there."""
+    for i in range(size, n):
+        for j in range(n):
+            store(a, i * n + j, splat(0.0))
+            store(a, j * n + i, splat(0.0))
+        store(a, i * n + i, splat(1.0))
 
 
 @kernel

@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.lu import factorise, solve
+from chemnet.kinetics.lu import complete, factorise, solve
 from chemnet.kinetics.rates import Lanes, aligned, new_lanes, right_hand_side
 from chemnet.kinetics.simd import (
     W,
@@ -232,6 +232,7 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             inverse_h = 1.0 / load(steps.step, 0)
             for j in range(size):
                 store(work.matrix, j * n + j, fma(-1.0 / method.gamma, inverse_h, load(work.matrix, j * n + j)))
+            complete(work.matrix, size, n)
             factorise(work.matrix, n)
         stage = steps.u[i * n * W :]
         for j in range(size):
@@ -239,6 +240,8 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             for q in range(i):
                 known = fma(method.c[i, q], load(steps.u, q * n + j), known)
             store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
+        for j in range(size, n):
+            store(stage, j, splat(0.0))
         solve(work.matrix, n, stage)
     _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
     _restore_enthalpy(tables, lanes, steps)
