@@ -68,20 +68,15 @@ def elements(states: Array, mechanism: Mechanism) -> Array:
     return states[:, 2:] @ mechanism.element_mass.T
 
 
-def element_drift(states: Array, next_states: Array, mechanism: Mechanism) -> Array:
-    """Largest change of an element's mass per kilogram of mixture from one to the other (n,) [kg/kg]."""
-    return _element_drift(states, next_states, mechanism.element_mass)
-
-
 @njit(cache=True)
-def _element_drift(states, next_states, element_mass):
-    largest = np.zeros(states.shape[0])
-    for i in range(states.shape[0]):
-        for e in range(element_mass.shape[0]):
-            change = 0.0
-            for k in range(element_mass.shape[1]):
-                change += element_mass[e, k] * (next_states[i, 2 + k] - states[i, 2 + k])
-            largest[i] = max(largest[i], abs(change))
+def largest_element_change(state, next_state, element_mass):
+    """Largest change of an element's mass per kilogram from one row to the other [kg/kg]."""
+    largest = 0.0
+    for e in range(element_mass.shape[0]):
+        change = 0.0
+        for k in range(element_mass.shape[1]):
+            change += element_mass[e, k] * (next_state[2 + k] - state[2 + k])
+        largest = max(largest, abs(change))
     return largest
 
 

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.closure import Closure
 from chemnet.errors import UsageError
-from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, integrate, new_memory
+from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
 from chemnet.kinetics.tables import tables_of
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import CvodesReactor
-from chemnet.state import Array, as_states, check_time_step, element_drift
+from chemnet.state import Array, as_states, check_time_step
 from chemnet.status import Status
 
 _ROWS_PER_THREAD = 64  # fewer are not worth another thread
@@ -67,10 +67,9 @@ class RosenbrockReactor:
         states = as_states(states, self.mechanism)
         check_time_step(dt)
         _announce_compilation()
-        next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
-        self.n_steps = np.zeros(len(states), np.int32)
-        self._integrate(states, dt, next_states, status)
-        self.raw_drift = element_drift(states, next_states, self.mechanism)
+        results = new_results(states)
+        self._integrate(states, dt, results)
+        next_states, status, self.n_steps, self.raw_drift = results
         negative = np.flatnonzero((next_states[:, 2:] < 0.0).any(axis=1) & (status == Status.OK))
         closed = np.empty((negative.size, states.shape[1]))
         ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
@@ -79,13 +78,13 @@ class RosenbrockReactor:
         self._hand_over(states, np.flatnonzero(status == Status.FAILED), dt, next_states, status)
         return next_states, status
 
-    def _integrate(self, states: Array, dt: float, next_states: Array, status: NDArray[np.int8]) -> None:
+    def _integrate(self, states: Array, dt: float, results: Results) -> None:
         """Advance all rows; each thread takes the next one that waits."""
-        waiting = np.zeros(1, np.int64)
-        fixed = states, waiting, dt, self.rtol, self.atol, next_states, status, self.n_steps
+        fixed = self._tables, self.mechanism.element_mass, self._method
+        shared = states, np.zeros(1, np.int64), dt, self.rtol, self.atol, results
 
         def advance(memory: Memory) -> None:
-            integrate(self._tables, self._method, memory, *fixed)
+            integrate(*fixed, memory, *shared)
 
         n_threads = min(self.n_threads, len(states) // _ROWS_PER_THREAD + 1)
         if n_threads == 1:

@@ -36,7 +36,7 @@ from chemnet.kinetics.simd import (
     take_number,
 )
 from chemnet.kinetics.tables import Tables
-from chemnet.state import is_valid
+from chemnet.state import is_valid, largest_element_change
 from chemnet.status import Status
 
 _SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
@@ -142,18 +142,32 @@ def new_memory(tables: Tables, method: Method) -> Memory:
     return Memory(new_lanes(tables), new_jacobian_lanes(tables), steps, np.empty(W, np.int64), np.empty(W, np.int64))
 
 
-@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
-def integrate(tables, method, memory, states, waiting, dt, rtol, atol, next_states, status, n_steps):
-    """Advance rows of `states` (n, 2 + K) by dt [s] into `next_states`, beginning with row waiting[0].
+class Results(NamedTuple):
+    """Of n rows; those that are not OK are copied."""
 
-    Threads may share the work: each takes the row that `waiting` (1,) names next. status (n,): OK, INVALID or FAILED,
-    see `Status`; rows that are not OK are copied. n_steps (n,): steps tried.
+    next_states: NDArray[np.float64]  # (n, 2 + K)
+    status: NDArray[np.int8]  # (n,) OK, INVALID or FAILED, see `Status`
+    n_steps: NDArray[np.int32]  # (n,) steps tried
+    drift: NDArray[np.float64]  # (n,) largest change of an element's mass [kg/kg]
+
+
+def new_results(states: NDArray[np.float64]) -> Results:
+    """Arrays for the results of `states` (n, 2 + K)."""
+    n = len(states)
+    return Results(np.empty_like(states), np.empty(n, np.int8), np.zeros(n, np.int32), np.zeros(n))
+
+
+@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
+def integrate(tables, element_mass, method, memory, states, waiting, dt, rtol, atol, results):
+    """Advance rows of `states` (n, 2 + K) by dt [s] into `results`, beginning with row waiting[0].
+
+    Threads may share the work: each takes the row that `waiting` (1,) names next. `element_mass` (E, K) [kg/kg].
     """
     lanes, work, steps, row_of, tried = memory
     active, used = 0, -1
     for lane in range(W):
         tried[lane] = 0
-        row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status)
+        row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, results)
         active += row_of[lane] >= 0
         used = max(used, row_of[lane])
     for lane in range(W):  # a lane that stays idle repeats a valid row
@@ -168,24 +182,25 @@ def integrate(tables, method, memory, states, waiting, dt, rtol, atol, next_stat
             tried[lane] += 1
             done = steps.left[lane] == 0.0
             if done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP:
-                _write(tables, steps, lane, states[i], next_states[i], done)
-                status[i], n_steps[i] = _OK if done else _FAILED, tried[lane]
+                _write(tables, steps, lane, states[i], results.next_states[i], done)
+                results.status[i], results.n_steps[i] = _OK if done else _FAILED, tried[lane]
+                results.drift[i] = largest_element_change(states[i], results.next_states[i], element_mass)
                 tried[lane] = 0
-                row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status)
+                row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, results)
                 active -= row_of[lane] < 0
 
 
 @kernel
-def _refill(tables, lanes, steps, lane, states, waiting, dt, next_states, status):
+def _refill(tables, lanes, steps, lane, states, waiting, dt, results):
     """Put the next valid row into a lane; returns its number, -1 if there is none."""
     i = take_number(waiting)
     while i < states.shape[0]:
         if is_valid(states[i]):
             _fill(tables, lanes, steps, states[i], lane, dt)
             return i
-        status[i] = _INVALID
+        results.status[i] = _INVALID
         for k in range(states.shape[1]):
-            next_states[i, k] = states[i, k]
+            results.next_states[i, k] = states[i, k]
         i = take_number(waiting)
     return -1
 
