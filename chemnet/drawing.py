@@ -63,8 +63,7 @@ class Drawer:
         coldest, hottest = self.recipe.mixed.T_unburnt
         heated = coldest + (hottest - coldest) * rng.random(n) ** 3
         for i in np.flatnonzero(role > 0.7):
-            phi = rng.uniform(*self.recipe.phi)
-            states[i, 2:] = sources.premixed(self.mechanism, phi, self.recipe.fuel, self.recipe.oxidizer)
+            states[i, 2:] = premixed(self.recipe, rng)
             states[i, 0] = coldest if role[i] < 0.85 else heated[i]
         states[:, 1] = picked.states[:, 1]
         return states
@@ -80,6 +79,12 @@ class Drawer:
             cool = next_states[:, 0] < _HOTTEST
             states[rows[cool]] = next_states[cool]
         return states
+
+
+def premixed(recipe: Recipe, rng: np.random.Generator) -> Array:
+    """Mass fractions (K,) of a random equivalence ratio and oxidizer of a recipe."""
+    phi, oxidizer = rng.uniform(*recipe.phi), recipe.draw_oxidizer(rng)
+    return sources.premixed(load_mechanism(recipe.mechanism), phi, recipe.fuel, oxidizer)
 
 
 def mix(first: Array, second: Array, mechanism: Mechanism, rng: np.random.Generator) -> Array:

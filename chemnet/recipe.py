@@ -76,6 +76,13 @@ class Mixing(Config):
     T_unburnt: Range
 
 
+class Oxidizer(Config):
+    """What the fuel burns with, in moles by species, and in which share of the paths, flames and unburnt gases."""
+
+    share: Positive
+    moles: dict[str, Positive] = Field(min_length=1)
+
+
 class Integrator(Config):
     """Who computes the labels, `exact` (all cells of a batch at once) or `cvode`, and its tolerances.
 
@@ -92,8 +99,8 @@ class Recipe(Config):
     """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for."""
 
     mechanism: str = "drm19"
-    fuel: dict[str, float]
-    oxidizer: dict[str, float]
+    fuel: dict[str, Positive] = Field(min_length=1)
+    oxidizers: list[Oxidizer] = Field(min_length=1)
     rows: int = Field(ge=1)
     dt: Positive
     seed: int = Field(ge=0)
@@ -108,6 +115,11 @@ class Recipe(Config):
     perturbed: Perturbation
     strongly_perturbed: Perturbation
     mixed: Mixing
+
+    def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
+        """One of the oxidizers, by their shares."""
+        shares = np.array([oxidizer.share for oxidizer in self.oxidizers])
+        return self.oxidizers[rng.choice(len(shares), p=shares / shares.sum())].moles
 
     def shares(self) -> Array:
         """Share of the rows of each kind, in the order of KINDS, summing to 1."""

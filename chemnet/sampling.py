@@ -23,7 +23,7 @@ import numpy as np
 import chemnet
 from chemnet import auditing, sources, store
 from chemnet.config import dump_yaml, parse, read_yaml
-from chemnet.drawing import Drawer
+from chemnet.drawing import Drawer, premixed
 from chemnet.errors import UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
@@ -49,14 +49,15 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
     whatever sources and store raise.
     """
-    unburnt = sources.premixed(load_mechanism(recipe.mechanism), recipe.phi[0], recipe.fuel, recipe.oxidizer)
+    mechanism = load_mechanism(recipe.mechanism)
+    unburnt = [sources.premixed(mechanism, recipe.phi[0], recipe.fuel, air.moles) for air in recipe.oxidizers]
     labeller = _labeller(recipe)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
     n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
-    _compile(labeller, unburnt, recipe)
+    _compile(labeller, unburnt[0], recipe)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
     pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
     for line in _merge(recipe, pieces, out):
@@ -175,7 +176,7 @@ def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator)
     rows = []
     for _ in range(n_paths):
         T0 = 1.0 / rng.uniform(1.0 / paths.T0[1], 1.0 / paths.T0[0])
-        Y = sources.premixed(mechanism, rng.uniform(*recipe.phi), recipe.fuel, recipe.oxidizer)
+        Y = premixed(recipe, rng)
         start = np.hstack([T0, rng.uniform(*recipe.pressure), Y])
         times, states = sources.ignition_path(gas, start, _PATH_END, _AFTER_IGNITION)
         rows.append(sources.states_along(times, states, _ROWS_PER_SOURCE, rng))
@@ -185,9 +186,12 @@ def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator)
 def _flame_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
     """Source rows of one task's flames."""
     P, T = recipe.flames.at[number]
-    mechanism = load_mechanism(recipe.mechanism)
-    profiles = sources.flames(mechanism, recipe.flames.phi, P, T, recipe.fuel, recipe.oxidizer)
-    rows = [sources.states_across(grid, states, _ROWS_PER_SOURCE, rng) for grid, states in profiles]
+    mechanism, airs = load_mechanism(recipe.mechanism), [recipe.draw_oxidizer(rng) for _ in recipe.flames.phi]
+    rows = []
+    for air in (oxidizer.moles for oxidizer in recipe.oxidizers):
+        phis = [phi for phi, drawn in zip(recipe.flames.phi, airs, strict=True) if drawn == air]
+        profiles = sources.flames(mechanism, phis, P, T, recipe.fuel, air)
+        rows += [sources.states_across(grid, states, _ROWS_PER_SOURCE, rng) for grid, states in profiles]
     return _source_pairs(rows, kind, recipe, rng)
 
 
@@ -197,7 +201,7 @@ def _burnt_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator
     gas = mechanism.gas()
     rows = []
     for _ in range(recipe.burnt.states):
-        Y = sources.premixed(mechanism, rng.uniform(*recipe.phi), recipe.fuel, recipe.oxidizer)
+        Y = premixed(recipe, rng)
         unburnt = np.hstack([rng.uniform(*recipe.burnt.T_unburnt), rng.uniform(*recipe.pressure), Y])
         rows.append(sources.burnt(gas, unburnt)[None])
     return _source_pairs(rows, kind, recipe, rng)

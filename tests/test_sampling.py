@@ -10,7 +10,7 @@ from chemnet.errors import FileError, UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
-from chemnet.recipe import KINDS, load_recipe
+from chemnet.recipe import KINDS, SOURCES, load_recipe
 from chemnet.status import Status
 
 SMALL = (  # hydrogen: its flame is solved in a second
@@ -52,6 +52,19 @@ def test_every_kind_is_there_and_both_sides_of_the_split_share_no_path(sampled):
     assert set(pairs.kind) == set(range(len(KINDS)))
     assert not set(pairs.group[pairs.split == 0]) & set(pairs.group[pairs.split == 1])
     assert 0.02 < pairs.split.mean() < 0.5
+
+
+def test_paths_flames_and_burnt_gas_have_one_of_the_oxidizers_and_mixtures_what_lies_between(sampled):
+    """Argon per nitrogen [kg/kg] by Cantera's weights: none, or that of air; the recipe halves the rows."""
+    pairs, mechanism = store.read(sampled), load_mechanism("h2o2.yaml")
+    weight, index = mechanism.molecular_weights, mechanism.index
+    ratio = pairs.states[:, 2 + index("AR")] / pairs.states[:, 2 + index("N2")]
+    air = 0.0093 * weight[index("AR")] / (0.7812 * weight[index("N2")])
+    plain = pairs.kind < len(SOURCES)
+    with_argon = np.isclose(ratio[plain], air, rtol=1e-5, atol=0)
+    assert (with_argon | (ratio[plain] < 1e-12)).all() and 0.05 < with_argon.mean() < 0.95
+    mixed = ratio[pairs.kind == KINDS.index("mixed")]
+    assert ((mixed > 0.1 * air) & (mixed < 0.9 * air)).any() and mixed.max() < 1.0001 * air
 
 
 @pytest.mark.parametrize(("kind", "reactor"), [("exact", RosenbrockReactor), ("cvode", CvodesReactor)])
@@ -166,6 +179,8 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
     [
         ("mechanism=nope", "no mechanism nope"),
         ("fuel={XX: 1}", "no species XX"),
+        ("oxidizers=[{share: 1, moles: {O3: 1}}]", "no species O3"),
+        ("oxidizers=[{share: 0, moles: {O2: 1}}]", "oxidizers.0.share: "),
         ("phi=[2, 1]", "phi: .*smaller one first"),
         ("ignition.T0=[-3, 1000]", "T0: .*two positive numbers"),
         ("rows=0", "rows: "),
