@@ -14,14 +14,16 @@ __version__ = "0.1.0"
 _HOME = {
     "CvodesReactor": "reactor",
     "Mechanism": "mechanism",
+    "RosenbrockReactor": "kinetics",
     "Status": "status",
     "Surrogate": "surrogate",
     "load_mechanism": "mechanism",
 }
 
-__all__ = ["CvodesReactor", "Mechanism", "Status", "Surrogate", "__version__", "load_mechanism"]
+__all__ = ["CvodesReactor", "Mechanism", "RosenbrockReactor", "Status", "Surrogate", "__version__", "load_mechanism"]
 
 if TYPE_CHECKING:
+    from chemnet.kinetics import RosenbrockReactor
     from chemnet.mechanism import Mechanism, load_mechanism
     from chemnet.reactor import CvodesReactor
     from chemnet.status import Status
