@@ -7,8 +7,10 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -50,6 +52,32 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIS
 
 def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
+
+
+@contextmanager
+def signals_wait() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM wait in the list that is yielded, for a loop to end between two steps; a second one acts.
+
+    In a thread other than the main one, where signals do not arrive, nothing changes.
+    """
+    waiting: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield waiting
+        return
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def keep(signum: int, frame: FrameType | None) -> None:
+        waiting.append(signum)
+        restore()
+
+    before = {number: signal.signal(number, keep) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield waiting
+    finally:
+        restore()
 
 
 def run_command(main: Callable[[], int | None], name: str) -> int:

@@ -1,12 +1,14 @@
 """From a training set to a model file: configs, the data as tensors, and the run folder that a training leaves.
 
-A run folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoint `last.pt`, `model.safetensors`, and
-`manifest.json`, which is written last: a folder without it is not finished.
+A run folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoints `last.pt` and `best.pt`,
+`model.safetensors`, and `manifest.json`, which is written last: a folder without it is not finished.
 """
 
 from __future__ import annotations
 
+import copy
 import datetime
+import hashlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,18 +19,22 @@ import torch
 
 import chemnet
 from chemnet import store
-from chemnet.config import Config, dump_yaml, override, parse, read_yaml, shipped_yaml
-from chemnet.errors import UsageError
+from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
+from chemnet.errors import ChemnetError, UsageError
 from chemnet.files import read_json, write_json, write_text
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, count
+from chemnet.reactor import ChemistryStep
 from chemnet.recipe import load_recipe
 from chemnet.sampling import sample
 from chemnet.state import Array
 from chemnet.store import Pairs
 from chemnet.surrogate import Surrogate
-from chemnet.training import FitOptions, FitReport, TrainingData, choose_device, fit
+from chemnet.team import join_team
+from chemnet.training import FitOptions, FitReport, Judge, TrainingData, choose_device, fit
 from chemnet.transform import Label, Transform, fit_transform
+from chemnet.validation import QUICK, ignition_delay, roll_out
 from chemnet.workers import available_cores
 
 _DOMAIN_MARGIN = 0.02
@@ -47,7 +53,7 @@ class TrainConfig(Config):
     label: Label = "signed_root"
     network: NetConfig
     fit: FitOptions
-    reduction: str
+    reduction: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,39 +131,92 @@ def train(
     on. Raises what sampling and fit raise.
     """
     out = out or Path("runs") / config.name
-    device = choose_device(device)
-    if data is None:
-        data = config.data
-        ensure_data(config, data, report)
-    learning = load_learning_set(data, config.label)
-    width = learning.mechanism.n_species + 2
-    if (config.network.widths[0], config.network.widths[-1]) != (width, width):
-        raise UsageError(f"network.widths: {learning.mechanism.name} needs {width} inputs and {width} outputs")
-    network = build(config.network, seed)
-    report(
-        f"{config.name}: {count(network, biases=False):,} weights, {len(learning.tensors.x):,} rows, "
-        f"device {device}, seed {seed}"
-    )
-    (out / "manifest.json").unlink(missing_ok=True)
-    write_text(out / "config.yaml", dump_yaml(config))
-    result = fit(
-        network,
-        learning.tensors,
-        config.fit,
-        out,
-        seed=seed,
-        resume=resume,
-        max_minutes=max_minutes,
-        device=device,
-        report=report,
-    )
-    metadata = _metadata(config, data, seed, max_minutes, result)
-    network.cpu()
-    Surrogate(network, learning.transform, learning.mechanism, learning.dt, learning.domain, metadata).save(
-        out / "model.safetensors"
-    )
-    finish_run(out, config.name, metadata)
+    with join_team(choose_device(device)) as (team, device):
+        if data is None:
+            data = config.data
+            if team.leads:
+                ensure_data(config, data, report)
+            team.wait()
+        learning = load_learning_set(data, config.label)
+        width = learning.mechanism.n_species + 2
+        if (config.network.widths[0], config.network.widths[-1]) != (width, width):
+            raise UsageError(f"network.widths: {learning.mechanism.name} needs {width} inputs and {width} outputs")
+        network = build(config.network, seed)
+        if team.leads:
+            report(
+                f"{config.name}: {count(network, biases=False):,} weights, {len(learning.tensors.x):,} rows, "
+                f"device {device}, seed {seed}"
+            )
+            (out / "manifest.json").unlink(missing_ok=True)
+            write_text(out / "config.yaml", dump_yaml(config))
+        result = fit(
+            network,
+            learning.tensors,
+            config.fit,
+            out,
+            seed=seed,
+            resume=resume,
+            max_minutes=max_minutes,
+            device=device,
+            judge=ignition_judge(learning, data) if config.fit.rollouts and team.leads else None,
+            about=_about(config, data),
+            team=team,
+            report=report,
+        )
+        if team.leads:
+            metadata = _metadata(config, data, seed, max_minutes, result)
+            network.cpu()
+            Surrogate(network, learning.transform, learning.mechanism, learning.dt, learning.domain, metadata).save(
+                out / "model.safetensors"
+            )
+            finish_run(out, config.name, metadata)
+        team.wait()
     return out
+
+
+def _about(config: TrainConfig, data: Path) -> dict[str, object]:
+    """What a training that is resumed shares with its first part, besides the options of its fit."""
+    facts = store.read_attributes(data)
+    network = config.network
+    return {
+        "network.widths": list(network.widths),
+        "network.activation": network.activation,
+        "label": config.label,
+        "data of SHA-256": hashlib.sha256(f"{facts['rows']} {facts['seed']} {facts['recipe']}".encode()).hexdigest()[
+            :12
+        ],
+    }
+
+
+def ignition_judge(learning: LearningSet, data: str | Path) -> Judge | None:
+    """Judges a network by roll-outs: the mean relative error of its ignition delays over the quick cases.
+
+    A case that does not ignite counts as an error of 1, and none counts as more. The reference is the exact step at
+    tight tolerances. None where there is nothing to judge by: the recipe of the data names no fuel of its mechanism,
+    or nothing ignites.
+    """
+    mechanism, dt = learning.mechanism, learning.dt
+    try:
+        fuel = parse_yaml(str(store.read_attributes(data)["recipe"]), str(data))["fuel"]
+        states = QUICK.model_copy(update={"fuel": fuel}).states(mechanism)
+        exact = RosenbrockReactor(mechanism, 1e-6, 1e-12)
+    except (ChemnetError, KeyError):
+        return None
+
+    def delays(step: ChemistryStep) -> Array:
+        return ignition_delay(roll_out(step, states, dt, QUICK.steps, lambda line: None).temperature, dt)
+
+    reference = delays(exact)
+    ignites = np.isfinite(reference)
+    if not ignites.any():
+        return None
+
+    def judge(network: torch.nn.Module) -> float:
+        model = Surrogate(copy.deepcopy(network).cpu(), learning.transform, mechanism, dt, learning.domain)
+        error = np.abs(delays(model) / reference - 1.0)[ignites]
+        return float(np.minimum(np.nan_to_num(error, nan=1.0), 1.0).mean())
+
+    return judge
 
 
 def _metadata(
@@ -171,6 +230,8 @@ def _metadata(
         "steps": result.steps,
         "seconds": result.seconds,
         "validation_loss": result.validation_loss,
+        "best_step": result.best_step,
+        "quick_delay_error": result.judgement,
     }
 
 

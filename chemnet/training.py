@@ -2,15 +2,19 @@
 
 The learning rate and the batch size are pure functions of the step or of the share of the training that is done. A
 checkpoint holds everything the loop needs to go on: weights, optimiser, running average, random state, step and time;
-on the CPU an interrupted training goes on bitwise (unless it is limited by time).
+on the CPU an interrupted training goes on bitwise (unless it is limited by time). Several processes (`team.py`) train
+one network with the same loop: they hold the same weights and share the rows of each batch.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,10 +24,13 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.config import Config
-from chemnet.errors import FileError, NumericalError, UsageError
+from chemnet.errors import FileError, NumericalError, UsageError, signals_wait
 from chemnet.files import atomic
+from chemnet.team import Team
 
 _VALIDATION_BLOCK = 8192
+_CHECKPOINT = b"chemnet-checkpoint-1\n"  # then 32 bytes of SHA-256, then what torch saves
+Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -32,7 +39,8 @@ class FitOptions(Config):
 
     `schedule` is `cosine` (linear warm-up over `warmup_steps`, then half a cosine to zero) or `steps` (times `decay`
     every `decay_every` steps). The batch grows by `batch_growth` every `batch_growth_every` steps up to
-    `max_batch_size`. The weights returned are the mean over the last `average_share` of the training.
+    `max_batch_size`. At the end the weights are the mean over the last `average_share` of the training. They are judged
+    `rollouts` times, at equal shares of the training and the last time at its end, and the best are returned.
     """
 
     optimizer: Literal["adam", "adamw", "muon"] = "muon"
@@ -51,6 +59,7 @@ class FitOptions(Config):
     loss: Literal["l1", "mse"] = "l1"
     precision: Literal["fp32", "bf16"] = "fp32"
     report_every: int = Field(250, ge=1)
+    rollouts: int = Field(8, ge=0)
 
     def rate_at(self, step: int, share: float) -> float:
         """Learning rate at a step, of which `share` (0 to 1) of the training lies before."""
@@ -85,12 +94,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a training came to."""
+    """What a training came to; `validation_loss`, `best_step` and `judgement` are of the weights that are returned."""
 
     steps: int
     seconds: float
     initial_loss: float
     validation_loss: float
+    best_step: int
+    judgement: float | None
 
 
 def choose_device(name: str) -> str:
@@ -130,15 +141,29 @@ def fit(
     resume: bool = False,
     max_minutes: float | None = None,
     device: str = "cpu",
+    judge: Judge | None = None,
+    about: Mapping[str, Any] | None = None,
+    team: Team = Team(),  # noqa: B008 (immutable)
     report: Callable[[str], None] = print,
 ) -> FitReport:
-    """Train `network` in place; `run` receives `loss.csv` and the checkpoint `last.pt`.
+    """Train `network` in place; `run` receives `loss.csv` and the checkpoints `last.pt` and, where there is a judge,
+    `best.pt`, whose weights are returned.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` the
-    training goes on from `run/last.pt`. Raises FileError when that is missing or damaged, NumericalError when the
-    loss is no longer finite.
+    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain data that the
+    caller wants to be the same). SIGINT and SIGTERM end the training after the step with a checkpoint. Raises FileError
+    when that is missing or damaged, UsageError when it belongs to another training, NumericalError at the step at
+    which the loss is no longer finite.
     """
-    return _Fit(network.to(device), data.to(device), options, Path(run), seed, max_minutes, report).run(resume)
+    if options.batch_size < team.size:
+        raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
+    loop = _Fit(network.to(device), data.to(device), options, Path(run), seed, max_minutes, report)
+    loop.judge, loop.about, loop.team = judge, dict(about or {}), team
+    with signals_wait() as loop.signals:
+        result = loop.run(resume)
+    if loop.signals or loop.stopped:
+        signal.raise_signal(loop.signals[0] if loop.signals else signal.SIGINT)
+    return result
 
 
 class _Fit:
@@ -154,55 +179,85 @@ class _Fit:
         max_minutes: float | None,
         report: Callable[[str], None],
     ) -> None:
-        self.network, self.data, self.options, self.folder, self.report = network, data, options, run, report
+        self.network, self.data, self.options, self.folder, self.seed = network, data, options, run, seed
+        self.say = report
+        self.judge: Judge | None = None
+        self.about: dict[str, Any] = {}
+        self.team = Team()
+        self.signals: list[int] = []
+        self.stopped = False
         self.limit = math.inf if max_minutes is None else 60.0 * max_minutes
         self.optimizers = _optimizers(network, options)
         self.generator = torch.Generator().manual_seed(seed)
         self.order = torch.empty(0, dtype=torch.int64)
         self.position = 0
         self.average = [torch.zeros_like(p) for p in network.parameters()]
-        self.averaged = self.step = 0
-        self.elapsed = 0.0
+        self.averaged = self.step = self.saved = 0
+        self.elapsed = self.running = 0.0
+        self.since = 0  # steps that `running`, the sum of their losses, is of
         self.history: list[list[float]] = []
+        self.best, self.best_step = math.inf, 0
+        self.start = 0.0
 
     def run(self, resume: bool) -> FitReport:
-        """Train to the end."""
+        """Train to the end, or to the step at which a signal waits."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._load()
         else:
+            (self.folder / "best.pt").unlink(missing_ok=True)
             self._record(math.nan)
-        start = time.monotonic() - self.elapsed
-        running, since = 0.0, 0
-        while (share := self._share()) < 1.0:
-            running += self._take_step(share)
-            since += 1
-            self.elapsed = time.monotonic() - start
-            if self.step % self.options.report_every == 0 or self._share() >= 1.0:
-                self._record(running / since)
+        self.start = time.monotonic() - self.elapsed
+        share = self._share()
+        while share < 1.0:
+            self._take_step(share)
+            before, share = share, self._share()
+            if share < 1.0 and int(share * self.options.rollouts) > int(before * self.options.rollouts):
+                self._judge()
+            if self.step % self.options.report_every == 0 or share >= 1.0:
+                self._record(self.running / self.since)
+                self.running, self.since = 0.0, 0
                 self._save()
-                running, since = 0.0, 0
+            if self.stopped:
+                self._save()
+                self.report(f"stopped after step {self.step}; --resume goes on from here")
+                return self._result(self.history[-1][2])
         self._use_average()
         self._record(self.history[-1][1])
         self._save()
-        return FitReport(self.step, self.elapsed, self.history[0][2], self.history[-1][2])
+        self._judge()
+        return self._result(self._use_best())
+
+    def report(self, line: str) -> None:
+        """Tell the user, once."""
+        if self.team.leads:
+            self.say(line)
+
+    def _result(self, loss: float) -> FitReport:
+        judged = self.best_step > 0
+        best = (self.best_step, self.best) if judged else (self.step, None)
+        return FitReport(self.step, self.elapsed, self.history[0][2], loss, *best)
 
     def _share(self) -> float:
         """Share of the training that is done."""
         return max(self.step / self.options.steps, self.elapsed / self.limit)
 
-    def _take_step(self, share: float) -> float:
+    def _take_step(self, share: float) -> None:
+        """One step of all optimisers."""
         rows = self._batch(self.options.batch_at(self.step))
         rate = self.options.rate_at(self.step, share)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate
+        mine = rows[self.team.rank :: self.team.size]
         with torch.autocast(self.data.x.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
-            outputs = self.network(self.data.x[rows])
+            outputs = self.network(self.data.x[mine])
         active = self.data.active
-        loss = _LOSSES[self.options.loss](outputs[:, active].float(), self.data.y[rows][:, active])
+        loss = _LOSSES[self.options.loss](outputs[:, active].float(), self.data.y[mine][:, active])
+        loss = loss * (len(mine) / len(rows))
         loss.backward()
+        self._exchange(loss.item())
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
@@ -210,7 +265,23 @@ class _Fit:
             self._add_to_average()
         else:
             self.averaged = 0  # a training that is prolonged leaves the mean of its first end behind
-        return loss.item()
+
+    def _exchange(self, loss: float) -> None:
+        """Sum gradients and loss over the team; its leader's clock is everyone's, and where one stops, all do."""
+        clock = time.monotonic() - self.start if self.team.leads else 0.0
+        loss, self.elapsed, stops = self.team.sum(self.network.parameters(), (loss, clock, len(self.signals)))
+        self._check(loss)
+        self.running += loss
+        self.since += 1
+        self.stopped = stops > 0
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            kept = f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
+            raise NumericalError(
+                f"the loss is {loss} at step {self.step}{kept}\n"
+                f"Start anew with a smaller rate: --set fit.learning_rate={0.5 * self.options.learning_rate:g}"
+            )
 
     def _batch(self, size: int) -> torch.Tensor:
         """Rows of the next batch: every row once per pass, in random order."""
@@ -233,15 +304,32 @@ class _Fit:
                 for mean, parameter in zip(self.average, self.network.parameters(), strict=True):
                     parameter.copy_(mean)
 
+    def _judge(self) -> None:
+        """Judge the weights of this step and keep them if there have been no better ones."""
+        if self.judge is None or self.options.rollouts == 0 or not self.team.leads:
+            return
+        score = self.judge(self.network)
+        if score <= self.best:
+            self.best, self.best_step = score, self.step
+            content = {"score": score, "step": self.step, "network": self.network.state_dict()}
+            write_checkpoint(self.folder / "best.pt", content)
+        self.report(f"step {self.step}, roll-outs {score:.5f}, best {self.best:.5f} of step {self.best_step}")
+
+    def _use_best(self) -> float:
+        """Take back the weights that were judged best, if these are not they; their validation loss."""
+        if not (0 < self.best_step < self.step and self.team.leads):
+            return self.history[-1][2]
+        self.network.load_state_dict(read_checkpoint(self.folder / "best.pt")["network"])
+        return validation_loss(self.network, self.data, self.options.loss)
+
     def _record(self, training_loss: float) -> None:
         """Add a line to the history, write it, and say how it goes."""
         loss = validation_loss(self.network, self.data, self.options.loss)
-        if not math.isfinite(loss):
-            raise NumericalError(
-                f"the loss is {loss} at step {self.step}\nUse a smaller learning rate and resume=False."
-            )
+        self._check(loss)
         rate = self.options.rate_at(self.step, self._share())
         self.history.append([self.step, training_loss, loss, rate, self.options.batch_at(self.step), self.elapsed])
+        if not self.team.leads:
+            return
         with atomic(self.folder / "loss.csv") as path, open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds"])
@@ -249,37 +337,62 @@ class _Fit:
         left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
         self.report(f"step {self.step}, loss {training_loss:.5f}, validation {loss:.5f}, {left:.0f} s left")
 
+    def _facts(self) -> dict[str, Any]:
+        """What a training that is resumed must have in common with the one that left the checkpoint."""
+        options = {f"fit.{key}": value for key, value in self.options.model_dump(mode="json").items()}
+        return {**self.about, **options, "seed": self.seed, "rows": len(self.data.x)}
+
     def _state(self) -> dict[str, Any]:
         return {
+            "facts": self._facts(),
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "generator": self.generator.get_state(),
-            "order": self.order,
-            "position": self.position,
             "average": self.average,
-            "averaged": self.averaged,
-            "step": self.step,
-            "elapsed": self.elapsed,
-            "history": self.history,
-            "options": self.options.model_dump(),
+            **{name: getattr(self, name) for name in _PLAIN},
         }
 
     def _save(self) -> None:
-        with atomic(self.folder / "last.pt") as path:
-            torch.save(self._state(), path)
+        if self.team.leads:
+            write_checkpoint(self.folder / "last.pt", self._state())
+        self.saved = self.step
 
     def _load(self) -> None:
         path = self.folder / "last.pt"
         state = read_checkpoint(path)
-        if state["options"] != self.options.model_dump():
-            raise UsageError(f"{path} was trained with other options\nStart anew without --resume, or restore them.")
+        self._check_facts(state["facts"], path)
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.generator.set_state(state["generator"])
         self.average = [mean.to(self.data.x.device) for mean in state["average"]]
-        for name in ("order", "position", "averaged", "step", "elapsed", "history"):
+        for name in _PLAIN:
             setattr(self, name, state[name])
+        self.saved = self.step
+        if (self.folder / "best.pt").exists():
+            best = read_checkpoint(self.folder / "best.pt")
+            self.best, self.best_step = best["score"], best["step"]
+
+    def _check_facts(self, saved: Mapping[str, Any], path: Path) -> None:
+        """UsageError, naming the difference, unless a checkpoint belongs to this training."""
+        for key, value in self._facts().items():
+            default = FitOptions.model_fields.get(key.removeprefix("fit."))
+            before = saved.get(key, default.default if default else None)
+            if before != value:
+                raise UsageError(
+                    f"{path} was trained with {key} {before}, not {value}\nRestore it, or start anew without --resume."
+                )
+
+
+_PLAIN = ("order", "position", "averaged", "step", "elapsed", "running", "since", "history")
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain data, whole or not at all, behind their SHA-256."""
+    buffer = io.BytesIO()  # torch tells a full disk as an error of its own, files as OSError
+    torch.save(dict(content), buffer)
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        file.writelines((_CHECKPOINT, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -289,10 +402,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileError(f"no checkpoint {path} to resume from; start without --resume")
+    content = Path(path).read_bytes()
+    start = len(_CHECKPOINT) + hashlib.sha256().digest_size
+    digest, payload = content[len(_CHECKPOINT) : start], content[start:]
+    if not content.startswith(_CHECKPOINT) or hashlib.sha256(payload).digest() != digest:
+        raise FileError(f"{path} is damaged, or no checkpoint of this version\nStart without --resume.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
-        raise FileError(f"{path} is damaged ({str(error).splitlines()[0][:80]})\nStart without --resume.") from None
+        raise FileError(f"{path} holds more than numbers ({str(error).splitlines()[0][:60]})") from None
 
 
 def _optimizers(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:

@@ -19,8 +19,8 @@ CHEMNET = [
     "reactor", "surrogate",
     "kinetics.simd", "kinetics.lu", "kinetics.tables", "kinetics.rates", "kinetics.jacobian", "kinetics.rosenbrock",
     "kinetics.evaluation", "kinetics.reactor", "kinetics",
-    "sources", "recipe", "auditing", "drawing", "sampling", "training", "learning",
-    "validation", "bench",
+    "sources", "recipe", "auditing", "drawing", "sampling", "team", "training",
+    "validation", "learning", "bench",
     "condensation.stages",
     "doctor", "info",
     "cli",
@@ -67,6 +67,7 @@ DOORS = {
     "torch": {
         "chemnet.network",
         "chemnet.transform",
+        "chemnet.team",
         "chemnet.training",
         "chemnet.learning",
         "chemnet.surrogate",
