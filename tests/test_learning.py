@@ -93,7 +93,7 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
         learning.load_learning_set(other)
 
 
-@pytest.mark.parametrize("name", ["drm19", "drm19-large", "paper", "quick"])
+@pytest.mark.parametrize("name", ["drm19", "drm19-large", "paper", "quick", "small"])
 def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
     from chemnet.condensation.stages import read_recipe
     from chemnet.network import build, describe
@@ -102,4 +102,4 @@ def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name)
     assert config.name == name
     network = build(config.network.model_copy(update={"initialisation": None}))
     assert describe(network).widths == config.network.widths
-    assert read_recipe(config.reduction).stages
+    assert config.reduction is None or read_recipe(config.reduction).stages

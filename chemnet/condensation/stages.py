@@ -100,7 +100,10 @@ def reduce(
     Raises FileError where there is no model, UsageError for a recipe or training set that does not fit the model.
     """
     original, config = _find(model, config)
-    settings = read_recipe(recipe or config.reduction)
+    recipe = recipe or config.reduction
+    if recipe is None:
+        raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
+    settings = read_recipe(recipe)
     settings.check(hidden_widths(original.network), stage)
     data = data or config.data
     ensure_data(config, data, report)
