@@ -91,7 +91,10 @@ def _positive(text: str) -> int:
 def _sample_arguments(command: argparse.ArgumentParser) -> None:
     _config_arguments(command, "recipe as a YAML file (default: the shipped one of DRM19)")
     command.add_argument("--variant", metavar="NAME", help="a variant that the recipe defines, such as quick")
-    command.add_argument("--out", type=Path, default=TRAINING_SET, metavar="FILE", help=f"default {TRAINING_SET}")
+    command.add_argument("--mechanism", metavar="M", help="in place of the recipe's: name or Cantera file")
+    command.add_argument("--fuel", type=_mixture, metavar="X", help="in place of the recipe's: H2, or CH4:0.9,H2:0.1")
+    command.add_argument("--oxidizer", type=_mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
     command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
 
 
@@ -102,9 +105,12 @@ def sample(options: Options) -> list[Table]:
     from chemnet.sampling import sample
     from chemnet.workers import available_cores
 
-    recipe = load_recipe(options.config, options.variant, tuple(options.changes))
-    sample(recipe, options.out, options.workers or available_cores())
-    return [training_set_table(options.out)]
+    own = {"mechanism": options.mechanism, "fuel": options.fuel, "oxidizer": options.oxidizer}
+    recipe = load_recipe(options.config, options.variant, options.changes, **own)
+    name = f"{options.variant or 'states'}.h5"
+    out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
+    sample(recipe, out, options.workers or available_cores())
+    return [training_set_table(out)]
 
 
 # ---- train, reduce
@@ -223,10 +229,10 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _mixture(text: str) -> dict[str, float]:
-    """Mole fractions by species of `CH4:0.9,H2:0.1`."""
+    """Mole fractions by species of `CH4:0.9,H2:0.1`, or of the one species `H2`."""
     try:
-        pairs = [part.rsplit(":", 1) for part in text.split(",")]
-        mixture = {name.strip(): float(amount) for name, amount in pairs}
+        pairs = [part.rpartition(":") for part in (text.split(",") if ":" in text else [f"{text}:1"])]
+        mixture = {name.strip(): float(amount) for name, _, amount in pairs}
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no mixture such as CH4:0.9,H2:0.1") from None
     if not all(0.0 < amount < float("inf") for amount in mixture.values()):

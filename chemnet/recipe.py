@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from chemnet.config import Config, override, parse, read_yaml
 from chemnet.errors import UsageError
 from chemnet.files import shipped
+from chemnet.mechanism import load_mechanism
 from chemnet.state import Array
 
 SOURCES = ("ignition", "kernel", "flames", "burnt")
@@ -37,7 +39,10 @@ class Paths(Config):
 
 
 class Flames(Config):
-    """Free flames: share of the rows, equivalence ratios, and (P [Pa], T unburnt [K]) to solve them at."""
+    """Free flames: share of the rows, equivalence ratios, and (P [Pa], T unburnt [K]) to solve them at.
+
+    A mechanism without transport data goes without: `flames: null`.
+    """
 
     share: Share
     phi: list[Positive] = Field(min_length=1)
@@ -110,7 +115,7 @@ class Recipe(Config):
     pressure: Range
     ignition: Paths
     kernel: Paths
-    flames: Flames
+    flames: Flames | None
     burnt: Burnt
     perturbed: Perturbation
     strongly_perturbed: Perturbation
@@ -123,14 +128,24 @@ class Recipe(Config):
 
     def shares(self) -> Array:
         """Share of the rows of each kind, in the order of KINDS, summing to 1."""
-        shares = np.array([getattr(self, kind).share for kind in KINDS])
+        shares = np.array([getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
         return shares / shares.sum()
 
 
-def load_recipe(path: str | Path | None = None, variant: str | None = None, changes: tuple[str, ...] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path | None = None,
+    variant: str | None = None,
+    changes: Sequence[str] = (),
+    *,
+    mechanism: str | None = None,
+    fuel: Mapping[str, float] | None = None,
+    oxidizer: Mapping[str, float] | None = None,
+) -> Recipe:
     """The recipe of a file (default: the shipped one of DRM19), with a variant and `key=value` changes applied.
 
-    Raises UsageError for unknown keys, variants or values, FileError when there is no such file.
+    Another `mechanism`, `fuel` and `oxidizer` (moles by species) take the place of the file's; of the file's
+    oxidizers another mechanism keeps those that it has the species of.
+    Raises UsageError for unknown keys, variants, values or mechanisms, FileError when there is no such file.
     """
     path = path or shipped("datasets/drm19/recipe.yaml")
     data = read_yaml(path)
@@ -139,4 +154,13 @@ def load_recipe(path: str | Path | None = None, variant: str | None = None, chan
         raise UsageError(f"{path} has no variant {variant}; it has {', '.join(variants) or 'none'}")
     for key, value in variants.get(variant, {}).items():
         data[key] = {**data[key], **value} if isinstance(value, dict) else value
+    if mechanism is not None:
+        data["mechanism"] = mechanism
+        known = set(load_mechanism(mechanism).species_names)
+        oxidizers = data.get("oxidizers", [])
+        data["oxidizers"] = [one for one in oxidizers if known.issuperset(one["moles"])] or oxidizers
+    if fuel is not None:
+        data["fuel"] = fuel
+    if oxidizer is not None:
+        data["oxidizers"] = [{"share": 1.0, "moles": oxidizer}]
     return parse(Recipe, override(data, changes), str(path))

@@ -51,6 +51,8 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     """
     mechanism = load_mechanism(recipe.mechanism)
     unburnt = [sources.premixed(mechanism, recipe.phi[0], recipe.fuel, air.moles) for air in recipe.oxidizers]
+    if recipe.flames:
+        sources.check_transport(mechanism)
     labeller = _labeller(recipe)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
@@ -131,7 +133,7 @@ Task = tuple[str, int]
 
 def _source_tasks(recipe: Recipe) -> list[Task]:
     """Flames first: they take longest."""
-    tasks = [("flames", i) for i in range(len(recipe.flames.at))] + [("burnt", 0)]
+    tasks = [("flames", i) for i in range(len(recipe.flames.at) if recipe.flames else 0)] + [("burnt", 0)]
     for kind in ("ignition", "kernel"):
         n_tasks = -(-getattr(recipe, kind).trajectories // _PATHS_PER_TASK)
         tasks += [(kind, i) for i in range(n_tasks)]
@@ -185,6 +187,7 @@ def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator)
 
 def _flame_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
     """Source rows of one task's flames."""
+    assert recipe.flames is not None
     P, T = recipe.flames.at[number]
     mechanism, airs = load_mechanism(recipe.mechanism), [recipe.draw_oxidizer(rng) for _ in recipe.flames.phi]
     rows = []

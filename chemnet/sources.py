@@ -110,8 +110,7 @@ def flames(
 
     Raises UsageError for a mechanism without transport data, NumericalError when Cantera finds no solution.
     """
-    if not has_transport(mechanism):
-        raise UsageError(f"{mechanism.name} has no transport data: leave flames out, or add them to its species")
+    check_transport(mechanism)
     gas = mechanism.gas()
     gas.transport_model = _TRANSPORT
     profiles: list[tuple[Array, Array]] = []
@@ -121,6 +120,12 @@ def flames(
         flame = _solve_flame(gas, flame, phi)
         profiles.append((flame.grid.copy(), np.column_stack([flame.T, np.full(flame.T.size, P), flame.Y.T])))
     return profiles
+
+
+def check_transport(mechanism: Mechanism) -> None:
+    """Raises UsageError unless flames of the mechanism can be computed."""
+    if not has_transport(mechanism):
+        raise UsageError(f"{mechanism.name} has no transport data for flames\nSample without: --set flames=null")
 
 
 def has_transport(mechanism: Mechanism) -> bool:

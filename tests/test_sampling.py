@@ -1,5 +1,6 @@
 """Sampling: the content follows from the recipe alone, rows are valid and lawful, damage is noticed."""
 
+import cantera as ct
 import h5py
 import numpy as np
 import pytest
@@ -193,6 +194,27 @@ def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(UsageError, match=words):
         sampling.sample(small_recipe(change), tmp_path / "states.h5")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_users_mechanism_without_argon_and_transport_data_is_sampled_by_flags(tmp_path, capsys):
+    """Hydrogen and oxygen alone of Cantera's h2o2.yaml; the recipe's oxidizer with argon is left out."""
+    gas = ct.Solution("h2o2.yaml")
+    facts = [s.input_data for s in gas.species() if s.name != "AR"]
+    species = [ct.Species.from_dict({k: v for k, v in one.items() if k != "transport"}) for one in facts]
+    reactions = [
+        r for r in gas.reactions() if not set(r.input_data.get("efficiencies", {})) - {s.name for s in species}
+    ]
+    reactions = [r for r in reactions if "AR" not in {**r.reactants, **r.products}]
+    path, out = tmp_path / "own.yaml", tmp_path / "own.h5"
+    ct.Solution(thermo="ideal-gas", kinetics="gas", species=species, reactions=reactions).write_yaml(path)
+    flags = ["--mechanism", str(path), "--fuel", "H2", "--out", str(out), "--workers", "1", "--set", "rows=100"]
+    flags += [word for change in SMALL[3:5] + SMALL[6:7] for word in ("--set", change)]
+    assert cli.main(["sample", *flags]) == 2
+    assert "no transport data for flames\nSample without: --set flames=null" in capsys.readouterr().err
+    assert cli.main(["sample", *flags, "--set", "flames=null"]) == 0
+    pairs, facts = store.read(out), store.read_attributes(out)
+    assert len(pairs) == 100 and facts["mechanism"] == str(path) and "AR" not in facts["recipe"]
+    assert set(pairs.kind) == set(range(len(KINDS))) - {KINDS.index("flames")}
 
 
 def test_a_mechanism_that_the_integrator_does_not_cover_is_refused_before_anything_is_written(tmp_path, monkeypatch):
