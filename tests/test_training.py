@@ -1,16 +1,33 @@
 """The training loop: it learns, it resumes bitwise, its schedules are the published ones, damage is noticed."""
 
 import copy
+import hashlib
+import io
 import math
+import os
+import pickle
+import signal
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from chemnet.errors import FileError, NumericalError, UsageError
+from chemnet.errors import FileError, NumericalError, UsageError, run_command
 from chemnet.learning import load_config
 from chemnet.network import NetConfig, build, count
-from chemnet.training import FitOptions, TrainingData, _Fit, choose_device, fit, validation_loss
+from chemnet.team import Team
+from chemnet.training import (
+    FitOptions,
+    TrainingData,
+    _Fit,
+    choose_device,
+    fit,
+    read_checkpoint,
+    validation_loss,
+    write_checkpoint,
+)
 
 QUIET = {"report": lambda line: None}
 
@@ -53,8 +70,88 @@ def test_an_interrupted_training_goes_on_bitwise(data, tmp_path):
         fit(broken, data, options, tmp_path / "broken", seed=3, report=stop)
     resumed = small_net(seed=9)
     fit(resumed, data, options, tmp_path / "broken", seed=3, resume=True, **QUIET)
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+    assert_equal_weights(whole, resumed)
+
+
+def assert_equal_weights(one, other):
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_step_and_the_training_goes_on_bitwise(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=60, batch_size=256, report_every=20)
+    whole = small_net()
+    fit(whole, data, options, tmp_path / "whole", **QUIET)
+
+    def press(line):
+        if line.startswith("step 20"):
+            signal.raise_signal(signal.SIGINT)
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    code = run_command(lambda: fit(small_net(), data, options, tmp_path / "broken", report=press) and None, "x")
+    assert code == 130
+    signal.signal(signal.SIGTERM, handlers[1])  # which run_command has set
+    assert signal.getsignal(signal.SIGINT) == handlers[0]
+    assert read_checkpoint(tmp_path / "broken" / "last.pt")["step"] == 21
+    resumed = small_net(seed=9)
+    fit(resumed, data, options, tmp_path / "broken", resume=True, **QUIET)
+    assert_equal_weights(whole, resumed)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_the_last_checkpoint_is_kept(data, tmp_path, capsys):
+    network = small_net()
+    steps = iter(range(100))
+    network.register_forward_hook(
+        lambda module, inputs, outputs: outputs * math.nan if torch.is_grad_enabled() and next(steps) == 33 else None
+    )
+    options = FitOptions(learning_rate=1e-2, steps=60, batch_size=64, report_every=20)
+    assert run_command(lambda: fit(network, data, options, tmp_path, **QUIET) and None, "x") == 3
+    assert "at step 33; the checkpoint of step 20 is kept" in capsys.readouterr().err
+    state = read_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 20 and all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_a_full_disk_ends_with_4_and_the_checkpoint_before_is_intact(data, tmp_path, capsys):
+    def fill(line):
+        if line.startswith("step 40"):
+            (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+
+    options = FitOptions(learning_rate=1e-2, steps=60, batch_size=64, report_every=20)
+    assert run_command(lambda: fit(small_net(), data, options, tmp_path, report=fill) and None, "x") == 4
+    shown = capsys.readouterr().err
+    assert "No space left" in shown and "last.pt" in shown and len(shown.splitlines()) == 2
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 20
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_weights_that_are_judged_best_are_returned_and_judged_at_equal_shares(data, tmp_path):
+    scores, seen = iter([0.3, 0.1, 0.2, 0.4]), []
+
+    def judge(network):
+        seen.append(copy.deepcopy(network.state_dict()))
+        return next(scores)
+
+    options = FitOptions(learning_rate=2e-2, steps=40, batch_size=64, report_every=10, rollouts=4)
+    network = small_net()
+    report = fit(network, data, options, tmp_path, judge=judge, **QUIET)
+    assert (report.best_step, report.judgement, len(seen)) == (20, 0.1, 4)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, seen[1][name]) and not torch.equal(tensor, seen[3][name])
+    assert report.validation_loss == validation_loss(network, data)
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert (best["step"], best["score"]) == (20, 0.1)
+    again = fit(small_net(), data, options, tmp_path / "other", **QUIET)
+    assert (again.best_step, again.judgement) == (40, None) and not (tmp_path / "other" / "best.pt").exists()
+
+
+def test_a_resumed_training_remembers_what_was_judged_best_and_a_new_one_forgets(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=40, batch_size=64, report_every=10, rollouts=2)
+    first = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.1, **QUIET)
+    assert first.best_step == 40
+    later = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.5, resume=True, **QUIET)
+    assert (later.best_step, later.judgement) == (40, 0.1)
+    anew = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.5, **QUIET)
+    assert anew.judgement == 0.5
 
 
 def test_the_weights_returned_are_the_mean_over_the_last_share(data, tmp_path):
@@ -106,6 +203,78 @@ def test_training_by_time_ends_in_time_and_a_loss_that_diverges_is_told(data, tm
         fit(small_net(), data, options, tmp_path / "wild", **QUIET)
 
 
+class TwoThreads(Team):
+    """A team of two in one process, which meets at a barrier in place of a network."""
+
+    meeting = threading.Barrier(2, timeout=20)
+    brought: list = [None, None]
+
+    def sum(self, parameters, numbers):
+        gradients = [p.grad for p in parameters]
+        self.brought[self.rank] = [g.clone() for g in gradients], list(numbers)
+        self.meeting.wait()
+        (one, first), (two, second) = self.brought
+        for gradient, a, b in zip(gradients, one, two, strict=True):
+            gradient.copy_(a + b)
+        self.meeting.wait()
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+
+def test_two_of_a_team_hold_the_same_weights_and_follow_a_training_by_one(data, tmp_path):
+    options = FitOptions(optimizer="adamw", learning_rate=1e-3, steps=30, batch_size=255, report_every=10)
+    alone, pair = small_net(), [small_net(), small_net()]
+    expected = fit(alone, data, options, tmp_path / "alone", **QUIET)
+    lines = []
+
+    def member(rank):
+        fit(pair[rank], data, options, tmp_path / "pair", team=TwoThreads(rank, 2), report=lines.append)
+
+    threads = [threading.Thread(target=member, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_equal_weights(*pair)
+    for a, b in zip(alone.parameters(), pair[0].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert validation_loss(pair[0], data) == pytest.approx(expected.validation_loss, rel=1e-4, abs=0)
+    assert len([line for line in lines if line.startswith("step 10,")]) == 1  # the leader alone reports
+    with pytest.raises(UsageError, match="batch_size 1: there are 2 processes"):
+        fit(small_net(), data, FitOptions(steps=1, batch_size=1), tmp_path, team=Team(0, 2), **QUIET)
+
+
+def test_checkpoints_that_are_cut_flipped_or_hostile_are_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"step": 3, "network": small_net().state_dict()})
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in rng.integers(0, len(content), 100):
+        path.write_bytes(content[:length])
+        with pytest.raises(FileError, match="damaged"):
+            read_checkpoint(path)
+    for place in rng.integers(0, len(content), 500):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(FileError, match="damaged"):
+            read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
+    with pytest.raises(FileError, match="damaged"):
+        read_checkpoint(path)
+    buffer = io.BytesIO()
+    torch.save(Hostile(tmp_path / "executed"), buffer)
+    path.write_bytes(b"chemnet-checkpoint-1\n" + hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    with pytest.raises(FileError, match="more than numbers"):
+        read_checkpoint(path)
+    assert not (tmp_path / "executed").exists()
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
 def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
     options = FitOptions(learning_rate=1e-2, steps=20, batch_size=64, report_every=10)
     with pytest.raises(FileError, match="without --resume"):
@@ -114,6 +283,10 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
     longer = FitOptions(**{**options.model_dump(), "batch_size": 32})
     with pytest.raises(UsageError, match="fit.batch_size 64, not 32"):
         fit(small_net(), data, longer, tmp_path, resume=True, **QUIET)
+    with pytest.raises(UsageError, match="seed 0, not 1"):
+        fit(small_net(), data, options, tmp_path, seed=1, resume=True, **QUIET)
+    with pytest.raises(UsageError, match="label None, not difference"):
+        fit(small_net(), data, options, tmp_path, about={"label": "difference"}, resume=True, **QUIET)
     content = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(FileError, match="damaged"):
