@@ -62,6 +62,7 @@ def build_parser() -> Parser:
     )
     _bench_arguments(add("bench", bench, "measure what a model, or the exact step, costs beside CVODES"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
+    _plot_arguments(add("plot", plot, "draw what a file or run holds"))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
     add("doctor", doctor, "examine this machine and say what to do")
     return parser
@@ -300,6 +301,34 @@ def compare(options: Options) -> list[Table]:
 def _need_matplotlib(picture: Path | None) -> None:
     if picture and not find_spec("matplotlib"):
         raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")
+
+
+# ---- plot
+
+
+def _draw_losses(run: Path, picture: Path) -> None:
+    from chemnet import plots
+    from chemnet.info import loss_tables
+
+    plots.losses(picture, loss_tables(run))
+
+
+_PICTURES = {"losses": _draw_losses}  # of what a command's argument names, into a file
+
+
+def _plot_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("subject", choices=_PICTURES, help="losses: of a training and its reductions, a run folder")
+    command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
+
+
+def plot(options: Options) -> list[Table]:
+    """`chemnet plot`."""
+    folder = options.source if options.source.is_dir() else options.source.parent
+    picture = options.picture or folder / f"{options.subject}.png"
+    _need_matplotlib(picture)
+    _PICTURES[options.subject](options.source, picture)
+    return [Table("picture", ("file",), [(str(picture),)])]
 
 
 # ---- info, doctor

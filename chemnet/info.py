@@ -93,6 +93,16 @@ def run_table(folder: Path, nested: bool = True) -> Table:
     return Table(f"run {folder}", ("fact", "value"), _flat(facts))
 
 
+def loss_tables(folder: Path) -> dict[str, Path]:
+    """The `loss.csv` of a training and of the stages that it was reduced in, by name. Raises FileError without one."""
+    stages = sorted(folder.glob("stage-*/loss.csv"), key=lambda path: int(path.parent.name.removeprefix("stage-")))
+    tables = {"training": folder / "loss.csv", **{path.parent.name.replace("-", " "): path for path in stages}}
+    found = {name: path for name, path in tables.items() if path.is_file()}
+    if not found:
+        raise FileError(f"{folder} holds no training: there is no loss.csv in it")
+    return found
+
+
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested mappings as rows with dotted names; long values are cut."""
     rows: list[tuple[str, str]] = []

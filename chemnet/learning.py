@@ -244,7 +244,7 @@ def finish_run(folder: Path, name: str, facts: dict[str, object]) -> None:
     if importlib.util.find_spec("matplotlib"):
         from chemnet import plots
 
-        plots.loss_curve(folder / "loss.png", folder / "loss.csv", name)
+        plots.losses(folder / "loss.png", {name: folder / "loss.csv"})
     manifest = {
         "kind": "training",
         "name": name,

@@ -53,16 +53,23 @@ def _extent_mm(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[fl
     return 0.0, 1e3 * shape[1] * spacing[0], 0.0, 1e3 * shape[0] * spacing[1]
 
 
-def loss_curve(path: Path, table: Path, title: str) -> None:
-    """Draw training and validation loss over the steps of `table`, the loss.csv of a training, at log scale."""
-    columns = np.genfromtxt(table, delimiter=",", names=True)
-    figure = Figure(figsize=(6.0, 4.0), layout="constrained")
+def losses(path: Path, tables: Mapping[str, Path]) -> None:
+    """Draw training and validation loss over the steps, at log scale: one part per `loss.csv`, in order of training."""
+    figure = Figure(figsize=(6.0 + 1.2 * (len(tables) - 1), 4.0), layout="constrained")
     axes = figure.subplots()
-    axes.semilogy(columns["step"], columns["training_loss"], label="training", color="0.6")
-    axes.semilogy(columns["step"], columns["validation_loss"], label="validation", color="C3")
-    axes.set(xlabel="step", ylabel="loss", title=title)
+    start = 0.0
+    for name, table in tables.items():
+        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
+        axes.semilogy(start + columns["step"], columns["training_loss"], color="0.6")
+        axes.semilogy(start + columns["step"], columns["validation_loss"], color="C3")
+        axes.axvline(start, color="0.8", linewidth=0.8)
+        axes.annotate(
+            name, (start, 1.0), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
+        )
+        start += columns["step"][-1]
+    axes.legend(axes.get_lines()[:2], ("training", "validation"))
+    axes.set(xlabel="step", ylabel="loss")
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
     _save(figure, path)
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from chemnet import __version__, cli
 from chemnet.cli import build_parser, main
+from chemnet.info import loss_tables
 from chemnet.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "info", "doctor")
+COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "plot", "info", "doctor")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
@@ -84,6 +85,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["reduce"], 2, "required: --stage"),
         (["reduce", "--config", "quick", "--stage", "1"], 4, "First: chemnet train --config quick"),
         (["reduce", "no-model", "--stage", "1"], 4, "no-model"),
+        (["plot", "losses", "nowhere"], 4, "nowhere holds no training"),
+        (["plot", "loses", "nowhere"], 2, "invalid choice: 'loses'"),
         (["compare", "one"], 2, "two run folders"),
         (["compare", "one", "two"], 4, "one"),
     ],
@@ -116,6 +119,18 @@ def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, capsys):
     assert main(["bench", "exact", "--picture", "a.png"]) == 2
     assert "chemnet[plot]" in capsys.readouterr().err
     assert main(["compare", "one", "two"]) == 4  # the table alone needs none
+
+
+def test_the_losses_of_a_run_and_its_stages_are_drawn(tmp_path, capsys):
+    for folder, steps in (("", 300), ("stage-2", 200), ("stage-10", 100)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        rows = "".join(f"{step},{1 / (step + 1)},{2 / (step + 1)},0.1,64,1.0\n" for step in range(0, steps, 10))
+        header = "step,training_loss,validation_loss,learning_rate,batch_size,seconds\n"
+        (tmp_path / folder / "loss.csv").write_text(header + rows)
+    assert list(loss_tables(tmp_path)) == ["training", "stage 2", "stage 10"]
+    assert main(["plot", "losses", str(tmp_path)]) == 0
+    assert "losses.png" in capsys.readouterr().out
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():
