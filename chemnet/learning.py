@@ -147,8 +147,13 @@ def train(
                 f"{config.name}: {count(network, biases=False):,} weights, {len(learning.tensors.x):,} rows, "
                 f"device {device}, seed {seed}"
             )
-            (out / "manifest.json").unlink(missing_ok=True)
-            write_text(out / "config.yaml", dump_yaml(config))
+
+        def begin() -> None:
+            """The folder now belongs to this training, which is not finished."""
+            if team.leads:
+                (out / "manifest.json").unlink(missing_ok=True)
+                write_text(out / "config.yaml", dump_yaml(config))
+
         result = fit(
             network,
             learning.tensors,
@@ -161,6 +166,7 @@ def train(
             judge=ignition_judge(learning, data) if config.fit.rollouts and team.leads else None,
             about=_about(config, data),
             team=team,
+            begin=begin,
             report=report,
         )
         if team.leads:

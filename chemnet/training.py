@@ -144,6 +144,7 @@ def fit(
     judge: Judge | None = None,
     about: Mapping[str, Any] | None = None,
     team: Team = Team(),  # noqa: B008 (immutable)
+    begin: Callable[[], None] = lambda: None,
     report: Callable[[str], None] = print,
 ) -> FitReport:
     """Train `network` in place; `run` receives `loss.csv` and the checkpoints `last.pt` and, where there is a judge,
@@ -151,14 +152,14 @@ def fit(
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` the
     training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain data that the
-    caller wants to be the same). SIGINT and SIGTERM end the training after the step with a checkpoint. Raises FileError
-    when that is missing or damaged, UsageError when it belongs to another training, NumericalError at the step at
-    which the loss is no longer finite.
+    caller wants to be the same); `begin` is called when that is settled. SIGINT and SIGTERM end the training after the
+    step with a checkpoint. Raises FileError when that is missing or damaged, UsageError when it belongs to another
+    training, NumericalError at the step at which the loss is no longer finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
     loop = _Fit(network.to(device), data.to(device), options, Path(run), seed, max_minutes, report)
-    loop.judge, loop.about, loop.team = judge, dict(about or {}), team
+    loop.judge, loop.about, loop.team, loop.begin = judge, dict(about or {}), team, begin
     with signals_wait() as loop.signals:
         result = loop.run(resume)
     if loop.signals or loop.stopped:
@@ -184,6 +185,7 @@ class _Fit:
         self.judge: Judge | None = None
         self.about: dict[str, Any] = {}
         self.team = Team()
+        self.begin: Callable[[], None] = lambda: None
         self.signals: list[int] = []
         self.stopped = False
         self.limit = math.inf if max_minutes is None else 60.0 * max_minutes
@@ -204,7 +206,8 @@ class _Fit:
         self.folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self._load()
-        else:
+        self.begin()
+        if not resume:
             (self.folder / "best.pt").unlink(missing_ok=True)
             self._record(math.nan)
         self.start = time.monotonic() - self.elapsed

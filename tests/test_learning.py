@@ -76,6 +76,15 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
     assert not (run / "manifest.json").exists()
     learning.train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists()
+    before = (run / "config.yaml").read_text()
+    for change, difference in {
+        "label": "difference",
+        "network": config.network.model_copy(update={"activation": "silu"}),
+    }.items():
+        other = config.model_copy(update={change: difference})
+        with pytest.raises(UsageError, match="was trained with (label|network.activation) (signed_root|relu), not"):
+            learning.train(other, out=tmp_path, device="cpu", resume=True, **SILENT)
+    assert (run / "manifest.json").exists() and (run / "config.yaml").read_text() == before
 
 
 def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
