@@ -36,14 +36,14 @@ class Closure:
     def __init__(self, mechanism: Mechanism) -> None:
         reactive = np.flatnonzero(~mechanism.inert)
         present = mechanism.element_mass[:, reactive].any(axis=1)
-        self._elements = np.ascontiguousarray(mechanism.element_mass[present][:, reactive])
-        self._reactive = reactive
+        self.elements = np.ascontiguousarray(mechanism.element_mass[present][:, reactive])
+        self.reactive = reactive
         self._nasa = mechanism.nasa
 
     def close(self, states: Array, Y_raw: Array, next_states: Array) -> tuple[NDArray[np.bool_], Array]:
         """See the class."""
         ok, drift = np.empty(len(states), np.bool_), np.empty(len(states))
-        close_rows(states, Y_raw, self._elements, self._reactive, self._nasa, next_states, ok, drift)
+        close_rows(states, Y_raw, self.elements, self.reactive, self._nasa, next_states, ok, drift)
         return ok, drift
 
 

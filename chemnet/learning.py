@@ -20,13 +20,14 @@ import torch
 import chemnet
 from chemnet import store
 from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
+from chemnet.domain import Domain, fit_domain
 from chemnet.errors import ChemnetError, UsageError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, count
 from chemnet.reactor import ChemistryStep
-from chemnet.recipe import load_recipe
+from chemnet.recipe import PERTURBED, load_recipe
 from chemnet.sampling import sample
 from chemnet.state import Array
 from chemnet.store import Pairs
@@ -63,7 +64,7 @@ class LearningSet:
     transform: Transform
     mechanism: Mechanism
     dt: float
-    domain: dict[str, tuple[float, float]]
+    domain: Domain
     tensors: TrainingData
 
 
@@ -90,7 +91,8 @@ def load_learning_set(
     tensors = TrainingData(
         *_tensors(transform, training), *_tensors(transform, validation), torch.from_numpy(transform.active)
     )
-    return LearningSet(transform, mechanism, float(facts["dt"]), _domain(pairs.states), tensors)
+    domain = _domain(training, list(facts.get("kinds", [])), mechanism)
+    return LearningSet(transform, mechanism, float(facts["dt"]), domain, tensors)
 
 
 def _tensors(transform: Transform, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,11 +100,10 @@ def _tensors(transform: Transform, pairs: Pairs) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 
-def _domain(states: Array) -> dict[str, tuple[float, float]]:
-    """Ranges of T [K] and P [Pa] in the data, a little widened."""
-    low, high = states[:, :2].min(axis=0), states[:, :2].max(axis=0)
-    margin = _DOMAIN_MARGIN * (high - low)
-    return {name: (low[i] - margin[i], high[i] + margin[i]) for i, name in enumerate(("T", "P"))}
+def _domain(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Domain:
+    """Where a network of these pairs may be asked; perturbed states do not say what a mixture may go through."""
+    perturbed = [i for i, kind in enumerate(kinds) if kind in PERTURBED]
+    return fit_domain(pairs.states[~np.isin(pairs.kind, perturbed)], pairs.states, mechanism)
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:

@@ -16,7 +16,8 @@ from chemnet.mechanism import load_mechanism
 from chemnet.state import Array
 
 SOURCES = ("ignition", "kernel", "flames", "burnt")
-KINDS = (*SOURCES, "perturbed", "strongly_perturbed", "mixed")
+PERTURBED = ("perturbed", "strongly_perturbed")
+KINDS = (*SOURCES, *PERTURBED, "mixed")
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:

@@ -1,17 +1,18 @@
 """A network in the place of the integrator: state in, state out, and one file that holds all of it.
 
 The file is a safetensors file of the network's weights whose header carries, as JSON, the architecture, the transform,
-the species, the hash of the mechanism, dt, the domain of the training data, and a SHA-256 over all of this and the
-weights.
+the species, the hash of the mechanism, dt, the domain of the training data, the engine, and a SHA-256 over all of this
+and the weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
@@ -20,26 +21,31 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors.torch import save
 from torch import nn
 
-from chemnet.closure import Closure
+from chemnet.domain import Domain
+from chemnet.engines import BLOCK, Engine, EngineName, available_engines, check_engine
 from chemnet.errors import FileError, UsageError
 from chemnet.files import atomic
+from chemnet.fused import FusedStep
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, describe
-from chemnet.state import Array, as_states, check_time_step, valid_rows
+from chemnet.state import Array, as_states, check_time_step
 from chemnet.status import Status
 from chemnet.transform import Transform
 
-FORMAT = "chemnet-model-1"
+FORMAT = "chemnet-model-2"
+_READABLE = ("chemnet-model-1", FORMAT)  # the first has only ranges of T and P as its domain
 _PRETRAINED = Path(__file__).parent / "pretrained"
-_BLOCK = 256  # rows per call of the network; always padded to it, so that a row's result never depends on the others
 _DT_TOLERANCE = 1e-9
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError)
+
+Storage = Literal["fp32", "bf16"]
 
 
 class Surrogate:
     """A chemistry step by a network, for one mechanism and one time step; same `advance` as the exact step.
 
-    `network` is the plain `nn.Sequential`; `domain` maps `T` [K] and `P` [Pa] to the range of the training data;
-    `metadata` is whatever the maker of the model wants to tell (training, data, accuracy), plain data.
+    `network` is the plain `nn.Sequential`; `domain` says which states it may be asked about; `engine` who computes it
+    (`engines.py`); `metadata` is whatever the maker of the model wants to tell (training, data, accuracy), plain data.
     """
 
     def __init__(
@@ -48,18 +54,32 @@ class Surrogate:
         transform: Transform,
         mechanism: Mechanism,
         dt: float,
-        domain: Mapping[str, tuple[float, float]],
+        domain: Domain,
         metadata: Mapping[str, Any] | None = None,
+        engine: str = "fp32",
     ) -> None:
-        self.network, self.transform, self.mechanism, self.dt = network, transform, mechanism, dt
-        self.domain = {name: (float(low), float(high)) for name, (low, high) in domain.items()}
+        self.network, self.transform, self.mechanism, self.dt, self.domain = network, transform, mechanism, dt, domain
         self.metadata = dict(metadata or {})
-        self._closure = Closure(mechanism)
-        self._block = torch.zeros(_BLOCK, mechanism.n_species + 2)
+        self.engine: EngineName = check_engine(engine)
+        self._run = Engine(engine, network)
+        self._inputs = np.zeros((BLOCK, mechanism.n_species + 2), np.float32)
+        self._step = FusedStep(transform, mechanism, domain, BLOCK)
 
     def with_network(self, network: nn.Sequential, **metadata: Any) -> Surrogate:
         """The same surrogate with another network, and `metadata` added to what it tells."""
-        return Surrogate(network, self.transform, self.mechanism, self.dt, self.domain, {**self.metadata, **metadata})
+        return self._changed(network=network, metadata={**self.metadata, **metadata})
+
+    def with_domain(self, domain: Domain) -> Surrogate:
+        """The same surrogate with another domain."""
+        return self._changed(domain=domain)
+
+    def with_engine(self, engine: str) -> Surrogate:
+        """The same surrogate with another engine. Raises UsageError for one that is not there."""
+        return self._changed(engine=engine)
+
+    def _changed(self, **changes: Any) -> Surrogate:
+        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine")
+        return Surrogate(**{name: getattr(self, name) for name in names} | changes)
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> tuple[Array, NDArray[np.int8]]:
         """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).
@@ -70,28 +90,16 @@ class Surrogate:
         """
         states = as_states(states, self.mechanism)
         self.check_dt(self.dt if dt is None else dt)
-        status = np.full(len(states), Status.OK, np.int8)
-        status[~self._inside(states)] = Status.OUTSIDE
-        status[~valid_rows(states)] = Status.INVALID
-        next_states = states.copy()
-        rows = np.flatnonzero(status == Status.OK)
-        taken = states if rows.size == len(states) else states[rows]
-        closed = np.empty_like(taken)
-        ok, _ = self._closure.close(taken, self.transform.mass_fractions(taken, self.predict(taken)), closed)
-        next_states[rows] = closed
-        status[rows[~ok]] = Status.FAILED
+        next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
+        for start in range(0, len(states), BLOCK):
+            rows = slice(start, start + BLOCK)
+            self._step.prepare(states[rows], self._inputs, status[rows])
+            if not (status[rows] == Status.OK).any():
+                next_states[rows] = states[rows]
+                continue
+            outputs = self._run(self._inputs[: self._run.block_for(len(status[rows]))])
+            self._step.finish(states[rows], outputs, next_states[rows], status[rows])
         return next_states, status
-
-    def predict(self, states: Array) -> NDArray[np.float32]:
-        """Outputs of the network (n, 2 + K) for valid states (n, 2 + K)."""
-        inputs = torch.from_numpy(self.transform.inputs(states))
-        outputs = np.empty(states.shape, np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(states), _BLOCK):
-                n = min(_BLOCK, len(states) - start)
-                self._block[:n] = inputs[start : start + n]
-                outputs[start : start + n] = self.network(self._block)[:n].numpy()
-        return outputs
 
     def check_dt(self, dt: float) -> None:
         """Raises UsageError unless dt [s] is the time step that the model was made for."""
@@ -99,14 +107,11 @@ class Surrogate:
         if abs(dt - self.dt) > _DT_TOLERANCE * self.dt:
             raise UsageError(f"this model advances by dt = {self.dt:g} s and by nothing else, not by {dt:g} s")
 
-    def _inside(self, states: Array) -> NDArray[np.bool_]:
-        T, P = self.domain["T"], self.domain["P"]
-        with np.errstate(invalid="ignore"):
-            return (states[:, 0] >= T[0]) & (states[:, 0] <= T[1]) & (states[:, 1] >= P[0]) & (states[:, 1] <= P[1])
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to one file, atomically."""
+    def save(self, path: str | Path, storage: Storage = "fp32") -> None:
+        """Write the model to one file, atomically; with the storage bf16 its weights lose half of their size."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        if storage == "bf16":
+            tensors = {name: t.to(torch.bfloat16) if t.ndim == 2 else t for name, t in tensors.items()}
         description = json.dumps(self._description(), sort_keys=True)
         header = {"format": FORMAT, "chemnet": description, "sha256": _digest(description, tensors)}
         with atomic(path) as temporary:
@@ -120,16 +125,18 @@ class Surrogate:
             "mechanism_sha256": self.mechanism.sha256,
             "species": list(self.mechanism.species_names),
             "dt": self.dt,
-            "domain": {name: list(limits) for name, limits in self.domain.items()},
+            "domain": self.domain.as_dict(),
+            "engine": self.engine,
             "metadata": self.metadata,
         }
 
     @classmethod
-    def load(cls, path_or_name: str | Path, mechanism: Mechanism | None = None) -> Surrogate:
+    def load(cls, path_or_name: str | Path, mechanism: Mechanism | None = None, engine: str | None = None) -> Surrogate:
         """The model of a file, of a run folder, or of the name of one that ships (`drm19-demo`).
 
-        `mechanism` is needed only where the model was made for one that chemnet does not find by name.
-        Raises FileError when there is no such model or it is damaged; UsageError when it belongs to another mechanism.
+        `mechanism` is needed only where the model was made for one that chemnet does not find by name; `engine` only
+        to have another one than the model asks for. Raises FileError when there is no such model, it is damaged or
+        made by a newer chemnet; UsageError when it belongs to another mechanism, or there is no such engine.
         """
         path = find_model(path_or_name)
         description, tensors = _read(path)
@@ -140,10 +147,19 @@ class Surrogate:
                 f"{path} was made for a mechanism named {description['mechanism']} with hash "
                 f"{description['mechanism_sha256'][:12]}, not for {mechanism.name} with {mechanism.sha256[:12]}"
             )
-        network = build(NetConfig.model_validate(description["network"]))
-        network.load_state_dict(tensors)
-        transform = Transform.from_dict(description["transform"])
-        return cls(network, transform, mechanism, description["dt"], description["domain"], description["metadata"])
+        stored = description.get("engine", "fp32")
+        if engine is None and stored == "onnx" and stored not in available_engines():
+            engine = "fp32"  # what the model prefers is not installed here
+        try:
+            network = _network(description["network"], tensors, 2 + mechanism.n_species)
+            transform = Transform.from_dict(description["transform"])
+            if len(transform.input_mean) != 2 + mechanism.n_species:
+                raise ValueError(f"a transform of {len(transform.input_mean)} columns")
+            domain = Domain.from_dict(description["domain"], mechanism)
+            dt, metadata = float(description["dt"]), dict(description["metadata"])
+        except _DAMAGE as error:
+            raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
+        return cls(network, transform, mechanism, dt, domain, metadata, engine or stored)
 
 
 def find_model(path_or_name: str | Path) -> Path:
@@ -163,14 +179,44 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
+            _check_format(path, header.get("format", ""))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise FileError(f"{path} is no model file of chemnet, or is damaged ({str(error)[:80]})") from None
-    if header.get("format") != FORMAT:
-        raise FileError(f"{path} is a safetensors file but no model of chemnet (format {FORMAT})")
-    if _digest(header["chemnet"], tensors) != header.get("sha256"):
+    if "chemnet" not in header or _digest(header["chemnet"], tensors) != header.get("sha256"):
         raise FileError(f"{path} is damaged: its content does not match its checksum\nCopy or make it again.")
-    return json.loads(header["chemnet"]), tensors
+    try:
+        description = json.loads(header["chemnet"])
+        names = {name: str(description[name]) for name in ("mechanism", "mechanism_sha256")}
+    except _DAMAGE:
+        raise FileError(f"{path} is damaged: its description cannot be read\nCopy or make it again.") from None
+    return {**description, **names}, tensors
+
+
+def _check_format(path: Path, name: str) -> None:
+    if name in _READABLE:
+        return
+    number = re.fullmatch(r"chemnet-model-(\d{1,6})", name)
+    if number and int(number[1]) > int(FORMAT.rpartition("-")[2]):
+        raise FileError(f"{path} was written by a newer chemnet (format {name})\nUpdate chemnet to use it.")
+    raise FileError(f"{path} is a safetensors file but no model of chemnet (format {FORMAT})")
+
+
+def _network(description: dict[str, Any], tensors: Mapping[str, torch.Tensor], columns: int) -> nn.Sequential:
+    """The network with these weights. Raises ValueError unless they fit its description and are finite numbers."""
+    config = NetConfig.model_validate(description)
+    widths = config.widths
+    shapes: dict[str, tuple[int, ...]] = {f"{2 * i}.bias": (b,) for i, b in enumerate(widths[1:])}
+    shapes |= {f"{2 * i}.weight": (b, a) for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True))}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise ValueError("the weights do not fit the description of the network")
+    if (widths[0], widths[-1]) != (columns, columns):
+        raise ValueError(f"the network has {widths[0]} inputs and {widths[-1]} outputs instead of {columns}")
+    if not all(tensor.is_floating_point() and tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("weights that are no numbers")
+    network = build(config)
+    network.load_state_dict(tensors)
+    return network
 
 
 def _digest(description: str, tensors: Mapping[str, torch.Tensor]) -> str:
@@ -178,5 +224,5 @@ def _digest(description: str, tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(description.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
+        digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numba import njit
@@ -57,12 +57,6 @@ class Transform:
         change = np.where(self.output_scale > 0.0, _change(states, next_states, self.label) / scale, 0.0)
         return change.astype(np.float32)
 
-    def mass_fractions(self, states: Array, outputs: NDArray[np.float32]) -> Array:
-        """Raw mass fractions (n, K) after the step, from states and network outputs (n, 2 + K)."""
-        result = np.empty((len(states), states.shape[1] - 2))
-        mass_fraction_rows(states, outputs, self.output_scale, self.label == "signed_root", result)
-        return result
-
     def as_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` reads back without loss."""
         return {
@@ -74,8 +68,12 @@ class Transform:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Transform:
-        """The transform that `as_dict` described."""
+        """The transform that `as_dict` described. Raises ValueError for what no transform can be."""
         arrays = {key: np.array(data[key], float) for key in ("input_mean", "input_gain", "output_scale")}
+        if data["label"] not in get_args(Label) or len({array.shape for array in arrays.values()}) != 1:
+            raise ValueError("an unknown label, or columns of different number")
+        if not all(array.ndim == 1 and np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("a transform whose numbers are not finite")
         return cls(label=data["label"], **arrays)
 
 
@@ -112,17 +110,3 @@ def input_rows(states, mean, gain, inputs):
         for c in range(2, states.shape[1]):
             root = math.sqrt(math.sqrt(math.sqrt(max(states[i, c], 0.0))))
             inputs[i, c] = ((root - 1.0) / LAMBDA - mean[c]) * gain[c]
-
-
-@njit(cache=True, fastmath=SAFE_FASTMATH)
-def mass_fraction_rows(states, outputs, scale, signed_root, Y):
-    """Raw mass fractions Y (n, K) after the step: Y = (Y_old^lambda + lambda d)^(1/lambda), d the change of b(Y)."""
-    for i in range(states.shape[0]):
-        for k in range(Y.shape[1]):
-            d = outputs[i, k + 2] * scale[k + 2]
-            if signed_root:
-                d *= abs(d)
-            root = math.sqrt(math.sqrt(math.sqrt(max(states[i, k + 2], 0.0)))) + LAMBDA * d
-            fourth = max(root, 0.0) ** 2
-            fourth *= fourth
-            Y[i, k] = fourth * fourth

@@ -51,6 +51,7 @@ DOORS = {
         "chemnet.closure",
         "chemnet.transform",
         "chemnet.kinetics",
+        "chemnet.fused",
         "cfd_coupling.kernels",
     },
     "cantera": {
@@ -67,6 +68,8 @@ DOORS = {
     "torch": {
         "chemnet.network",
         "chemnet.transform",
+        "chemnet.engines",
+        "chemnet.onnx_graph",
         "chemnet.team",
         "chemnet.training",
         "chemnet.learning",

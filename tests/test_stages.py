@@ -11,6 +11,7 @@ import torch
 from chemnet.condensation import stages
 from chemnet.condensation.stages import Recipe, StageReport, read_recipe, run_stages, table
 from chemnet.config import parse, parse_yaml
+from chemnet.domain import Domain
 from chemnet.errors import FileError, UsageError
 from chemnet.learning import load_config
 from chemnet.mechanism import load_mechanism
@@ -41,7 +42,7 @@ def untrained(mechanism, n):
     data = TrainingData(x[:k], y[:k], x[k:], y[k:], torch.from_numpy(transform.active))
     widths = (x.shape[1], 24, 20, x.shape[1])
     network = build(NetConfig(widths=widths, activation="relu"), seed=1)
-    domain = {"T": (300.0, 3500.0), "P": (8e4, 2e5)}
+    domain = Domain.box(mechanism, T=(300.0, 3500.0), P=(8e4, 2e5))
     return Surrogate(network, transform, mechanism, 1e-6, domain, {"made": "here"}), data
 
 

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chemnet import state
+from chemnet.domain import Domain
+from chemnet.engines import available_engines
 from chemnet.errors import FileError, UsageError
 from chemnet.mechanism import load_mechanism
 from chemnet.network import NetConfig, build
@@ -35,7 +37,7 @@ def surrogate(states):
     after[:, 0] += rng.standard_normal(300)
     after[:, 2:] *= np.exp(0.05 * rng.standard_normal((300, 21)))
     network = build(NetConfig(widths=(23, 48, 32, 23), activation="gelu"), seed=1)
-    domain = {"T": (250.0, 3100.0), "P": (7e4, 3e5)}
+    domain = Domain.box(MECHANISM, T=(250.0, 3100.0), P=(7e4, 3e5))
     return Surrogate(network, fit_transform(states, after, MECHANISM), MECHANISM, 1e-6, domain, {"seed": 1})
 
 
@@ -51,13 +53,48 @@ def test_elements_and_enthalpy_hold_whatever_the_network_says(surrogate, states)
     np.testing.assert_array_equal(states, before)
 
 
-def test_a_row_is_bitwise_the_same_alone_in_any_order_and_among_thousands(surrogate, states):
-    together, _ = surrogate.advance(states)
-    alone = np.vstack([surrogate.advance(row[None])[0] for row in states[:40]])
+@pytest.mark.parametrize("engine", available_engines())
+def test_a_row_is_bitwise_the_same_alone_in_any_order_and_among_thousands(surrogate, states, engine):
+    model = surrogate.with_engine(engine)
+    together, _ = model.advance(states)
+    alone = np.vstack([model.advance(row[None])[0] for row in states[:40]])
     np.testing.assert_array_equal(alone, together[:40])
-    np.testing.assert_array_equal(surrogate.advance(states[::-1])[0][::-1], together)
+    np.testing.assert_array_equal(model.advance(states[::-1])[0][::-1], together)
     many = np.tile(states, (9, 1))
-    np.testing.assert_array_equal(surrogate.advance(many)[0][-300:], together)
+    np.testing.assert_array_equal(model.advance(many)[0][-300:], together)
+    parts = np.split(many, np.cumsum([7, 16, 17, 63, 250, 511, 600]))
+    np.testing.assert_array_equal(np.vstack([model.advance(part)[0] for part in parts])[:300], together)
+
+
+def test_engines_differ_by_the_precision_of_their_numbers_only(surrogate, states):
+    """bf16 has eight bits; its error is that of the network's outputs and not of the states."""
+    exact, _ = surrogate.advance(states)
+    change = np.abs(exact - states)[:, 2:].max()
+    for engine, tolerance in (("bf16", 0.05), ("onnx", 1e-5)):
+        if engine in available_engines():
+            found, status = surrogate.with_engine(engine).advance(states)
+            assert (status == Status.OK).all()
+            np.testing.assert_allclose(found[:, 2:], exact[:, 2:], rtol=0, atol=tolerance * change)
+
+
+def test_an_engine_is_stored_with_the_model_and_another_may_be_asked_for(surrogate, tmp_path):
+    surrogate.with_engine("bf16").save(tmp_path / "model.safetensors")
+    assert Surrogate.load(tmp_path).engine == "bf16"
+    assert Surrogate.load(tmp_path, engine="fp32").engine == "fp32"
+    with pytest.raises(UsageError, match="no engine fp64; there are auto, fp32"):
+        Surrogate.load(tmp_path, engine="fp64")
+
+
+def test_weights_may_be_stored_in_half_of_their_size(surrogate, states, tmp_path):
+    for storage in ("fp32", "bf16"):
+        surrogate.save(tmp_path / f"{storage}.safetensors", storage)
+    model = Surrogate.load(tmp_path / "bf16.safetensors")
+    rounded = surrogate.network[0].weight.detach().to(torch.bfloat16).float()
+    np.testing.assert_array_equal(model.network[0].weight.detach().numpy(), rounded.numpy())
+    assert model.network[0].weight.dtype == torch.float32
+    sizes = [(tmp_path / f"{storage}.safetensors").stat().st_size for storage in ("fp32", "bf16")]
+    weights = sum(layer.weight.numel() for layer in surrogate.network[::2])
+    assert abs(sizes[0] - sizes[1] - 2 * weights) < 64  # the header is padded
 
 
 def test_rows_outside_the_domain_and_invalid_ones_come_back_as_they_were(surrogate, states):
@@ -74,7 +111,7 @@ def test_a_saved_model_is_loaded_from_its_path_alone_and_gives_the_same_bits(sur
     for place in (tmp_path / "model.safetensors", tmp_path):
         loaded = Surrogate.load(place)
         np.testing.assert_array_equal(loaded.advance(states)[0], surrogate.advance(states)[0])
-    assert loaded.metadata == {"seed": 1} and loaded.dt == 1e-6 and loaded.domain == surrogate.domain
+    assert loaded.metadata == {"seed": 1} and loaded.dt == 1e-6 and loaded.domain.limits == surrogate.domain.limits
     assert isinstance(loaded.network, torch.nn.Sequential)
 
 
@@ -84,7 +121,7 @@ def test_a_model_for_a_mechanism_of_cantera_is_loaded_from_its_path_alone_too(tm
     rows = np.column_stack([rng.uniform(300, 3000, 50), np.full(50, 1e5), rng.dirichlet(np.ones(10), 50)])
     transform = fit_transform(rows, rows[::-1], mechanism)
     network = build(NetConfig(widths=(12, 8, 12)))
-    domain = {"T": (250.0, 3100.0), "P": (7e4, 3e5)}
+    domain = Domain.box(mechanism, T=(250.0, 3100.0), P=(7e4, 3e5))
     Surrogate(network, transform, mechanism, 1e-6, domain).save(tmp_path / "model.safetensors")
     assert Surrogate.load(tmp_path).mechanism.sha256 == mechanism.sha256
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chemnet.domain import Domain
 from chemnet.mechanism import load_mechanism
 from chemnet.network import NetConfig, build
 from chemnet.surrogate import Surrogate
@@ -18,6 +19,6 @@ def save_tiny_model(path: Path, dt: float, name: str = "drm19") -> str:
     states = np.column_stack([rng.uniform(300, 3000, 200), rng.uniform(8e4, 2e5, 200), Y])
     after = states * np.exp(0.01 * rng.standard_normal(states.shape))
     network = build(NetConfig(widths=(columns, 16, columns), activation="gelu"), seed=1)
-    domain = {"T": (250.0, 2200.0), "P": (7e4, 3e5)}
+    domain = Domain.box(mechanism, T=(250.0, 2200.0), P=(7e4, 3e5))
     Surrogate(network, fit_transform(states, after, mechanism), mechanism, dt, domain).save(path)
     return str(path)
