@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # fmt: off
 CHEMNET = [
     "errors", "status",
-    "tables", "files", "workers", "config", "plots",
+    "tables", "files", "seal", "workers", "config", "plots",
     "mechanism", "thermo",
     "state",
     "closure", "transform", "network", "store",

@@ -85,6 +85,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["reduce"], 2, "required: --stage"),
         (["reduce", "--config", "quick", "--stage", "1"], 4, "First: chemnet train --config quick"),
         (["reduce", "no-model", "--stage", "1"], 4, "no-model"),
+        (["train", "--scan-rates", "--resume"], 2, "starts every training anew"),
         (["plot", "losses", "nowhere"], 4, "nowhere holds no training"),
         (["plot", "loses", "nowhere"], 2, "invalid choice: 'loses'"),
         (["compare", "one"], 2, "two run folders"),
@@ -105,7 +106,7 @@ def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
     damaged = tmp_path / "states.h5"
     damaged.write_bytes(b"\x89HDF\r\n\x1a\n and then nothing")
     assert main(["info", str(damaged)]) == 4
-    assert "no readable HDF5" in capsys.readouterr().err
+    assert "no training set" in capsys.readouterr().err
     no_mechanism = tmp_path / "notes.yaml"
     no_mechanism.write_text("remark: no phases here\n")
     assert main(["info", str(no_mechanism)]) == 2
