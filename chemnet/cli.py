@@ -31,8 +31,9 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, execute, show. Raises ChemnetError for what a user can mend."""
     options = build_parser().parse_args(arguments)
     tables = options.body(options)
-    print("\n\n".join(table.text() for table in tables))
-    if options.json:
+    if tables:
+        print("\n\n".join(table.text() for table in tables))
+    if tables and options.json:
         from chemnet.files import write_json
 
         content = {"command": shlex.join(["chemnet", *arguments]), "chemnet": __version__}
@@ -132,18 +133,33 @@ def _learning_options(options: Options) -> dict[str, Any]:
 
 
 def _train_arguments(command: argparse.ArgumentParser) -> None:
-    _config_arguments(command, "drm19 (the default), paper, quick, or a YAML file", default="drm19")
+    _config_arguments(command, "drm19 (the default), small, paper, quick, or a YAML file", default="drm19")
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training of the run folder")
     _learning_arguments(command)
+    command.add_argument(
+        "--scan-rates",
+        nargs="*",
+        type=float,
+        metavar="RATE",
+        help="compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to "
+        "four times the config's)",
+    )
 
 
 def train(options: Options) -> list[Table]:
-    """`chemnet train`."""
+    """`chemnet train`; of several processes that `torchrun` started, the first shows the result."""
     from chemnet.info import run_table
-    from chemnet.learning import load_config, train
+    from chemnet.learning import load_config, scan_rates, train
+    from chemnet.team import leads
 
     config = load_config(options.config, options.changes)
-    return [run_table(train(config, resume=options.resume, **_learning_options(options)), nested=False)]
+    if options.scan_rates is not None:
+        if options.resume:
+            raise UsageError("--scan-rates starts every training anew; leave --resume away")
+        table = scan_rates(config, options.scan_rates, **_learning_options(options))
+    else:
+        table = run_table(train(config, resume=options.resume, **_learning_options(options)), nested=False)
+    return [table] if leads() else []
 
 
 def _reduce_arguments(command: argparse.ArgumentParser) -> None:

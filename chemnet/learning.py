@@ -21,7 +21,7 @@ import chemnet
 from chemnet import store
 from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
 from chemnet.domain import Domain, fit_domain
-from chemnet.errors import ChemnetError, UsageError
+from chemnet.errors import ChemnetError, NumericalError, UsageError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism, load_mechanism
@@ -32,6 +32,7 @@ from chemnet.sampling import sample
 from chemnet.state import Array
 from chemnet.store import Pairs
 from chemnet.surrogate import Surrogate
+from chemnet.tables import Table
 from chemnet.team import join_team
 from chemnet.training import FitOptions, FitReport, Judge, TrainingData, choose_device, fit
 from chemnet.transform import Label, Transform, fit_transform
@@ -39,6 +40,8 @@ from chemnet.validation import QUICK, ignition_delay, roll_out
 from chemnet.workers import available_cores
 
 _DOMAIN_MARGIN = 0.02
+
+_SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
 
 
 class TrainConfig(Config):
@@ -224,6 +227,50 @@ def ignition_judge(learning: LearningSet, data: str | Path) -> Judge | None:
         return float(np.minimum(np.nan_to_num(error, nan=1.0), 1.0).mean())
 
     return judge
+
+
+def scan_rates(
+    config: TrainConfig,
+    rates: Sequence[float] = (),
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    max_minutes: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Table:
+    """The same short training (of a minute, unless told otherwise) at several learning rates, and what came of each.
+
+    The rates are by default a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
+    folder. Raises what `train` raises, but for a training that diverges, which is a result.
+    """
+    start = config.fit.learning_rate
+    out = out or Path("runs") / config.name
+    rows = []
+    for rate in rates or [factor * start for factor in _SCAN]:
+        fit_options = parse(
+            FitOptions, config.fit.model_dump() | {"learning_rate": rate, "rollouts": 1}, "--scan-rates"
+        )
+        trial = config.model_copy(update={"fit": fit_options})
+        try:
+            run = train(
+                trial,
+                data=data,
+                out=out / f"rate-{rate:g}",
+                seed=seed,
+                device=device,
+                max_minutes=1.0 if max_minutes is None else max_minutes,
+                report=report,
+            )
+        except NumericalError:
+            rows.append((rate, None, None, None))
+            continue
+        facts = read_json(run / "manifest.json")
+        error = facts["quick_delay_error"]
+        rows.append((rate, facts["steps"], facts["validation_loss"], None if error is None else 100.0 * error))
+    columns = ("learning rate", "steps", "validation loss", "delay error, 25 ignitions [%]")
+    return Table(f"learning rates of {config.name}; a rate without figures diverged", columns, rows)
 
 
 def _metadata(

@@ -41,6 +41,11 @@ class Team:
             distributed.barrier()
 
 
+def leads() -> bool:
+    """Whether this process is alone or the first of those that `torchrun` started."""
+    return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
+
+
 @contextmanager
 def join_team(device: str) -> Iterator[tuple[Team, str]]:
     """The team that `torchrun` started this process for, if any, and the device (`cpu`, `cuda`) of this process."""

@@ -87,6 +87,16 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
     assert (run / "manifest.json").exists() and (run / "config.yaml").read_text() == before
 
 
+def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
+    table = learning.scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
+    (low, *_), (high, steps, loss, error), (wild, *nothing) = table.rows
+    assert (low, high, wild, steps, error) == (1e-3, 2e-2, 1e30, 60, None) and nothing == [None, None, None]
+    assert loss < table.rows[0][2]
+    assert Surrogate.load(tmp_path / "rate-0.02").metadata["config"]["fit"]["learning_rate"] == 2e-2
+    with pytest.raises(UsageError, match="--scan-rates: learning_rate"):
+        learning.scan_rates(config, [-1.0], out=tmp_path, **SILENT)
+
+
 def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
     wrong = config.model_copy(update={"network": config.network.model_copy(update={"widths": (23, 8, 23)})})
     with pytest.raises(UsageError, match=r"12 inputs and 12 outputs"):
