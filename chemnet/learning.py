@@ -20,14 +20,15 @@ import torch
 import chemnet
 from chemnet import store
 from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
-from chemnet.domain import Domain, fit_domain
+from chemnet.domain import Domain
 from chemnet.errors import ChemnetError, NumericalError, UsageError
 from chemnet.files import read_json, write_json, write_text
+from chemnet.guarding import learn_domain, probe
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, count
 from chemnet.reactor import ChemistryStep
-from chemnet.recipe import PERTURBED, load_recipe
+from chemnet.recipe import load_recipe
 from chemnet.sampling import sample
 from chemnet.state import Array
 from chemnet.store import Pairs
@@ -38,8 +39,6 @@ from chemnet.training import FitOptions, FitReport, Judge, TrainingData, choose_
 from chemnet.transform import Label, Transform, fit_transform
 from chemnet.validation import QUICK, ignition_delay, roll_out
 from chemnet.workers import available_cores
-
-_DOMAIN_MARGIN = 0.02
 
 _SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
 
@@ -94,19 +93,13 @@ def load_learning_set(
     tensors = TrainingData(
         *_tensors(transform, training), *_tensors(transform, validation), torch.from_numpy(transform.active)
     )
-    domain = _domain(training, list(facts.get("kinds", [])), mechanism)
+    domain = learn_domain(pairs, list(facts.get("kinds", ())), mechanism)
     return LearningSet(transform, mechanism, float(facts["dt"]), domain, tensors)
 
 
 def _tensors(transform: Transform, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
     inputs, labels = transform.inputs(pairs.states), transform.labels(pairs.states, pairs.next_states)
     return torch.from_numpy(inputs), torch.from_numpy(labels)
-
-
-def _domain(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Domain:
-    """Where a network of these pairs may be asked; perturbed states do not say what a mixture may go through."""
-    perturbed = [i for i, kind in enumerate(kinds) if kind in PERTURBED]
-    return fit_domain(pairs.states[~np.isin(pairs.kind, perturbed)], pairs.states, mechanism)
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
@@ -176,7 +169,8 @@ def train(
         if team.leads:
             metadata = _metadata(config, data, seed, max_minutes, result)
             network.cpu()
-            Surrogate(network, learning.transform, learning.mechanism, learning.dt, learning.domain, metadata).save(
+            domain = probe(learning.domain, store.read_attributes(data), learning.mechanism)
+            Surrogate(network, learning.transform, learning.mechanism, learning.dt, domain, metadata).save(
                 out / "model.safetensors"
             )
             finish_run(out, config.name, metadata)

@@ -106,7 +106,7 @@ def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
     damaged = tmp_path / "states.h5"
     damaged.write_bytes(b"\x89HDF\r\n\x1a\n and then nothing")
     assert main(["info", str(damaged)]) == 4
-    assert "no readable HDF5" in capsys.readouterr().err
+    assert "no training set" in capsys.readouterr().err
     no_mechanism = tmp_path / "notes.yaml"
     no_mechanism.write_text("remark: no phases here\n")
     assert main(["info", str(no_mechanism)]) == 2
