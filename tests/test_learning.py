@@ -1,5 +1,9 @@
 """From a training set to a run folder: what a training leaves behind, what it takes up again, what it refuses."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -95,6 +99,21 @@ def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
     assert Surrogate.load(tmp_path / "rate-0.02").metadata["config"]["fit"]["learning_rate"] == 2e-2
     with pytest.raises(UsageError, match="--scan-rates: learning_rate"):
         learning.scan_rates(config, [-1.0], out=tmp_path, **SILENT)
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_train_what_one_trains(config, training_set, tmp_path):
+    changes = [f"--set={line}" for line in ("network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.optimizer=adamw")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "chemnet.cli"]
+    train = ["train", "--config=quick", f"--data={training_set}", f"--out={tmp_path / 'two'}", "--device=cpu", *changes]
+    done = subprocess.run([*command, *train], capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^step 60,", done.stdout, re.MULTILINE)) == 2
+    assert done.stdout.count("validation_loss") == 1  # one process reports
+    fit = config.fit.model_copy(update={"optimizer": "adamw", "warmup_steps": 100, "report_every": 250})
+    one = learning.train(config.model_copy(update={"fit": fit}), out=tmp_path / "one", device="cpu", **SILENT)
+    losses = [read_json(run / "manifest.json")["validation_loss"] for run in (tmp_path / "two", one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=0)
 
 
 def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
