@@ -280,6 +280,7 @@ def _metadata(
         "validation_loss": result.validation_loss,
         "best_step": result.best_step,
         "quick_delay_error": result.judgement,
+        "largest_batch": result.largest_batch,
     }
 
 

@@ -29,6 +29,7 @@ from chemnet.files import atomic
 from chemnet.team import Team
 
 _VALIDATION_BLOCK = 8192
+_MAX_BATCH_CPU = 4096  # a batch that grows further only makes sense on a GPU
 _CHECKPOINT = b"chemnet-checkpoint-1\n"  # then 32 bytes of SHA-256, then what torch saves
 Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
 Positive = Annotated[float, Field(gt=0)]
@@ -68,6 +69,14 @@ class FitOptions(Config):
         warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
         return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
 
+    def on(self, device: str) -> FitOptions:
+        """These options on a device: without a GPU the batch stops growing at 4096."""
+        if device != "cpu" or self.batch_growth == 1.0:
+            return self
+        return self.model_copy(
+            update={"max_batch_size": min(self.max_batch_size, max(self.batch_size, _MAX_BATCH_CPU))}
+        )
+
     def batch_at(self, step: int) -> int:
         """Batch size at a step."""
         grown = self.batch_size * self.batch_growth ** (step // self.batch_growth_every)
@@ -102,6 +111,7 @@ class FitReport:
     validation_loss: float
     best_step: int
     judgement: float | None
+    largest_batch: int
 
 
 def choose_device(name: str) -> str:
@@ -158,8 +168,11 @@ def fit(
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
+    wanted, options = options.batch_at(options.steps - 1), options.on(device)
     loop = _Fit(network.to(device), data.to(device), options, Path(run), seed, max_minutes, report)
     loop.judge, loop.about, loop.team, loop.begin = judge, dict(about or {}), team, begin
+    if options.batch_at(options.steps - 1) < wanted:
+        loop.report(f"without a GPU the batch stops growing at {options.max_batch_size}; its schedule goes to {wanted}")
     with signals_wait() as loop.signals:
         result = loop.run(resume)
     if loop.signals or loop.stopped:
@@ -239,7 +252,8 @@ class _Fit:
     def _result(self, loss: float) -> FitReport:
         judged = self.best_step > 0
         best = (self.best_step, self.best) if judged else (self.step, None)
-        return FitReport(self.step, self.elapsed, self.history[0][2], loss, *best)
+        largest = self.options.batch_at(max(self.step - 1, 0))
+        return FitReport(self.step, self.elapsed, self.history[0][2], loss, *best, largest)
 
     def _share(self) -> float:
         """Share of the training that is done."""

@@ -184,7 +184,17 @@ def test_the_paper_config_has_the_published_net_and_schedule():
     assert count(network, biases=False) == 6_802_800
     assert [options.rate_at(step, 0.0) for step in (0, 999, 1000, 4999)] == [1e-4, 1e-4, 5e-5, 6.25e-6]
     assert [options.batch_at(step) for step in (0, 1000, 4999)] == [1024, 3143, int(1024 * 3.07**4)]
+    assert options.on("cuda") == options
+    assert [options.on("cpu").batch_at(step) for step in (0, 1000, 2000, 4999)] == [1024, 3143, 4096, 4096]
     np.testing.assert_allclose(network[0].weight.std().item(), 2.0 / (23 + 3200), rtol=0.02, atol=0)
+
+
+def test_a_batch_that_would_outgrow_the_cpu_is_told(data, tmp_path):
+    lines = []
+    options = FitOptions(learning_rate=1e-3, steps=3, batch_size=64, batch_growth=100.0, batch_growth_every=1)
+    report = fit(small_net(), data, options, tmp_path, report=lines.append)
+    assert report.largest_batch == 4096
+    assert lines[0] == "without a GPU the batch stops growing at 4096; its schedule goes to 131072"
 
 
 def test_the_cosine_schedule_warms_up_and_ends_at_zero():
