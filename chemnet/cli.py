@@ -102,7 +102,7 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
 
 def sample(options: Options) -> list[Table]:
     """`chemnet sample`."""
-    from chemnet.info import training_set_table
+    from chemnet.info import training_set_tables
     from chemnet.recipe import load_recipe
     from chemnet.sampling import sample
     from chemnet.workers import available_cores
@@ -112,7 +112,7 @@ def sample(options: Options) -> list[Table]:
     name = f"{options.variant or 'states'}.h5"
     out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
     sample(recipe, out, options.workers or available_cores())
-    return [training_set_table(out)]
+    return training_set_tables(out)
 
 
 # ---- train, reduce
@@ -329,11 +329,22 @@ def _draw_losses(run: Path, picture: Path) -> None:
     plots.losses(picture, loss_tables(run))
 
 
-_PICTURES = {"losses": _draw_losses}  # of what a command's argument names, into a file
+def _draw_coverage(path: Path, picture: Path) -> None:
+    from chemnet import plots
+    from chemnet.coverage import coverage
+
+    found = coverage(path)
+    columns = {name: getattr(found, name) for name in ("T", "P", "phi", "heat_release")}
+    kinds = {name: found.kind == index for index, name in enumerate(found.kinds)}
+    plots.coverage(picture, columns, kinds, f"{path}: {len(found.T):,} states")
+
+
+_PICTURES = {"coverage": _draw_coverage, "losses": _draw_losses}  # of what a command's argument names, into a file
 
 
 def _plot_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("subject", choices=_PICTURES, help="losses: of a training and its reductions, a run folder")
+    subjects = "coverage: of a training set; losses: of a run and its reductions"
+    command.add_argument("subject", choices=_PICTURES, help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
     command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
 
@@ -358,7 +369,7 @@ def info(options: Options) -> list[Table]:
     """`chemnet info`."""
     from chemnet.info import describe
 
-    return [describe(options.what)]
+    return describe(options.what)
 
 
 def doctor(options: Options) -> list[Table]:

@@ -16,30 +16,30 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LONGEST_CELL = 100
 
 
-def describe(what: str) -> Table:
-    """A table about `what`: a run folder, a file, or the name of a shipped model or mechanism.
+def describe(what: str) -> list[Table]:
+    """Tables about `what`: a run folder, a file, or the name of a shipped model or mechanism.
 
     Raises FileError for what does not exist or is damaged.
     """
     path = Path(what)
     if path.is_dir():
-        return run_table(path)
+        return [run_table(path)]
     if not path.is_file():
         return _describe_name(what)
     with path.open("rb") as file:
         head = file.read(9)
     if head.startswith(_HDF5_SIGNATURE):
-        return training_set_table(path)
+        return training_set_tables(path)
     if head[8:] == b"{":  # safetensors: eight bytes of length, then JSON
-        return model_table(what)
-    return mechanism_table(load_mechanism(what))
+        return [model_table(what)]
+    return [mechanism_table(load_mechanism(what))]
 
 
-def _describe_name(name: str) -> Table:
+def _describe_name(name: str) -> list[Table]:
     reasons = []
     for table in (lambda: mechanism_table(load_mechanism(name)), lambda: model_table(name)):
         try:
-            return table()
+            return [table()]
         except ChemnetError as error:
             reasons.append(str(error).splitlines()[0])
     raise FileError("\n".join([f"{name} is neither a file nor a folder", *reasons]))
@@ -62,7 +62,8 @@ def mechanism_table(mechanism: Mechanism) -> Table:
 
 
 def model_table(name_or_path: str) -> Table:
-    """Architecture, mechanism, time step and history of a model; loading it checks its SHA-256."""
+    """Architecture, mechanism, time step, domain and history of a model; loading it checks its SHA-256."""
+    from chemnet.guarding import domain_facts
     from chemnet.network import count
     from chemnet.surrogate import Surrogate
 
@@ -72,16 +73,20 @@ def model_table(name_or_path: str) -> Table:
         ("parameters", str(count(model.network, biases=True))),
         ("mechanism", model.mechanism.name),
         ("dt [s]", f"{model.dt:g}"),
+        ("engine", model.engine),
+        *domain_facts(model.domain),
         *_flat(model.metadata),
     ]
     return Table(f"model {name_or_path}", ("fact", "value"), rows)
 
 
-def training_set_table(path: Path) -> Table:
-    """Size and provenance of a training set."""
+def training_set_tables(path: Path) -> list[Table]:
+    """Size and provenance of a training set, and what it covers; all of it is read, which checks its SHA-256."""
+    from chemnet.coverage import coverage, coverage_tables
     from chemnet.store import read_attributes
 
-    return Table(f"training set {path}", ("fact", "value"), _flat(read_attributes(path)))
+    facts = Table(f"training set {path}", ("fact", "value"), _flat(read_attributes(path)))
+    return [facts, *coverage_tables(coverage(path), str(path))]
 
 
 def run_table(folder: Path, nested: bool = True) -> Table:

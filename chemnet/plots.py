@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from chemnet.files import atomic
 
 Floats = NDArray[np.float64]
+_AT_REST = 100.0  # [W/m3] a smaller heat release is none: the step's change of T is lost in round-off
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -71,6 +72,46 @@ def losses(path: Path, tables: Mapping[str, Path]) -> None:
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(True, which="both", alpha=0.3)
     _save(figure, path)
+
+
+def loss_curve(path: Path, table: Path, title: str) -> None:
+    """Draw the losses of one training."""
+    losses(path, {title: table})
+
+
+def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
+    """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
+
+    columns: `T` [K], `P` [Pa], `phi`, `heat_release` [W/m3] of each row (n,); kinds: the rows of each kind (n,).
+    """
+    figure = Figure(figsize=(13.0, 7.4), layout="constrained")
+    above, below = figure.subplots(2, 3)
+    T, phi, heat = columns["T"], columns["phi"], columns["heat_release"]
+    T_limits, phi_limits = _limits(T, 0.0), _limits(phi, 0.005)
+    dots = {"bins": 120, "norm": "log", "cmap": "viridis", "cmin": 1}
+    image = above[0].hist2d(phi, T, range=(phi_limits, T_limits), **dots)[3]
+    above[0].set(xlabel="equivalence ratio", ylabel="T [K]", title="temperature over mixture")
+    for axes, rows, label in ((above[1], heat >= _AT_REST, "set free"), (above[2], heat <= -_AT_REST, "taken up")):
+        axes.hist2d(T[rows], np.log10(np.abs(heat[rows])), range=(T_limits, (np.log10(_AT_REST), 13.0)), **dots)
+        axes.set(xlabel="T [K]", ylabel=r"$\log_{10}$ of the rate [W/m$^3$]")
+        axes.set_title(f"heat {label}, {100.0 * rows.mean():.0f} % of the rows")
+    figure.colorbar(image, ax=above, label="rows")
+    stack = [T[rows] for rows in kinds.values()]
+    below[0].hist(stack, np.linspace(*T_limits, 80), stacked=True, label=[name.replace("_", " ") for name in kinds])
+    below[0].set(xlabel="T [K]", ylabel="rows", title="kinds of states")
+    below[0].legend(fontsize="x-small")
+    below[1].hist(phi, np.linspace(*phi_limits, 80), color="0.45")
+    below[1].set(xlabel="equivalence ratio", ylabel="rows")
+    below[2].hist(columns["P"] / 1e5, 80, color="0.45")
+    below[2].set(xlabel="P [bar]", ylabel="rows")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _limits(column: Floats, rare: float) -> tuple[float, float]:
+    """Ends of an axis: of all values but a `rare` share at either end."""
+    low, high = np.quantile(column, (rare, 1.0 - rare))
+    return float(low), float(max(high, low + 1e-9))
 
 
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:

@@ -13,6 +13,7 @@ from chemnet.thermo import enthalpy_and_cp
 T_MIN, T_MAX = 200.0, 3500.0  # [K]
 SUM_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-6
+GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
 
 Array = NDArray[np.float64]
 
@@ -66,6 +67,24 @@ def is_valid(state):
 def elements(states: Array, mechanism: Mechanism) -> Array:
     """Element mass per kilogram of mixture (n, E) [kg/kg]."""
     return states[:, 2:] @ mechanism.element_mass.T
+
+
+def equivalence_ratios(states: Array, mechanism: Mechanism) -> Array:
+    """Local equivalence ratio (n,): the oxygen that burns C and H to CO2 and H2O over the oxygen there is, by atoms.
+
+    Infinite where there is no oxygen, and nan where there is neither.
+    """
+    moles = (states[:, 2:] / mechanism.molecular_weights) @ mechanism.atoms.T
+    of = dict(zip(mechanism.element_names, moles.T, strict=True))
+    none = np.zeros(len(states))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (2.0 * of.get("C", none) + 0.5 * of.get("H", none)) / of.get("O", none)
+
+
+def densities(states: Array, mechanism: Mechanism) -> Array:
+    """Density (n,) [kg/m3]."""
+    moles = (states[:, 2:] / mechanism.molecular_weights).sum(axis=1)  # [kmol/kg]
+    return states[:, 1] / (GAS_CONSTANT * states[:, 0] * moles)
 
 
 @njit(cache=True)

@@ -22,7 +22,7 @@ CHEMNET = [
     "sources", "recipe", "auditing", "drawing", "sampling", "team", "training",
     "validation", "learning", "bench",
     "condensation.stages",
-    "doctor", "info",
+    "coverage", "doctor", "info",
     "cli",
 ]
 CFD_COUPLING = [
