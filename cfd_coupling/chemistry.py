@@ -62,8 +62,9 @@ class Reacting:
     """Reactions in every cell above `min_temperature`, advanced by `method`; a cell it leaves may go to `exact`.
 
     kind: under which name the cells of `method` are counted. exact: takes the rows that `method` does not answer for
-    (any status but OK and RETRIED); without it such a row raises NumericalError. substep: the only dt [s] that
-    `method` takes, None for any. first_row: global index of this rank's first row, to name a cell in a message.
+    (any status but OK and RETRIED). freeze: without `exact`, those that are outside or failed stay as they are. Any
+    other row raises NumericalError. substep: the only dt [s] that `method` takes, None for any. first_row: global
+    index of this rank's first row, to name a cell in a message.
     """
 
     def __init__(
@@ -73,10 +74,11 @@ class Reacting:
         *,
         min_temperature: float,
         exact: ChemistryStep | None = None,
+        freeze: bool = False,
         substep: float | None = None,
         first_row: int = 0,
     ) -> None:
-        self.kind, self.method, self.exact = kind, method, exact
+        self.kind, self.method, self.exact, self.freeze = kind, method, exact, freeze
         self.min_temperature = min_temperature
         self.substep = substep
         self.first_row = first_row
@@ -102,7 +104,7 @@ class Reacting:
     ) -> Floats:
         """The rows after dt, in as many sub-calls as the method's own step asks for.
 
-        A cell counts as `fallback` when `exact` took it in one sub-call at least, so the kinds add up to all cells.
+        A cell counts as `fallback` when `method` left it in one sub-call at least, so the kinds add up to all cells.
         """
         count = count_substeps(dt, self.substep)
         taken, retried = np.zeros((2, len(states)), dtype=bool)
@@ -111,6 +113,10 @@ class Reacting:
             left = ~np.isin(status, (Status.OK, Status.RETRIED))
             if left.any() and self.exact is not None:
                 after[left], status[left] = self.exact.advance(states[left], dt / count)
+                taken |= left
+            elif self.freeze:
+                left &= status != Status.INVALID
+                status[left] = Status.OK
                 taken |= left
             self._check(status, states, hot, fields)
             retried |= status == Status.RETRIED
@@ -169,15 +175,15 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
         return Reacting(config.kind, _exact_step(config.kind, config, mechanism), **place)
     from chemnet.surrogate import Surrogate
 
-    model = Surrogate.load(config.model)
+    model = Surrogate.load(config.model, engine=config.engine)
     if model.mechanism.sha256 != mechanism.sha256:
         raise UsageError(
             f"model {config.model} was made for mechanism {model.mechanism.name}, the case uses {mechanism.name};\n"
             f"set mechanism to {model.mechanism.name} or name a model for {mechanism.name} in chemistry.model."
         )
     count_substeps(dt, model.dt)
-    exact = None if config.outside == "stop" else _exact_step(config.outside, config, mechanism)
-    return Reacting("neural", model, exact=exact, substep=model.dt, **place)
+    exact = _exact_step(config.outside, config, mechanism) if config.outside in ("exact", "cvode") else None
+    return Reacting("neural", model, exact=exact, freeze=config.outside == "freeze", substep=model.dt, **place)
 
 
 def _exact_step(kind: str, config: ChemistryConfig, mechanism: Mechanism) -> ChemistryStep:

@@ -62,6 +62,7 @@ def build_parser() -> Parser:
         add("validate", validate, "roll a model or the exact step out through ignition and compare with CVODES")
     )
     _bench_arguments(add("bench", bench, "measure what a model, or the exact step, costs beside CVODES"))
+    _guard_arguments(add("guard", guard, "learn from a training set where a model may be asked"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
     _plot_arguments(add("plot", plot, "draw what a file or run holds"))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
@@ -225,10 +226,12 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         nargs="?",
         default=DEFAULT_MODEL,
-        help=f"name or path; or `{_EXACT}`: cost and error of the batched integrator beside CVODES",
+        help=f"name or path; `{_EXACT}`: cost and error of the batched integrator beside CVODES; `{_TRAINING}`: samples/s "
+        "of the training loop beside a bare one",
     )
     command.add_argument("--cells", type=_positive, metavar="N", help="cells of a call (default 1000)")
-    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7; exact 5)")
+    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7; exact 5; training 3)")
+    command.add_argument("--config", metavar="CONFIG", help=f"of `{_TRAINING}`: name or YAML file (default small)")
     exact = command.add_argument_group(f"with `{_EXACT}`")
     exact.add_argument(
         "--mechanism", action="append", metavar="M", help="drm19 (the default) or a YAML file; may be repeated"
@@ -236,6 +239,7 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
     exact.add_argument("--fuel", type=_mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
     exact.add_argument("--oxidizer", type=_mixture, metavar="X", help="default O2:1,N2:3.76")
     exact.add_argument(
+_TRAINING = "training"  # the same: the training loop is
         "--states",
         action="append",
         metavar="KIND",
@@ -281,6 +285,10 @@ def _bench_exact(options: Options) -> list[Table]:
         "kinds": tuple(options.states or KINDS),
         "cells": options.cells or (200 if options.quick else 1000),
         "turns": options.turns or (2 if options.quick else 5),
+    if options.model == _TRAINING:
+        from chemnet.bench.training import TrainingTask, bench_training
+
+        return bench_training(TrainingTask(options.config or "small", options.turns or 3))
         "sweeps": not options.quick,
         "curves": options.picture is not None,
     }

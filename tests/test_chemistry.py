@@ -224,8 +224,31 @@ def test_a_model_keeps_elements_and_enthalpy_of_every_cell(fields, drm19, model)
     np.testing.assert_allclose(enthalpy(after, drm19), enthalpy(before, drm19), rtol=0.0, atol=1e-12 * 3e6)
 
 
-def test_outside_stop_ends_the_run_where_the_model_leaves_a_cell(fields, drm19, model):
-    chemistry = build_chemistry(ChemistryConfig(kind="neural", model=model, outside="stop"), drm19, DT)
+def test_outside_freeze_leaves_the_cells_that_the_model_leaves_and_counts_them(fields, drm19, model):
+    before = rows(fields)
+    expected, status = Surrogate.load(model).advance(before, DT)
+    config = ChemistryConfig(kind="neural", model=model, outside="freeze")
+    report = build_chemistry(config, drm19, DT).apply(fields, DT)
+    hot = before[:, 0] > 500.0
+    np.testing.assert_array_equal(rows(fields)[hot], expected[hot])
+    outside = hot & (status == Status.OUTSIDE)
+    np.testing.assert_array_equal(rows(fields)[outside], before[outside])
+    assert report.cells["fallback"] == np.count_nonzero(outside) > 0
+
+
+def test_outside_freeze_is_not_for_states_that_are_invalid(fields):
+    method = Stub(limit=2300.0, status=Status.INVALID)
+    with pytest.raises(NumericalError, match="the state is invalid"):
+        Reacting("neural", method, freeze=True, min_temperature=500.0).apply(fields, DT)
+
+
+def test_the_engine_of_the_case_takes_the_place_of_the_models(fields, drm19, model):
+    chemistry = build_chemistry(ChemistryConfig(kind="neural", model=model, engine="bf16"), drm19, DT)
+    assert chemistry.method.engine == "bf16" and Surrogate.load(model).engine == "fp32"
+
+
+def test_outside_error_ends_the_run_where_the_model_leaves_a_cell(fields, drm19, model):
+    chemistry = build_chemistry(ChemistryConfig(kind="neural", model=model, outside="error"), drm19, DT)
     with pytest.raises(NumericalError, match="outside the domain"):
         chemistry.apply(fields, DT)
 
