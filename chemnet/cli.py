@@ -99,6 +99,7 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--oxidizer", type=_mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
     command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
     command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+    command.add_argument("--manifest", type=Path, metavar="FILE", help="write what a fresh set must meet, too")
 
 
 def sample(options: Options) -> list[Table]:
@@ -113,6 +114,10 @@ def sample(options: Options) -> list[Table]:
     name = f"{options.variant or 'states'}.h5"
     out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
     sample(recipe, out, options.workers or available_cores())
+    if options.manifest:
+        from chemnet import manifest
+
+        manifest.write(options.manifest, out)
     return training_set_tables(out)
 
 
@@ -319,6 +324,24 @@ def compare(options: Options) -> list[Table]:
     picture = options.picture or options.runs[-1] / "compare.png"
     table = compare(options.runs, picture)
     print(f"picture: {picture}")
+# ---- guard
+
+
+def _guard_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="name or path")
+    command.add_argument(
+        "--data", type=Path, default=TRAINING_SET, metavar="FILE", help=f"its training set (default {TRAINING_SET})"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="where to write the model (default: its own file)")
+
+
+def guard(options: Options) -> list[Table]:
+    """`chemnet guard`."""
+    from chemnet.guarding import guard
+
+    return [guard(options.model, options.data, options.out)]
+
+
     return [table]
 
 
