@@ -23,7 +23,7 @@ CHEMNET = [
     "sources", "recipe", "guarding", "auditing", "drawing", "sampling", "team", "training",
     "bench", "validation", "learning", "bench.training",
     "condensation.stages",
-    "coverage", "doctor", "info",
+    "manifest", "coverage", "doctor", "info",
     "cli",
 ]
 CFD_COUPLING = [

@@ -24,7 +24,7 @@ def test_it_ignites_when_cvodes_does(model):
     cases = IgnitionCases(temperatures=(1600.0, 1800.0), equivalence_ratios=(0.6, 1.0, 1.4), steps=800)
     report = validate_ignition(model, model.dt, cases)
     assert not report.failed.any() and (report.model.worst_status == Status.OK).all()
-    np.testing.assert_allclose(report.delay, report.reference_delay, rtol=0.02, atol=0)
+    np.testing.assert_allclose(report.delay, report.reference.delay, rtol=0.02, atol=0)
     np.testing.assert_allclose(report.end_temperature_error, 0.0, rtol=0, atol=20.0)
 
 

@@ -1,0 +1,127 @@
+"""Heat that is not there: cold mixtures stepped for long without a mask, beside the exact integrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chemnet.mechanism import Mechanism
+from chemnet.reactor import ChemistryStep
+from chemnet.sources import burnt, premixed
+from chemnet.state import Array, check_time_step, enthalpy
+from chemnet.status import Status
+from chemnet.tables import Table
+from chemnet.thermo import temperature_from_enthalpy
+from chemnet.validation.figures import Figure, largest
+from chemnet.validation.references import cached, key_of, reference_step
+from chemnet.validation.rollouts import Report, roll_out
+
+RUNG = "cold"
+TARGET = 0.5  # [K]
+_COLDEST = 300.0  # [K] of the unburnt gas that burnt gas is mixed into
+_SAMPLES = 100  # of a roll-out at which temperatures are compared
+_BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class ColdMixtures:
+    """Fresh gas heated to each temperature [K], and fresh gas of 300 K that is as warm because its own burnt gas, with
+    its radicals, is mixed into it, as diffusion does ahead of a flame."""
+
+    temperatures: tuple[float, ...] = (300.0, 400.0, 500.0, 600.0, 700.0)
+    equivalence_ratios: tuple[float, ...] = (0.5, 1.0, 1.5)
+    pressure: float = 101325.0  # [Pa]
+    fuel: tuple[tuple[str, float], ...] = (("CH4", 1.0),)
+    steps: int = 50_000
+
+    def mixtures(self) -> list[tuple[str, float, float]]:
+        """(`fresh` or `with burnt gas`, T [K], equivalence ratio) of each row."""
+        pairs = [(T, phi) for T in self.temperatures for phi in self.equivalence_ratios]
+        mixed = [("with burnt gas", T, phi) for T, phi in pairs if T > _COLDEST]
+        return [*(("fresh", T, phi) for T, phi in pairs), *mixed]
+
+    def states(self, mechanism: Mechanism) -> Array:
+        """Initial states (n, 2 + K). Raises UsageError when the mechanism lacks fuel or air."""
+        gas = mechanism.gas()
+        rows = []
+        for kind, T, phi in self.mixtures():
+            Y = premixed(mechanism, phi, dict(self.fuel))
+            fresh = np.array([T if kind == "fresh" else _COLDEST, self.pressure, *Y])
+            rows.append(fresh if kind == "fresh" else warmed(fresh, burnt(gas, fresh), T, mechanism))
+        return np.array(rows)
+
+
+def warmed(fresh: Array, hot: Array, T: float, mechanism: Mechanism) -> Array:
+    """The mixture (2 + K,) of a fresh gas and its own burnt gas, of equal enthalpy, that has the temperature T [K]."""
+    (h,) = enthalpy(fresh[None], mechanism)
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        share = 0.5 * (low + high)
+        mixture = (1.0 - share) * fresh + share * hot
+        mixture[0] = temperature_from_enthalpy(h, mixture[2:], mixture[0], mechanism.nasa)
+        low, high = (share, high) if mixture[0] < T else (low, share)
+    return mixture
+
+
+@dataclass(frozen=True)
+class ColdReport:
+    """Of each row (n,): the exact change of T at the end [K], the largest difference of T from the exact one on the
+    way [K], and the worst status."""
+
+    mixtures: ColdMixtures
+    change: Array
+    false_heat: Array
+    worst_status: NDArray[np.integer]
+
+
+def validate_cold(
+    model: ChemistryStep,
+    dt: float,
+    mixtures: ColdMixtures | None = None,
+    report: Report = print,
+    cache: Path | None = None,
+) -> ColdReport:
+    """Step cold mixtures by dt [s] with `model` and by the exact integrator, whose histories are kept in `cache`."""
+    check_time_step(dt)
+    mixtures = mixtures or ColdMixtures()
+    mechanism = model.mechanism
+    states = mixtures.states(mechanism)
+    at = np.unique(np.linspace(0, mixtures.steps, _SAMPLES + 1).astype(int))
+
+    def compute() -> dict[str, list[list[float]]]:
+        step = reference_step(mechanism)
+        run = roll_out(step, states, dt, mixtures.steps, lambda line: report(f"reference of the cold mixtures: {line}"))
+        return {"temperature": run.temperature[:, at].tolist()}
+
+    stored = cached(cache, "cold", key_of(mechanism, states, dt, steps=mixtures.steps, samples=_SAMPLES), compute)
+    exact = np.array(stored["temperature"])
+    run = roll_out(model, states, dt, mixtures.steps, lambda line: report(f"cold mixtures: {line}"))
+    false_heat = np.abs(run.temperature[:, at] - exact).max(axis=1)
+    return ColdReport(mixtures, exact[:, -1] - exact[:, 0], false_heat, run.worst_status)
+
+
+def cold_table(report: ColdReport) -> Table:
+    """One row per mixture."""
+    rows = [
+        (kind, T, phi, change, heat, Status(worst).name.lower())
+        for (kind, T, phi), change, heat, worst in zip(
+            report.mixtures.mixtures(), report.change, report.false_heat, report.worst_status, strict=True
+        )
+    ]
+    columns = ("gas", "T0 [K]", "phi", "exact change of T [K]", "false heat, max [K]", "status")
+    return Table(f"cold mixtures, {report.mixtures.steps} steps without a mask", columns, rows)
+
+
+def figures(report: ColdReport) -> list[Figure]:
+    """The false heat by kind of gas, and the rows that were refused, whose false heat says nothing."""
+    taken = report.worst_status < Status.FAILED
+    kinds = np.array([kind for kind, _, _ in report.mixtures.mixtures()])
+    refused = Figure(RUNG, "mixtures refused", int((~taken).sum()), 0)
+    of_kinds = [
+        Figure(RUNG, f"false heat, {kind}, max [K]", largest(report.false_heat[taken & (kinds == kind)]), TARGET)
+        for kind in dict.fromkeys(kinds.tolist())
+    ]
+    return [refused, *of_kinds]

@@ -1,0 +1,104 @@
+"""Planar flames in the flow solver: the speed by a model beside the exact one, on the same grid.
+
+The solver is not known here: whoever calls passes in what burns a flame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chemnet.errors import NumericalError
+from chemnet.tables import Table
+from chemnet.validation.figures import Figure
+from chemnet.validation.references import ATOL, RTOL, cached
+
+RUNG = "flames"
+TARGETS = {0.7: 2.0, 1.0: 0.5, 1.3: 2.0}  # [%] by equivalence ratio
+SPEED, LEFT = "speed", "left"
+
+# Burns the planar flame of a mechanism with changes of its case, and tells its `speed` [m/s] and the share of the cells
+# meant for the model that it `left` to the exact step.
+Burn = Callable[[Sequence[str]], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class FlameSpeeds:
+    """Speeds of one flame [m/s], None for a model that breaks the flame off, the share of the cells that the model
+    left to the exact step, and why the flame broke off."""
+
+    phi: float
+    exact: float
+    model: float | None
+    left: float | None
+    failure: str = ""
+
+    @property
+    def error(self) -> float | None:
+        """Relative error of the speed, with its sign."""
+        return None if self.model is None else self.model / self.exact - 1.0
+
+
+def validate_flames(
+    chemistry: Sequence[str],
+    gas: Sequence[str],
+    burn: Burn,
+    key: Mapping[str, Any],
+    cache: Path | None = None,
+    phis: Sequence[float] = tuple(TARGETS),
+) -> list[FlameSpeeds]:
+    """Burn a flame at each equivalence ratio exactly and by a model.
+
+    `chemistry` and `gas` are changes of the case that name the model and the mixture; `key` is what the exact speeds,
+    which are kept in `cache`, depend on besides. Raises what `burn` raises for the exact flame.
+    """
+    exact = ("chemistry.kind=exact", f"chemistry.rtol={RTOL}", f"chemistry.atol={ATOL}")
+    found = []
+    for phi in phis:
+        case = (*gas, f"mixture.phi={phi}")
+        changes = [*case, *exact]
+        speed = cached(cache, "flame", {**key, "case": changes}, partial(burn, changes))[SPEED]
+        try:
+            of_model = burn([*case, *chemistry])
+            found.append(FlameSpeeds(phi, speed, of_model[SPEED], of_model[LEFT]))
+        except NumericalError as error:
+            found.append(FlameSpeeds(phi, speed, None, None, str(error).splitlines()[0]))
+    return found
+
+
+def changes_of_gas(mechanism: str, fuel: Mapping[str, float], dt: float) -> list[str]:
+    """The changes of the free flame's case for a mechanism, its fuel and a time step [s]."""
+    main = max(fuel, key=lambda name: fuel[name])
+    return [
+        f"mechanism={json.dumps(mechanism)}",
+        f"mixture.fuel={json.dumps(dict(fuel))}",
+        f"consumption_speed.fuel={main}",
+        f"dt={dt}",
+    ]
+
+
+def flame_table(speeds: Sequence[FlameSpeeds]) -> Table:
+    """One row per flame."""
+    rows = [(s.phi, s.exact, s.model, _percent(s.error), _percent(s.left), s.failure or "burns") for s in speeds]
+    columns = ("phi", "exact [m/s]", "model [m/s]", "error [%]", "cells left to the exact step [%]", "outcome")
+    return Table("laminar flame speed in the flow solver", columns, rows)
+
+
+def figures(speeds: Sequence[FlameSpeeds]) -> list[Figure]:
+    """The speed errors."""
+    return [
+        Figure(RUNG, f"flame speed error at phi {s.phi:g} [%]", _size(_percent(s.error)), TARGETS.get(s.phi))
+        for s in speeds
+    ]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100.0 * share
+
+
+def _size(value: float | None) -> float | None:
+    return None if value is None else abs(value)

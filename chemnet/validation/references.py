@@ -1,0 +1,68 @@
+"""What models are judged by: computed once, kept on disk under a key of everything that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chemnet import __version__
+from chemnet.errors import FileError
+from chemnet.files import read_json, write_json
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.mechanism import Mechanism
+from chemnet.state import Array
+
+REFERENCES = Path("runs/references")
+RTOL, ATOL = 1e-7, 1e-13  # of the batched integrator as the reference
+
+
+def reference_step(mechanism: Mechanism) -> RosenbrockReactor:
+    """The batched integrator at tight tolerances."""
+    return RosenbrockReactor(mechanism, RTOL, ATOL)
+
+
+def cached(
+    folder: Path | None, name: str, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """What `compute` gives (plain data), or gave an earlier time for the same `key` (plain data).
+
+    It is kept in `folder` as `<name>-<hash of the key>.json` with a checksum; a file that is damaged is made again.
+    Without a folder nothing is kept.
+    """
+    if folder is None:
+        return compute()
+    path = folder / f"{name}-{_digest({'chemnet': __version__, **key})[:16]}.json"
+    try:
+        stored = read_json(path)
+        if stored["sha256"] == _digest(stored["result"]):
+            return dict(stored["result"])
+    except (FileError, KeyError, TypeError):
+        pass
+    result = compute()
+    write_json(path, {"key": dict(key), "result": result, "sha256": _digest(result)})
+    return result
+
+
+def key_of(mechanism: Mechanism, states: Array, dt: float, **settings: Any) -> dict[str, Any]:
+    """What a reference of roll-outs depends on."""
+    rows = hashlib.sha256(np.ascontiguousarray(states).tobytes()).hexdigest()
+    return {"mechanism": mechanism.sha256, "states": rows, "dt": dt, "rtol": RTOL, "atol": ATOL, **settings}
+
+
+def plain(values: Array) -> list[float | None]:
+    """An array (n,) as JSON takes it; None for nan."""
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def array(values: list[float | None]) -> Array:
+    """The inverse of `plain`."""
+    return np.array(values, dtype=np.float64)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
