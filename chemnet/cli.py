@@ -222,6 +222,7 @@ def validate(options: Options) -> list[Table]:
 
 
 _EXACT = "exact"  # in place of a model: the batched integrator is measured
+_TRAINING = "training"  # the same: the training loop is
 _OF_EXACT = ("mechanism", "fuel", "oxidizer", "states", "quick", "picture")
 
 
@@ -244,7 +245,6 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
     exact.add_argument("--fuel", type=_mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
     exact.add_argument("--oxidizer", type=_mixture, metavar="X", help="default O2:1,N2:3.76")
     exact.add_argument(
-_TRAINING = "training"  # the same: the training loop is
         "--states",
         action="append",
         metavar="KIND",
@@ -270,6 +270,10 @@ def bench(options: Options) -> list[Table]:
     """`chemnet bench`."""
     if options.model == _EXACT:
         return _bench_exact(options)
+    if options.model == _TRAINING:
+        from chemnet.bench.training import TrainingTask, bench_training
+
+        return bench_training(TrainingTask(options.config or "small", options.turns or 3))
     given = [name for name in _OF_EXACT if getattr(options, name)]
     if given:
         raise UsageError(f"--{given[0]} goes with `chemnet bench {_EXACT}`; a model brings its own mechanism")
@@ -290,10 +294,6 @@ def _bench_exact(options: Options) -> list[Table]:
         "kinds": tuple(options.states or KINDS),
         "cells": options.cells or (200 if options.quick else 1000),
         "turns": options.turns or (2 if options.quick else 5),
-    if options.model == _TRAINING:
-        from chemnet.bench.training import TrainingTask, bench_training
-
-        return bench_training(TrainingTask(options.config or "small", options.turns or 3))
         "sweeps": not options.quick,
         "curves": options.picture is not None,
     }
@@ -302,6 +302,24 @@ def _bench_exact(options: Options) -> list[Table]:
     if options.picture:
         print(f"picture: {options.picture}")
     return tables
+
+
+# ---- guard
+
+
+def _guard_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="name or path")
+    command.add_argument(
+        "--data", type=Path, default=TRAINING_SET, metavar="FILE", help=f"its training set (default {TRAINING_SET})"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="where to write the model (default: its own file)")
+
+
+def guard(options: Options) -> list[Table]:
+    """`chemnet guard`."""
+    from chemnet.guarding import guard
+
+    return [guard(options.model, options.data, options.out)]
 
 
 # ---- compare
@@ -324,24 +342,6 @@ def compare(options: Options) -> list[Table]:
     picture = options.picture or options.runs[-1] / "compare.png"
     table = compare(options.runs, picture)
     print(f"picture: {picture}")
-# ---- guard
-
-
-def _guard_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", metavar="MODEL", help="name or path")
-    command.add_argument(
-        "--data", type=Path, default=TRAINING_SET, metavar="FILE", help=f"its training set (default {TRAINING_SET})"
-    )
-    command.add_argument("--out", type=Path, metavar="FILE", help="where to write the model (default: its own file)")
-
-
-def guard(options: Options) -> list[Table]:
-    """`chemnet guard`."""
-    from chemnet.guarding import guard
-
-    return [guard(options.model, options.data, options.out)]
-
-
     return [table]
 
 
