@@ -198,8 +198,17 @@ def _validate_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--mechanism", metavar="M", help="of MODEL exact: name or Cantera file (default drm19)")
     command.add_argument("--dt", type=float, metavar="S", help="time step [s] of MODEL exact (default 1e-6)")
-    command.add_argument("--quick", action="store_true", help="25 cases of 5,000 steps: T0 1400-1800 K, 1 atm")
-    _config_arguments(command, "cases as a YAML file")
+    command.add_argument(
+        "--quick", action="store_true", help="25 ignitions of 5,000 steps, T0 1400-1800 K, 1 atm, and single steps"
+    )
+    command.add_argument(
+        "--rung",
+        action="append",
+        dest="rungs",
+        metavar="RUNG",
+        help="steps, ignition, pressure, cold, flames or cost (default all); may be repeated",
+    )
+    _config_arguments(command, "ignitions as a YAML file")
     command.add_argument(
         "--data",
         type=Path,
@@ -209,13 +218,24 @@ def _validate_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def validate(options: Options) -> list[Table]:
-    """`chemnet validate`."""
-    from chemnet.validation import load_cases, validate
+    """`chemnet validate`; references are kept in runs/references."""
+    from cfd_coupling.flame_speed import flame_speed, identity
+    from chemnet.validation import load_cases
+    from chemnet.validation.ladder import QUICK_RUNGS, Climb, climb
+    from chemnet.validation.references import REFERENCES
 
     own = options.mechanism is not None or options.dt is not None
-    data = options.data or (TRAINING_SET if TRAINING_SET.exists() and not own else None)
-    cases = load_cases(options.quick, options.config, options.changes)
-    return validate(options.model, cases, data, mechanism=options.mechanism, dt=options.dt)
+    ladder = Climb(
+        options.model,
+        load_cases(options.quick, options.config, options.changes),
+        data=options.data or (TRAINING_SET if TRAINING_SET.exists() and not own else None),
+        mechanism=options.mechanism,
+        dt=options.dt,
+        cache=REFERENCES,
+        burn=flame_speed,
+        solver=identity(),
+    )
+    return climb(ladder, options.rungs, QUICK_RUNGS if options.quick else None)
 
 
 # ---- bench
