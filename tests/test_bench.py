@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from chemnet.bench.model import COLD, BenchTask, FlameCells, cost_table, flame_cells
+from chemnet.bench.model import AROUND, COLD, BenchTask, FlameCells, cost_table, engine_table, flame_cells
 from chemnet.bench.timing import Timing, machine_table, take_turns
+from chemnet.engines import available_engines
 from chemnet.mechanism import load_mechanism
 from chemnet.state import elements, enthalpy
 from chemnet.status import Status
@@ -46,6 +47,16 @@ def test_the_ratios_are_those_of_the_medians():
     assert figures["exact / model"] == pytest.approx(2.0, rel=1e-12, abs=0.0)
     assert figures["CVODES [us]"] == pytest.approx(400.0, rel=1e-12, abs=0.0)
     assert figures["CVODES, from - to"] == "300 - 900" and figures["exact, from - to"] == "30 - 50"
+
+
+def test_every_engine_has_a_row_beside_both_rivals():
+    names = ("CVODES", "exact", *available_engines(), AROUND)
+    timing = Timing(10, 0, {name: [1e-3 / (1 + i)] for i, name in enumerate(names)})
+    table = engine_table(BenchTask("some-model"), {"flame front": timing})
+    assert [row[1] for row in table.rows] == [*available_engines(), AROUND]
+    figures = dict(zip(table.columns, table.rows[0], strict=True))
+    assert figures["CVODES / engine"] == pytest.approx(3.0, rel=1e-12, abs=0.0)
+    assert figures["cost [us]"] == pytest.approx(1e2 / 3.0, rel=1e-12, abs=0.0)
 
 
 def test_the_spread_is_that_of_the_turns_without_powers_of_ten():

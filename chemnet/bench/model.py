@@ -11,14 +11,17 @@ import numpy as np
 from chemnet import sources
 from chemnet.bench.timing import Timing, in_fresh_process, machine_table, take_turns
 from chemnet.config import Config
+from chemnet.engines import available_engines
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism
+from chemnet.network import NetConfig, build
 from chemnet.reactor import ChemistryStep, CvodesReactor
 from chemnet.state import Array
 from chemnet.surrogate import Surrogate, find_model
 from chemnet.tables import Table
 
 COLD = 500.0  # [K] a flow solver leaves colder cells alone
+AROUND = "no network"
 
 
 class FlameCells(Config):
@@ -46,16 +49,20 @@ def bench(task: BenchTask) -> list[Table]:
     Raises what loading the model and solving the flame raise.
     """
     find_model(task.model)  # a wrong name is told at once
-    return [machine_table(), cost_table(task, in_fresh_process(measure, task))]
+    timings = in_fresh_process(measure, task)
+    return [machine_table(), cost_table(task, timings), engine_table(task, timings)]
 
 
 def measure(task: BenchTask) -> dict[str, Timing]:
-    """Costs by kind of cells."""
+    """Costs by kind of cells: of CVODES, of the batched integrator, of the model, and of it with each engine."""
     model = Surrogate.load(task.model)
+    columns = model.mechanism.n_species + 2
     steps: dict[str, ChemistryStep] = {
         "CVODES": CvodesReactor(model.mechanism),
         "exact": RosenbrockReactor(model.mechanism),
         "model": model,
+        **{engine: model.with_engine(engine) for engine in available_engines()},
+        AROUND: model.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
     kinds = flame_cells(model.mechanism, task.flame, task.cells)
     return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
@@ -91,3 +98,14 @@ def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
     columns = ("cells", "number", "refused", *figures, "CVODES / model", "exact / model")
     title = f"one step of {task.model} against CVODES and `exact`, the batched integrator; per cell, one thread"
     return Table(f"{title}, medians of {task.turns} turns", columns, rows)
+
+
+def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
+    """One row per kind of cells and engine, and what is left without a network: checks, transform and closure."""
+    rows = []
+    for kind, timing in timings.items():
+        for engine in (*available_engines(), AROUND):
+            cost = 1e6 * timing.per_cell(engine)[0], timing.spread(engine)
+            rows.append((kind, engine, *cost, *(timing.ratio(rival, engine) for rival in ("CVODES", "exact"))))
+    columns = ("cells", "engine", "cost [us]", "from - to", "CVODES / engine", "exact / engine")
+    return Table(f"one step of {task.model} by engine, in the same turns", columns, rows)
