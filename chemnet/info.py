@@ -85,8 +85,20 @@ def training_set_tables(path: Path) -> list[Table]:
     from chemnet.coverage import coverage, coverage_tables
     from chemnet.store import read_attributes
 
-    facts = Table(f"training set {path}", ("fact", "value"), _flat(read_attributes(path)))
-    return [facts, *coverage_tables(coverage(path), str(path))]
+    facts = read_attributes(path)
+    rows = [*_flat(facts), *_agreement(path, "rows_of_the_set" in facts)]
+    return [Table(f"training set {path}", ("fact", "value"), rows), *coverage_tables(coverage(path), str(path))]
+
+
+def _agreement(path: Path, is_manifest: bool) -> list[tuple[str, str]]:
+    """How a training set agrees with its manifest, or a manifest with what is computed here."""
+    from chemnet.manifest import compare, find, recompute
+
+    if is_manifest:
+        return [("computed here", recompute(path).text())]
+    manifest = find(path)
+    agreement = compare(path, manifest) if manifest else None
+    return [("manifest", agreement.text())] if agreement else []
 
 
 def run_table(folder: Path, nested: bool = True) -> Table:

@@ -42,9 +42,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.states)
 
-    def where(self, mask: NDArray[np.bool_]) -> Pairs:
-        """The rows where `mask` (n,) is True."""
-        return Pairs(*(getattr(self, name)[mask] for name in _COLUMNS))
+    def where(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Pairs:
+        """The rows where a mask (n,) is True, or those of the given numbers."""
+        return Pairs(*(getattr(self, name)[rows] for name in _COLUMNS))
 
 
 _COLUMNS = ("states", "next_states", "split", "group", "kind")
@@ -86,7 +86,7 @@ def write(path: str | Path, parts: Iterable[Pairs], attributes: Mapping[str, Any
 
 def _append(file: h5py.File, name: str, values: NDArray[Any], start: int) -> None:
     if name not in file:
-        chunks = (_CHUNK_ROWS, *values.shape[1:])
+        chunks = (min(_CHUNK_ROWS, max(1, len(values))), *values.shape[1:])
         shape = (0, *values.shape[1:])
         file.create_dataset(name, shape, values.dtype, chunks=chunks, maxshape=(None, *shape[1:]), fletcher32=True)
     file[name].resize(start + len(values), axis=0)

@@ -4,6 +4,7 @@ import cantera as ct
 import h5py
 import numpy as np
 import pytest
+from small_recipe import SMALL, small_recipe
 
 from chemnet import cli, sampling, sources, state, store
 from chemnet.drawing import perturb
@@ -13,24 +14,6 @@ from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, SOURCES, load_recipe
 from chemnet.status import Status
-
-SMALL = (  # hydrogen: its flame is solved in a second
-    "mechanism=h2o2.yaml",
-    "fuel={H2: 1}",
-    "rows=240",
-    "ignition.trajectories=4",
-    "kernel.trajectories=3",
-    "kernel.T0=[2000, 2600]",
-    "burnt.states=30",
-    "flames.phi=[1.0, 1.1]",
-    "flames.at=[[101325, 300]]",
-    "validation_share=0.2",
-    "integrator.audit=0.05",
-)
-
-
-def small_recipe(*changes):
-    return load_recipe(changes=(*SMALL, *changes))
 
 
 @pytest.fixture(scope="module")
