@@ -252,11 +252,11 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         nargs="?",
         default=DEFAULT_MODEL,
-        help=f"name or path; `{_EXACT}`: cost and error of the batched integrator beside CVODES; `{_TRAINING}`: samples/s "
-        "of the training loop beside a bare one",
+        help=f"name or path; `{_EXACT}`: cost and error of the batched integrator beside CVODES; "
+        f"`{_TRAINING}`: samples/s of the training loop beside a bare one",
     )
     command.add_argument("--cells", type=_positive, metavar="N", help="cells of a call (default 1000)")
-    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each, alternating (default 7; exact 5; training 3)")
+    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each (default 7; exact 5; training 3)")
     command.add_argument("--config", metavar="CONFIG", help=f"of `{_TRAINING}`: name or YAML file (default small)")
     exact = command.add_argument_group(f"with `{_EXACT}`")
     exact.add_argument(

@@ -10,9 +10,10 @@ import copy
 import datetime
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -134,7 +135,7 @@ def train(
             if team.leads:
                 ensure_data(config, data, report)
             team.wait()
-        learning = load_learning_set(data, config.label)
+        facts, learning = store.read_attributes(data), load_learning_set(data, config.label)
         width = learning.mechanism.n_species + 2
         if (config.network.widths[0], config.network.widths[-1]) != (width, width):
             raise UsageError(f"network.widths: {learning.mechanism.name} needs {width} inputs and {width} outputs")
@@ -160,14 +161,14 @@ def train(
             resume=resume,
             max_minutes=max_minutes,
             device=device,
-            judge=ignition_judge(learning, data) if config.fit.rollouts and team.leads else None,
-            about=_about(config, data),
+            judge=ignition_judge(learning, facts) if config.fit.rollouts and team.leads else None,
+            about=_about(config, facts),
             team=team,
             begin=begin,
             report=report,
         )
         if team.leads:
-            metadata = _metadata(config, data, seed, max_minutes, result)
+            metadata = _metadata(config, facts, seed, max_minutes, result)
             network.cpu()
             domain = probe(learning.domain, store.read_attributes(data), learning.mechanism)
             Surrogate(network, learning.transform, learning.mechanism, learning.dt, domain, metadata).save(
@@ -178,9 +179,8 @@ def train(
     return out
 
 
-def _about(config: TrainConfig, data: Path) -> dict[str, object]:
+def _about(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
     """What a training that is resumed shares with its first part, besides the options of its fit."""
-    facts = store.read_attributes(data)
     network = config.network
     return {
         "network.widths": list(network.widths),
@@ -192,16 +192,16 @@ def _about(config: TrainConfig, data: Path) -> dict[str, object]:
     }
 
 
-def ignition_judge(learning: LearningSet, data: str | Path) -> Judge | None:
+def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | None:
     """Judges a network by roll-outs: the mean relative error of its ignition delays over the quick cases.
 
     A case that does not ignite counts as an error of 1, and none counts as more. The reference is the exact step at
-    tight tolerances. None where there is nothing to judge by: the recipe of the data names no fuel of its mechanism,
-    or nothing ignites.
+    tight tolerances. None where there is nothing to judge by: the recipe of the data, one of its `facts`, names no fuel
+    of its mechanism, or nothing ignites.
     """
     mechanism, dt = learning.mechanism, learning.dt
     try:
-        fuel = parse_yaml(str(store.read_attributes(data)["recipe"]), str(data))["fuel"]
+        fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
         states = QUICK.model_copy(update={"fuel": fuel}).states(mechanism)
         exact = RosenbrockReactor(mechanism, 1e-6, 1e-12)
     except (ChemnetError, KeyError):
@@ -268,11 +268,11 @@ def scan_rates(
 
 
 def _metadata(
-    config: TrainConfig, data: Path, seed: int, max_minutes: float | None, result: FitReport
+    config: TrainConfig, facts: Mapping[str, Any], seed: int, max_minutes: float | None, result: FitReport
 ) -> dict[str, object]:
     return {
         "config": config.model_dump(mode="json"),
-        "data": {key: _plain(store.read_attributes(data)[key]) for key in ("rows", "seed", "rtol", "atol", "recipe")},
+        "data": {key: _plain(facts[key]) for key in ("rows", "seed", "rtol", "atol", "recipe")},
         "seed": seed,
         "max_minutes": max_minutes,
         "steps": result.steps,

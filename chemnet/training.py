@@ -180,6 +180,25 @@ def fit(
     return result
 
 
+def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:
+    """The steps of `fit` and nothing around them, at a constant rate: what `chemnet bench training` compares with."""
+    optimizers = _optimizers(network, options)
+    loss_of, labels = _LOSSES[options.loss], data.y[:, data.active]
+    order = torch.randperm(len(data.x))
+    for step in range(options.steps):
+        size = options.batch_at(step)
+        start = step * size % (len(order) - size)
+        rows = order[start : start + size]
+        with torch.autocast(data.x.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            outputs = network(data.x[rows])
+        loss = loss_of(outputs[:, data.active].float(), labels[rows])
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
 class _Fit:
     """State of one training; the parts that a checkpoint holds are in `_state`."""
 
@@ -251,9 +270,15 @@ class _Fit:
 
     def _result(self, loss: float) -> FitReport:
         judged = self.best_step > 0
-        best = (self.best_step, self.best) if judged else (self.step, None)
-        largest = self.options.batch_at(max(self.step - 1, 0))
-        return FitReport(self.step, self.elapsed, self.history[0][2], loss, *best, largest)
+        return FitReport(
+            steps=self.step,
+            seconds=self.elapsed,
+            initial_loss=self.history[0][2],
+            validation_loss=loss,
+            best_step=self.best_step if judged else self.step,
+            judgement=self.best if judged else None,
+            largest_batch=self.options.batch_at(max(self.step - 1, 0)),
+        )
 
     def _share(self) -> float:
         """Share of the training that is done."""

@@ -74,6 +74,7 @@ DOORS = {
         "chemnet.team",
         "chemnet.training",
         "chemnet.learning",
+        "chemnet.bench.training",
         "chemnet.surrogate",
         "chemnet.condensation",
     },

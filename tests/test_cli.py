@@ -65,6 +65,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["bench", "--cells", "many"], 2, "'many' is not a positive whole number"),
         (["bench", "no-model", "--cells", "5"], 4, "no-model"),
         (["bench", "--mechanism", "h2o2.yaml"], 2, "--mechanism goes with `chemnet bench exact`"),
+        (["bench", "training", "--config", "smal"], 2, "no config smal; there are"),
         (["bench", "drm19-demo", "--states", "cold"], 2, "--states goes with"),
         (["bench", "exact", "--states", "warm"], 2, "no states warm; there are flame, mixed"),
         (["bench", "exact", "--mechanism", "h2o2.yaml", "--fuel", "CH4:1"], 2, "no species CH4"),

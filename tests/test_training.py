@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from chemnet.bench.training import TrainingTask, measure
 from chemnet.errors import FileError, NumericalError, UsageError, run_command
 from chemnet.learning import load_config
 from chemnet.network import NetConfig, build, count
@@ -211,6 +212,17 @@ def test_training_by_time_ends_in_time_and_a_loss_that_diverges_is_told(data, tm
     options = FitOptions(optimizer="adam", learning_rate=1e30, steps=50, report_every=5, batch_size=64)
     with pytest.raises(NumericalError, match="loss"):
         fit(small_net(), data, options, tmp_path / "wild", **QUIET)
+
+
+def test_the_bench_of_the_loop_takes_turns_over_the_steps_between_two_reports(tmp_path):
+    content = """
+        {name: tiny, data: nowhere.h5, network: {widths: [5, 16, 5]},
+         fit: {optimizer: adamw, learning_rate: 1e-3, steps: 9, report_every: 7, batch_size: 32}}
+    """
+    (tmp_path / "tiny.yaml").write_text(content)
+    found = measure(TrainingTask(str(tmp_path / "tiny.yaml"), turns=2))
+    assert list(found) == ["bare", "chemnet"]
+    assert all(len(rates) == 2 and min(rates) > 100.0 for rates in found.values())
 
 
 class TwoThreads(Team):
