@@ -11,10 +11,11 @@ from chemnet.errors import UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
+from chemnet.state import equivalence_ratios
 from chemnet.status import Status
 from chemnet.store import Pairs
 from chemnet.validation import IgnitionCases, ignition, ignition_delay, rollouts, validate_ignition
-from chemnet.validation.single_steps import equivalence_ratios, validate_steps
+from chemnet.validation.single_steps import validate_steps
 
 DT = 1e-6
 CASES = IgnitionCases(temperatures=(1700.0, 1800.0), equivalence_ratios=(0.6, 1.4), steps=400)

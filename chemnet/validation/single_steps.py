@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from chemnet.mechanism import Mechanism
 from chemnet.reactor import ChemistryStep
-from chemnet.state import Array
+from chemnet.state import Array, equivalence_ratios
 from chemnet.status import Status
 from chemnet.store import Pairs
 from chemnet.tables import Table
@@ -19,7 +19,6 @@ RUNG = "steps"
 TEMPERATURES = (700.0, 1200.0, 1800.0, 2300.0)  # [K] edges of the regions
 EQUIVALENCE_RATIOS = (0.5, 0.8, 1.2, 1.6)
 HEATING = (1e-3, 1e-2, 0.1, 1.0)  # [K] edges of the change of T in one exact step, either way
-_VALENCE = {"C": 2.0, "H": 0.5}  # atoms of oxygen that an atom takes to burn
 _CALM = 1e-8  # [kg/kg] rows that change less on average are in equilibrium, and no share of it can be told
 
 Mask = NDArray[np.bool_]
@@ -85,15 +84,6 @@ def _bins(region: str, values: Array, edges: Sequence[float]) -> Iterator[tuple[
     ]
     for index, name in enumerate(names):
         yield region, name, place == index
-
-
-def equivalence_ratios(states: Array, mechanism: Mechanism) -> Array:
-    """Local equivalence ratio (n,): the oxygen that C and H take to burn over the oxygen there is, by atoms."""
-    moles = (states[:, 2:] / mechanism.molecular_weights) @ mechanism.atoms.T
-    index = mechanism.element_names.index
-    burnable = [valence * moles[:, index(e)] for e, valence in _VALENCE.items() if e in mechanism.element_names]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.sum(burnable, axis=0) / moles[:, index("O")])
 
 
 def _errors(exact: Pairs, predicted: Array, rows: Mask) -> tuple[float, float, float, float | None]:
