@@ -77,7 +77,7 @@ class ChemistryConfig(Config):
     (Cantera) or `neural` (a trained `model`, by name or path). Cells at or below min_temperature [K] are left alone.
     `outside` says what happens to the cells that a model reports as outside its domain or failed: `exact` and `cvode`
     take them, `freeze` leaves them as they are for this step (all three are counted), `error` ends the run. `engine`:
-    another one than the model's own (`auto`, `fp32`, `bf16`, `onnx`). rtol, atol: tolerances of `exact` or `cvode`,
+    another one than the model's own (`fp32`, `bf16`, `onnx`). rtol, atol: tolerances of `exact` or `cvode`,
     whichever is at work; where they are not given it has its own.
     """
 
@@ -85,7 +85,7 @@ class ChemistryConfig(Config):
     model: str = "drm19-demo"
     min_temperature: NonNegativeFloat = 500.0
     outside: Literal["exact", "cvode", "freeze", "error"] = "exact"
-    engine: Literal["auto", "fp32", "bf16", "onnx"] | None = None
+    engine: Literal["fp32", "bf16", "onnx"] | None = None
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
 

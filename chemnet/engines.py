@@ -7,7 +7,6 @@ tried once when the engine is made, give the same bits.
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +19,14 @@ from torch import nn
 
 from chemnet.errors import UsageError
 
-EngineName = Literal["auto", "fp32", "bf16", "onnx"]
+EngineName = Literal["fp32", "bf16", "onnx"]
 BLOCK = 512  # rows of the largest call
 
 Floats = NDArray[np.float32]
 _Function = Callable[[Floats], Floats]
 _SMALLER_BLOCKS = (16, 64, 192)
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+_ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "tanh"}  # as oneDNN calls them
 
 
 def check_engine(name: str) -> EngineName:
@@ -40,33 +40,27 @@ def check_engine(name: str) -> EngineName:
 
 
 def available_engines() -> list[EngineName]:
-    """Engines that work on this machine, `auto` apart."""
+    """Engines that work on this machine."""
     return ["fp32", "bf16", "onnx"] if _has_onnx() else ["fp32", "bf16"]
 
 
-def choose_engine(name: str) -> EngineName:
-    """What `auto` means on this machine: bf16 if the processor has instructions for it, else onnx, else fp32."""
-    known = check_engine(name)
-    if known != "auto":
-        return known
-    if _BF16_INSTRUCTIONS & _processor_flags():
-        return "bf16"
-    return "onnx" if _has_onnx() else "fp32"
+def suitable_engine(name: str) -> EngineName:
+    """The engine that a model was made for, or fp32 where that is not installed or has no instructions here."""
+    if (name == "onnx" and not _has_onnx()) or (name == "bf16" and not _BF16_INSTRUCTIONS & _processor_flags()):
+        return "fp32"
+    return check_engine(name)
 
 
 class Engine:
     """Outputs (n, m_out) of a network for inputs (n, m) of up to BLOCK rows, contiguous float32.
 
-    fp32 uses the network as it is at each call; the other engines are made from it once. `blocks` are the numbers of
-    rows that it works with, of which `block_for` gives the smallest for n rows; the caller has the memory for it.
+    It has a copy of the weights as they are when it is made. `blocks` are the numbers of rows that it works with, of
+    which `block_for` gives the smallest for n rows; the caller has the memory for it.
     """
 
     def __init__(self, name: str, network: nn.Sequential) -> None:
-        chosen = choose_engine(name)
-        if chosen == "onnx":
-            self._function = _onnx_engine(network)
-        else:
-            self._function = _torch_engine(network if chosen == "fp32" else _in_bfloat16(network))
+        make = _onnx_function if check_engine(name) == "onnx" else _torch_function
+        self._function = make(network, name)
         inputs = np.random.default_rng(0).standard_normal((BLOCK, network[0].in_features)).astype(np.float32)
         outputs = self._function(inputs)
         smaller = [n for n in _SMALLER_BLOCKS if self._agrees(n, inputs, outputs)]
@@ -85,36 +79,61 @@ class Engine:
         return all(np.array_equal(self._function(inputs[i : i + n]), outputs[i : i + n]) for i in starts)
 
 
-def _torch_engine(network: nn.Module) -> _Function:
+def _torch_function(network: nn.Sequential, precision: str) -> _Function:
+    """Layer by layer, each with its activation in one call of oneDNN where torch has that.
+
+    In bf16 the first and the last layer stay in float32: they cost little, and eight bits of T or of a label would be
+    too few.
+    """
+    linears = [module for module in network if isinstance(module, nn.Linear)]
+    inner = torch.bfloat16 if precision == "bf16" else torch.float32
+    types = [inner if 0 < i < len(linears) - 1 else torch.float32 for i in range(len(linears))]
+    make = _fused_layer if _has_fused_layers() else _plain_layer
+    layers = [
+        make(linear.weight.detach().cpu().to(dtype), linear.bias.detach().cpu().to(dtype), activation)
+        for linear, dtype, activation in zip(linears, types, [*network[1::2], None], strict=True)
+    ]
+
     def run(inputs: Floats) -> Floats:
         with torch.inference_mode():
-            outputs: Floats = network(torch.from_numpy(inputs)).numpy()
+            values = torch.from_numpy(inputs)
+            for layer, dtype in zip(layers, types, strict=True):
+                values = layer(values.to(dtype))
+            outputs: Floats = values.numpy()
         return outputs
 
     return run
 
 
-class _InBfloat16(nn.Module):
-    """A network whose inner layers work in bfloat16.
-
-    The first and the last stay in float32: they cost little, and eight bits of T or of a label would be too few.
-    """
-
-    def __init__(self, network: nn.Sequential) -> None:
-        super().__init__()
-        layers = list(copy.deepcopy(network))
-        self.first, self.last = layers[0], layers[-1]
-        self.inner = nn.Sequential(*layers[1:-1]).to(torch.bfloat16)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.inner(self.first(x).to(torch.bfloat16)).float())
+_Layer = Callable[[torch.Tensor], torch.Tensor]
 
 
-def _in_bfloat16(network: nn.Sequential) -> nn.Module:
-    return _InBfloat16(network) if len(network) > 1 else network
+def _fused_layer(weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None) -> _Layer:
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, BLOCK)
+    name = "none" if activation is None else _ACTIVATIONS[type(activation)]
+    algorithm = "none" if name == "gelu" else ""
+
+    def run(values: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(values, packed, bias, name, [], algorithm)
+
+    return run
 
 
-def _onnx_engine(network: nn.Sequential) -> _Function:
+def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module | None) -> _Layer:
+    def run(values: torch.Tensor) -> torch.Tensor:
+        values = nn.functional.linear(values, weight, bias)
+        return values if activation is None else activation(values)
+
+    return run
+
+
+def _has_fused_layers() -> bool:
+    """torch has these operators for its own compiler; where they go, layers are computed in two calls."""
+    names = ("_reorder_linear_weight", "_linear_pointwise")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def _onnx_function(network: nn.Sequential, _: str) -> _Function:
     import onnxruntime
 
     from chemnet.onnx_graph import network_model

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import nn
 
 from chemnet.domain import Domain
-from chemnet.engines import BLOCK, Engine, EngineName, available_engines, check_engine
+from chemnet.engines import BLOCK, Engine, EngineName, check_engine, suitable_engine
 from chemnet.errors import FileError, UsageError
 from chemnet.files import atomic
 from chemnet.fused import FusedStep
@@ -44,8 +44,9 @@ Storage = Literal["fp32", "bf16"]
 class Surrogate:
     """A chemistry step by a network, for one mechanism and one time step; same `advance` as the exact step.
 
-    `network` is the plain `nn.Sequential`; `domain` says which states it may be asked about; `engine` who computes it
-    (`engines.py`); `metadata` is whatever the maker of the model wants to tell (training, data, accuracy), plain data.
+    `network` is the plain `nn.Sequential`, whose weights count as they are when the surrogate is made; `domain` says
+    which states it may be asked about; `engine` who computes it (`engines.py`); `metadata` is whatever the maker of the
+    model wants to tell (training, data, accuracy), plain data.
     """
 
     def __init__(
@@ -147,9 +148,6 @@ class Surrogate:
                 f"{path} was made for a mechanism named {description['mechanism']} with hash "
                 f"{description['mechanism_sha256'][:12]}, not for {mechanism.name} with {mechanism.sha256[:12]}"
             )
-        stored = description.get("engine", "fp32")
-        if engine is None and stored == "onnx" and stored not in available_engines():
-            engine = "fp32"  # what the model prefers is not installed here
         try:
             network = _network(description["network"], tensors, 2 + mechanism.n_species)
             transform = Transform.from_dict(description["transform"])
@@ -157,9 +155,10 @@ class Surrogate:
                 raise ValueError(f"a transform of {len(transform.input_mean)} columns")
             domain = Domain.from_dict(description["domain"], mechanism)
             dt, metadata = float(description["dt"]), dict(description["metadata"])
+            engine = engine or suitable_engine(description.get("engine", "fp32"))
         except _DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
-        return cls(network, transform, mechanism, dt, domain, metadata, engine or stored)
+        return cls(network, transform, mechanism, dt, domain, metadata, engine)
 
 
 def find_model(path_or_name: str | Path) -> Path:

@@ -81,7 +81,7 @@ def test_an_engine_is_stored_with_the_model_and_another_may_be_asked_for(surroga
     surrogate.with_engine("bf16").save(tmp_path / "model.safetensors")
     assert Surrogate.load(tmp_path).engine == "bf16"
     assert Surrogate.load(tmp_path, engine="fp32").engine == "fp32"
-    with pytest.raises(UsageError, match="no engine fp64; there are auto, fp32"):
+    with pytest.raises(UsageError, match="no engine fp64; there are fp32, bf16"):
         Surrogate.load(tmp_path, engine="fp64")
 
 
