@@ -74,11 +74,6 @@ def losses(path: Path, tables: Mapping[str, Path]) -> None:
     _save(figure, path)
 
 
-def loss_curve(path: Path, table: Path, title: str) -> None:
-    """Draw the losses of one training."""
-    losses(path, {title: table})
-
-
 def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
     """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
 
