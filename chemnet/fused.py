@@ -36,7 +36,7 @@ class Tables(NamedTuple):
     mean: Array  # (2 + K)
     gain: Array  # (2 + K)
     scale: Array  # (2 + K) of the outputs, times 1/8 for mass fractions
-    signed_root: bool
+    power: int  # of the label
     elements: Array  # (E, m) mass of each element in a kilogram of each reactive species
     reactive: NDArray[np.intp]  # (m,) their places in Y
     nasa: Array  # (K, 15)
@@ -66,11 +66,9 @@ class FusedStep:
 
     def __init__(self, transform: Transform, mechanism: Mechanism, domain: Domain, rows: int) -> None:
         closure = Closure(mechanism)
-        scale = np.hstack([transform.output_scale[:2], LAMBDA * transform.output_scale[2:]])
-        if transform.label == "signed_root":
-            scale[2:] = LAMBDA * transform.output_scale[2:] ** 2
+        scale = np.hstack([transform.output_scale[:2], LAMBDA * transform.output_scale[2:] ** transform.power])
         self._tables = Tables(
-            *(transform.input_mean, transform.input_gain, scale, transform.label == "signed_root"),
+            *(transform.input_mean, transform.input_gain, scale, transform.power),
             *(closure.elements, closure.reactive, mechanism.nasa),
             *(domain.low, domain.high, domain.directions, domain.bounds),
         )
@@ -228,7 +226,7 @@ def _finish_block(tables, lanes, block):
 def _next_root(tables, output, root, k):
     """Y^(1/8) after the step, from the network's output and Y^(1/8) before it."""
     change = output * tables.scale[2 + k]
-    if tables.signed_root:
+    for _ in range(1, tables.power):
         change = change * absolute(output)
     return maximum(0.0, root + change)
 
@@ -334,7 +332,7 @@ def _close_alone(tables, lanes, block, lane, state, output, next_states, i):
     Y_raw = np.empty((1, K))
     for k in range(K):
         change = output[2 + k] * tables.scale[2 + k]
-        if tables.signed_root:
+        for _ in range(1, tables.power):
             change *= abs(output[2 + k])
         root = max(lanes.roots[(block * K + k) * W + lane] + change, 0.0)
         fourth = root * root

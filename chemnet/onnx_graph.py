@@ -65,8 +65,9 @@ def step_model(network: nn.Sequential, transform: Transform) -> onnx.ModelProto:
     scaled = graph.add("Mul", centred, graph.constant(transform.input_gain))
     outputs = _add_network(graph, network, graph.add("Cast", scaled, to=TensorProto.FLOAT), "")
     change = graph.add("Mul", graph.add("Cast", outputs, to=TensorProto.DOUBLE), graph.constant(transform.output_scale))
-    if transform.label == "signed_root":
-        change = graph.add("Mul", change, graph.add("Abs", change))
+    answer = change
+    for _ in range(1, transform.power):
+        change = graph.add("Mul", change, graph.add("Abs", answer))
     graph.nodes.append(helper.make_node("Split", [change, sizes], ["unused", "change_of_Y"], axis=1))
     root = graph.add("Add", root, graph.add("Mul", "change_of_Y", graph.constant(np.array(LAMBDA))))
     power = graph.add("Max", root, zero)

@@ -10,20 +10,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from chemnet.mechanism import Mechanism
 from chemnet.state import Array
 from chemnet.thermo import SAFE_FASTMATH
 
-Label = Literal["signed_root", "difference"]
+# What a network learns of a change d: sign(d) |d|^(1/power), by name. A new label is a new entry, and nothing else.
+LABELS = {"signed_root": 2, "difference": 1}
 
 LAMBDA = 0.125
 _CONSTANT = 1e-9  # a column that varies less than this, against its mean, carries nothing
+
+
+def check_label(name: str) -> str:
+    """`name` itself. Raises ValueError when there is no such label."""
+    if name not in LABELS:
+        raise ValueError(f"no label {name}; there are {', '.join(LABELS)}")
+    return name
+
+
+Label = Annotated[str, AfterValidator(check_label)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +51,11 @@ class Transform:
     input_mean: Array
     input_gain: Array
     output_scale: Array
+
+    @property
+    def power(self) -> int:
+        """A change is sign(v) |v|^power of the network's answer v, unscaled."""
+        return LABELS[self.label]
 
     @property
     def active(self) -> NDArray[np.intp]:
@@ -70,11 +87,11 @@ class Transform:
     def from_dict(cls, data: dict[str, Any]) -> Transform:
         """The transform that `as_dict` described. Raises ValueError for what no transform can be."""
         arrays = {key: np.array(data[key], float) for key in ("input_mean", "input_gain", "output_scale")}
-        if data["label"] not in get_args(Label) or len({array.shape for array in arrays.values()}) != 1:
-            raise ValueError("an unknown label, or columns of different number")
+        if len({array.shape for array in arrays.values()}) != 1:
+            raise ValueError("columns of different number")
         if not all(array.ndim == 1 and np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("a transform whose numbers are not finite")
-        return cls(label=data["label"], **arrays)
+        return cls(label=check_label(data["label"]), **arrays)
 
 
 def fit_transform(states: Array, next_states: Array, mechanism: Mechanism, label: Label = "signed_root") -> Transform:
@@ -98,7 +115,7 @@ def _change(states: Array, next_states: Array, label: Label) -> Array:
     change = np.empty_like(states)
     change[:, :2] = next_states[:, :2] - states[:, :2]
     change[:, 2:] = box_cox(next_states[:, 2:]) - box_cox(states[:, 2:])
-    return np.sign(change) * np.sqrt(np.abs(change)) if label == "signed_root" else change
+    return np.sign(change) * np.abs(change) ** (1.0 / LABELS[label])
 
 
 @njit(cache=True, fastmath=SAFE_FASTMATH)

@@ -10,7 +10,7 @@ from chemnet.fused import FusedStep
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.status import Status
-from chemnet.transform import LAMBDA, fit_transform
+from chemnet.transform import LABELS, LAMBDA, fit_transform
 
 MECHANISM = load_mechanism("drm19")
 BOX = Domain.box(MECHANISM, T=(250.0, 3400.0), P=(5e4, 4e5))
@@ -42,8 +42,9 @@ def advance(step, states, outputs):
     return inputs, after, status
 
 
-@pytest.mark.parametrize("label", ["signed_root", "difference"])
-def test_predicting_the_labels_gives_the_next_states_back(states, next_states, label):
+@pytest.mark.parametrize("label", ["signed_root", "difference", "a new one"])
+def test_predicting_the_labels_gives_the_next_states_back(states, next_states, label, monkeypatch):
+    monkeypatch.setitem(LABELS, "a new one", 3)
     transform = fit_transform(states, next_states, MECHANISM, label)
     labels = transform.labels(states, next_states)
     _, after, status = advance(FusedStep(transform, MECHANISM, BOX, ROWS), states, labels)
