@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -107,6 +109,38 @@ def _limits(column: Floats, rare: float) -> tuple[float, float]:
     """Ends of an axis: of all values but a `rare` share at either end."""
     low, high = np.quantile(column, (rare, 1.0 - rare))
     return float(low), float(max(high, low + 1e-9))
+
+
+def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Draw ignition delays over T0, and below them the errors of the models; a column of panels per pressure.
+
+    Each model brings its cases as columns (n,): `T0` [K], `phi`, `P` [atm], `reference` and `model` [us], `error`
+    [%]; lines are the reference, one colour per phi, one marker per model, nan where nothing ignites.
+    """
+    first = next(iter(models.values()))
+    pressures, phis = np.unique(first["P"]), np.unique(first["phi"])
+    colours = dict(zip(phis, colormaps["viridis"](np.linspace(0.0, 0.9, len(phis))), strict=True))
+    figure = Figure(figsize=(3.2 * len(pressures) + 1.4, 6.2), layout="constrained")
+    grid = figure.subplots(2, len(pressures), sharex=True, sharey="row", squeeze=False)
+    for (above, below), P in zip(grid.T, pressures, strict=True):
+        for phi in phis:
+            at = (first["P"] == P) & (first["phi"] == phi)
+            above.plot(first["T0"][at], first["reference"][at], color=colours[phi], label=f"phi {phi:g}, exact")
+        for marker, (name, cases) in zip(cycle("osD^v"), models.items(), strict=False):
+            style = {"marker": marker, "linestyle": "none", "markersize": 4.5, "markerfacecolor": "none"}
+            for phi in phis:
+                at = (cases["P"] == P) & (cases["phi"] == phi)
+                label = name if phi == phis[-1] else None
+                above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], label=label, **style)
+                below.plot(cases["T0"][at], cases["error"][at], color=colours[phi], **style)
+        above.set(yscale="log", title=f"{P:.3g} atm")
+        below.set(yscale="log", xlabel="T0 [K]")
+        for axes in (above, below):
+            axes.grid(True, alpha=0.3)
+    grid[0, 0].set_ylabel("ignition delay [us]")
+    grid[1, 0].set_ylabel("error of the delay [%]")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _save(figure, path)
 
 
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:

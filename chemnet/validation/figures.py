@@ -10,6 +10,8 @@ import numpy as np
 from chemnet.state import Array
 from chemnet.tables import Table
 
+LADDER_OF = "the ladder of"
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -31,7 +33,7 @@ class Figure:
 def summary(figures: Sequence[Figure], name: str) -> Table:
     """All figures of a model, the targets beside them."""
     rows = [(figure.rung, figure.name, figure.value, figure.target, figure.met) for figure in figures]
-    return Table(f"the ladder of {name}", ("rung", "figure", "value", "target", "met"), rows)
+    return Table(f"{LADDER_OF} {name}", ("rung", "figure", "value", "target", "met"), rows)
 
 
 def mean(values: Array) -> float | None:

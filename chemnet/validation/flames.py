@@ -16,6 +16,7 @@ from chemnet.errors import NumericalError
 from chemnet.tables import Table
 from chemnet.validation.figures import Figure
 from chemnet.validation.references import ATOL, RTOL, cached
+from chemnet.validation.rollouts import Report
 
 RUNG = "flames"
 TARGETS = {0.7: 2.0, 1.0: 0.5, 1.3: 2.0}  # [%] by equivalence ratio
@@ -48,6 +49,7 @@ def validate_flames(
     gas: Sequence[str],
     burn: Burn,
     key: Mapping[str, Any],
+    report: Report = print,
     cache: Path | None = None,
     phis: Sequence[float] = tuple(TARGETS),
 ) -> list[FlameSpeeds]:
@@ -61,6 +63,7 @@ def validate_flames(
     for phi in phis:
         case = (*gas, f"mixture.phi={phi}")
         changes = [*case, *exact]
+        report(f"flame at phi {phi:g}: the exact one first, where it is not kept yet, then that of the model")
         speed = cached(cache, "flame", {**key, "case": changes}, partial(burn, changes))[SPEED]
         try:
             of_model = burn([*case, *chemistry])

@@ -30,6 +30,7 @@ from chemnet.validation.rollouts import IGNITION_RISE, Report, RollOut, ignition
 
 _LATEST = 0.5  # [s] a case that ignites later takes no more than the least steps
 _AFTER_IGNITION = 2e-3  # [s]
+CASES = "ignition delay by case"
 TARGETS = {"mean": 0.5, "max": 2.0, "end": 3.0}  # [%], [%], [K]
 
 
@@ -238,7 +239,7 @@ def case_table(report: IgnitionReport) -> Table:
         "steps",
         "status",
     )
-    return Table("ignition delay by case", columns, rows)
+    return Table(CASES, columns, rows)
 
 
 def group_table(report: IgnitionReport, column: int, name: str, scale: float = 1.0) -> Table:

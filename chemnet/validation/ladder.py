@@ -148,7 +148,7 @@ class _Judge:
             model = ["chemistry.kind=neural", f"chemistry.model={json.dumps(ladder.model)}"]
         gas = flames.changes_of_gas(mechanism.name, ladder.cases.fuel, self.dt)
         key = {"solver": ladder.solver, "mechanism": mechanism.sha256}
-        found = flames.validate_flames(model, gas, ladder.burn, key, ladder.cache)
+        found = flames.validate_flames(model, gas, ladder.burn, key, ladder.report, ladder.cache)
         return [flames.flame_table(found)], flames.figures(found)
 
     def cost(self) -> Rung:
