@@ -63,6 +63,7 @@ def build_parser() -> Parser:
     )
     _bench_arguments(add("bench", bench, "measure what a model, or the exact step, costs beside CVODES"))
     _guard_arguments(add("guard", guard, "learn from a training set where a model may be asked"))
+    _export_arguments(add("export", export, "write a model for other programs"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
     _plot_arguments(add("plot", plot, "draw what a file or run holds"))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
@@ -340,6 +341,33 @@ def guard(options: Options) -> list[Table]:
     from chemnet.guarding import guard
 
     return [guard(options.model, options.data, options.out)]
+
+
+# ---- export
+
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "deepflame": "-deepflame", "chemnet": ".safetensors"}
+
+
+def _export_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", metavar="MODEL", help="name or path")
+    command.add_argument("--to", dest="target", choices=_ENDINGS, required=True, help="what to write")
+    command.add_argument(
+        "--out", type=Path, metavar="PATH", help="file, or folder of deepflame (default: the model's name)"
+    )
+    command.add_argument("--engine", metavar="NAME", help="with --to chemnet: fp32, bf16 or onnx computes it")
+    command.add_argument("--weights", choices=("fp32", "bf16"), default="fp32", help="with --to chemnet: as stored")
+
+
+def export(options: Options) -> list[Table]:
+    """`chemnet export`."""
+    from chemnet.exporting import export
+    from chemnet.surrogate import Surrogate
+
+    out = options.out or Path(f"{Path(options.model).stem}{_ENDINGS[options.target]}")
+    model = Surrogate.load(options.model)
+    files = export(model, options.target, out, engine=options.engine, storage=options.weights)
+    rows = [(str(file), file.stat().st_size) for file in files]
+    return [Table(f"{options.model} for {options.target}", ("file", "bytes"), rows)]
 
 
 # ---- compare

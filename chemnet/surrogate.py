@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import safetensors
@@ -28,6 +28,7 @@ from chemnet.files import atomic
 from chemnet.fused import FusedStep
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, describe
+from chemnet.solutions import SolutionArray, array_of, is_solution_array, states_of
 from chemnet.state import Array, as_states, check_time_step
 from chemnet.status import Status
 from chemnet.transform import Transform
@@ -82,13 +83,21 @@ class Surrogate:
         names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine")
         return Surrogate(**{name: getattr(self, name) for name in names} | changes)
 
-    def advance(self, states: ArrayLike, dt: float | None = None) -> tuple[Array, NDArray[np.int8]]:
+    @overload
+    def advance(self, states: ArrayLike, dt: float | None = None) -> tuple[Array, NDArray[np.int8]]: ...
+    @overload
+    def advance(self, states: SolutionArray, dt: float | None = None) -> tuple[SolutionArray, NDArray[np.int8]]: ...
+    def advance(self, states: Any, dt: float | None = None) -> tuple[Any, NDArray[np.int8]]:
         """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).
 
+        A `SolutionArray` of Cantera, of any shape, gives a new one, and statuses of its shape.
         The input is not modified. Elements and enthalpy equal those of the input to round-off. Rows that are
         invalid, outside the domain, or cannot be closed come back unchanged, with their status. A row's result is
         bitwise the same in any company. Raises UsageError for a wrong shape or a dt that the model was not made for.
         """
+        if is_solution_array(states):
+            next_rows, status = self.advance(states_of(states, self.mechanism), dt)
+            return array_of(next_rows, states), status.reshape(states.shape)
         states = as_states(states, self.mechanism)
         self.check_dt(self.dt if dt is None else dt)
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)

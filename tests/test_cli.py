@@ -16,7 +16,7 @@ from chemnet.info import loss_tables
 from chemnet.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "plot", "info", "doctor")
+COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "guard", "export", "plot", "info", "doctor")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
