@@ -418,11 +418,19 @@ def _draw_coverage(path: Path, picture: Path) -> None:
     plots.coverage(picture, columns, kinds, f"{path}: {len(found.T):,} states")
 
 
-_PICTURES = {"coverage": _draw_coverage, "losses": _draw_losses}  # of what a command's argument names, into a file
+def _draw_ladder(source: Path, picture: Path) -> None:
+    from chemnet import plots
+    from chemnet.validation.reports import ignitions
+
+    plots.ladder(picture, ignitions(source))
+
+
+# By what a command's argument names: what draws it, from the source, into a file.
+_PICTURES = {"coverage": _draw_coverage, "ladder": _draw_ladder, "losses": _draw_losses}
 
 
 def _plot_arguments(command: argparse.ArgumentParser) -> None:
-    subjects = "coverage: of a training set; losses: of a run and its reductions"
+    subjects = "coverage: of a training set; losses: of a run and its reductions; ladder: of what validate --json wrote"
     command.add_argument("subject", choices=_PICTURES, help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
     command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
