@@ -10,7 +10,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, slab_bounds
-from chemnet.errors import ChemnetError, UsageError
+from chemnet.errors import ChemnetError
+from chemnet.workers import mpi_world
 
 Floats = NDArray[np.float64]
 
-_LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS")
 _THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -173,21 +172,14 @@ def connect() -> Communicator:
     Under MPI an uncaught exception on any rank ends the whole job, and thread counts are divided among the ranks of
     the machine unless the user set them. Raises UsageError when the launcher belongs to another MPI than mpi4py's.
     """
-    launched = max((int(os.environ.get(name, "1") or 1) for name in _LAUNCHER_SIZES), default=1)
-    if launched == 1:
+    world = mpi_world()
+    if world is None:
         return Communicator()
     from mpi4py import MPI
 
-    if MPI.COMM_WORLD.size == 1:
-        launcher = Path(sys.executable).parent / "mpiexec"
-        found = str(launcher) if launcher.exists() else "the mpiexec of the MPI that mpi4py was built with"
-        raise UsageError(
-            f"the launcher started {launched} processes, but mpi4py ({MPI.get_vendor()[0]}) sees one:\n"
-            f"the launcher belongs to another MPI; use {found}."
-        )
-    comm = MpiCommunicator(MPI, MPI.COMM_WORLD)
+    comm = MpiCommunicator(MPI, world)
     sys.excepthook = _abort_all(comm)
-    _share_threads(MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED).size)
+    _share_threads(world.Split_type(MPI.COMM_TYPE_SHARED).size)
     return comm
 
 

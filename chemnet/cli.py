@@ -99,7 +99,12 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--fuel", type=_mixture, metavar="X", help="in place of the recipe's: H2, or CH4:0.9,H2:0.1")
     command.add_argument("--oxidizer", type=_mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
     command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
-    command.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes (default: one a core); or start ranks: mpiexec -n N chemnet sample",
+    )
     command.add_argument("--manifest", type=Path, metavar="FILE", help="write what a fresh set must meet, too")
 
 
@@ -108,13 +113,16 @@ def sample(options: Options) -> list[Table]:
     from chemnet.info import training_set_tables
     from chemnet.recipe import load_recipe
     from chemnet.sampling import sample
-    from chemnet.workers import available_cores
+    from chemnet.workers import available_cores, other_ranks
 
-    own = {"mechanism": options.mechanism, "fuel": options.fuel, "oxidizer": options.oxidizer}
-    recipe = load_recipe(options.config, options.variant, options.changes, **own)
-    name = f"{options.variant or 'states'}.h5"
-    out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
-    sample(recipe, out, options.workers or available_cores())
+    with other_ranks() as leads:
+        if not leads:
+            return []
+        own = {"mechanism": options.mechanism, "fuel": options.fuel, "oxidizer": options.oxidizer}
+        recipe = load_recipe(options.config, options.variant, options.changes, **own)
+        name = f"{options.variant or 'states'}.h5"
+        out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
+        sample(recipe, out, options.workers or available_cores())
     if options.manifest:
         from chemnet import manifest
 

@@ -1,5 +1,8 @@
 """A recipe that is sampled in seconds, of every kind of states."""
 
+import numpy as np
+
+from chemnet import store
 from chemnet.recipe import load_recipe
 
 SMALL = (  # hydrogen: its flame is solved in a second
@@ -19,3 +22,13 @@ SMALL = (  # hydrogen: its flame is solved in a second
 
 def small_recipe(*changes):
     return load_recipe(changes=(*SMALL, *changes))
+
+
+def assert_same_content(path, other):
+    """Rows, audit, and every attribute but the date."""
+    first, second = store.read(path), store.read(other)
+    for name in ("states", "next_states", "split", "group", "kind"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+    np.testing.assert_array_equal(store.read_audit(path).difference, store.read_audit(other).difference)
+    facts, others = store.read_attributes(path), store.read_attributes(other)
+    assert {name for name in {*facts, *others} if str(facts[name]) != str(others[name])} <= {"date"}

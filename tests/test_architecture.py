@@ -84,7 +84,7 @@ DOORS = {
 }
 
 # What the flow solver may use of chemnet: the foundation anywhere, chemistry only where the two meet.
-FOUNDATION = {"errors", "files", "config", "tables", "mechanism", "thermo"}
+FOUNDATION = {"errors", "files", "config", "tables", "workers", "mechanism", "thermo"}
 CHEMISTRY = {"reactor", "kinetics", "surrogate", "status", "sources", "plots"}
 MEETING_PLACES = {"initial", "chemistry", "gas", "compare"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_recipe import SMALL, small_recipe
+from small_recipe import SMALL, assert_same_content, small_recipe
 
 from chemnet import cli, sampling, store
 from chemnet.files import write_text
@@ -70,17 +70,6 @@ def test_sampling_goes_on_after_kill_9_with_one_shard_lost_per_worker(uninterrup
     assert {shard: seen[shard] for shard in finished} == finished  # not one of them was computed again
     assert_same_content(path, uninterrupted)
     assert [file.name for file in tmp_path.iterdir()] == ["states.h5"]
-
-
-def assert_same_content(first, second):
-    """Rows, audit, and every attribute but the date."""
-    one, other = store.read(first), store.read(second)
-    for name in ("states", "next_states", "split", "group", "kind"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-    np.testing.assert_array_equal(store.read_audit(first).difference, store.read_audit(second).difference)
-    facts, others = store.read_attributes(first), store.read_attributes(second)
-    assert {name for name in facts if str(facts[name]) != str(others[name])} <= {"date"}
-    assert set(facts) == set(others)
 
 
 WRITER = """

@@ -110,7 +110,7 @@ def test_a_launcher_of_another_mpi_is_refused():
 
 
 def test_connect_without_a_launcher_is_one_rank(monkeypatch):
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS"):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     assert (connect().rank, connect().size) == (0, 1)
 
