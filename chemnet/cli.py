@@ -89,6 +89,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return number
+
+
 # ---- sample
 
 
@@ -140,7 +150,7 @@ def _learning_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=float, metavar="M", help="end each training after M minutes")
+    command.add_argument("--max-minutes", type=_positive_number, metavar="M", help="end each training after M minutes")
 
 
 def _learning_options(options: Options) -> dict[str, Any]:
@@ -154,7 +164,7 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scan-rates",
         nargs="*",
-        type=float,
+        type=_positive_number,
         metavar="RATE",
         help="compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to "
         "four times the config's)",

@@ -89,6 +89,8 @@ def load_learning_set(
     if facts["mechanism_sha256"] != mechanism.sha256:
         raise UsageError(f"{path} was made with another mechanism of the name {facts['mechanism']}; sample again")
     training, validation = pairs.where(pairs.split == 0), pairs.where(pairs.split == 1)
+    if not (len(training) and len(validation)):
+        raise UsageError(f"{path} has {len(training)} rows to train on and {len(validation)} to validate; sample more")
     if transform is None:
         transform = fit_transform(training.states, training.next_states, mechanism, label)
     tensors = TrainingData(

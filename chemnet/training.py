@@ -12,9 +12,11 @@ import csv
 import hashlib
 import io
 import math
+import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +32,7 @@ from chemnet.team import Team
 
 _VALIDATION_BLOCK = 8192
 _MAX_BATCH_CPU = 4096  # a batch that grows further only makes sense on a GPU
+_ONE_THREAD = 300_000  # parameters of the largest network that is not worth a second thread
 _CHECKPOINT = b"chemnet-checkpoint-1\n"  # then 32 bytes of SHA-256, then what torch saves
 Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
 Positive = Annotated[float, Field(gt=0)]
@@ -173,11 +176,24 @@ def fit(
     loop.judge, loop.about, loop.team, loop.begin = judge, dict(about or {}), team, begin
     if options.batch_at(options.steps - 1) < wanted:
         loop.report(f"without a GPU the batch stops growing at {options.max_batch_size}; its schedule goes to {wanted}")
-    with signals_wait() as loop.signals:
+    with signals_wait() as loop.signals, _threads_for(network):
         result = loop.run(resume)
     if loop.signals or loop.stopped:
         signal.raise_signal(loop.signals[0] if loop.signals else signal.SIGINT)
     return result
+
+
+@contextmanager
+def _threads_for(network: nn.Module) -> Iterator[None]:
+    """One thread for a small network, unless OMP_NUM_THREADS says otherwise: threads that wait for each other at every
+    layer gain little on idle cores, and on busy ones cost a hundredfold."""
+    before = torch.get_num_threads()
+    if "OMP_NUM_THREADS" not in os.environ and sum(p.numel() for p in network.parameters()) <= _ONE_THREAD:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:

@@ -86,6 +86,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["reduce"], 2, "required: --stage"),
         (["reduce", "--config", "quick", "--stage", "1"], 4, "First: chemnet train --config quick"),
         (["reduce", "no-model", "--stage", "1"], 4, "no-model"),
+        (["train", "--max-minutes", "0"], 2, "'0' is not a positive number"),
+        (["train", "--scan-rates", "1e-3", "fast"], 2, "'fast' is not a positive number"),
         (["train", "--scan-rates", "--resume"], 2, "starts every training anew"),
         (["plot", "losses", "nowhere"], 4, "nowhere holds no training"),
         (["plot", "loses", "nowhere"], 2, "invalid choice: 'loses'"),

@@ -131,6 +131,11 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
     store.write(other, [store.read(training_set)], {**facts, "mechanism_sha256": "0" * 64})
     with pytest.raises(UsageError, match="another mechanism"):
         learning.load_learning_set(other)
+    pairs = store.read(training_set)
+    for keep, message in ((pairs.split == 0, "250 rows to train on and 0"), (pairs.split > 1, "0 rows to train on")):
+        store.write(other, [pairs.where(keep)], facts)
+        with pytest.raises(UsageError, match=message):
+            learning.load_learning_set(other)
 
 
 @pytest.mark.parametrize("name", ["drm19", "drm19-large", "paper", "quick", "small"])
