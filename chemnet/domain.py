@@ -74,12 +74,17 @@ class Domain:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], mechanism: Mechanism) -> Domain:
-        """The domain that `as_dict` described, or one that has only ranges of `T` and `P`."""
+        """The domain that `as_dict` described, or one that has only ranges of `T` and `P`.
+
+        Raises ValueError for what no domain can be.
+        """
         if "T" in data:
             return cls.box(mechanism, tuple(data["T"]), tuple(data["P"]))
         K = mechanism.n_species
         shapes = {"low": (2 + K,), "high": (2 + K,), "directions": (-1, 1 + K), "bounds": (-1, 2)}
         arrays = {name: np.array(data[name], float).reshape(shape) for name, shape in shapes.items()}
+        if len(arrays["directions"]) != len(arrays["bounds"]) or not all(np.isfinite(a).all() for a in arrays.values()):
+            raise ValueError("bounds of the domain that are missing or no numbers")
         return cls(**arrays, measured=dict(data["measured"]))
 
 

@@ -37,7 +37,7 @@ FORMAT = "chemnet-model-2"
 _READABLE = ("chemnet-model-1", FORMAT)  # the first has only ranges of T and P as its domain
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _DT_TOLERANCE = 1e-9
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, RecursionError)
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UsageError)  # RecursionError is one of them
 
 Storage = Literal["fp32", "bf16"]
 
@@ -164,6 +164,7 @@ class Surrogate:
                 raise ValueError(f"a transform of {len(transform.input_mean)} columns")
             domain = Domain.from_dict(description["domain"], mechanism)
             dt, metadata = float(description["dt"]), dict(description["metadata"])
+            check_time_step(dt)
             engine = engine or suitable_engine(description.get("engine", "fp32"))
         except _DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None

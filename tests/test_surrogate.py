@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from chemnet import state
@@ -15,7 +16,7 @@ from chemnet.errors import FileError, UsageError
 from chemnet.mechanism import load_mechanism
 from chemnet.network import NetConfig, build
 from chemnet.status import Status
-from chemnet.surrogate import Surrogate
+from chemnet.surrogate import Surrogate, _digest
 from chemnet.transform import fit_transform
 
 MECHANISM = load_mechanism("drm19")
@@ -136,16 +137,103 @@ def test_another_mechanism_or_time_step_is_refused(surrogate, states, tmp_path):
         surrogate.advance(states[:, :20])
 
 
-def test_a_flipped_bit_anywhere_is_noticed(surrogate, tmp_path):
+def refused_or_the_same(path, expected, states):
+    """A damaged file is refused in a few words, or was damaged where it does not matter."""
+    try:
+        model = Surrogate.load(path)
+    except FileError as error:
+        assert path.name in str(error) and len(str(error).splitlines()) <= 3
+        return True
+    np.testing.assert_array_equal(model.advance(states)[0], expected)
+    return False
+
+
+def test_500_flipped_bytes_and_100_truncations_are_all_noticed(surrogate, states, tmp_path):
     path = tmp_path / "model.safetensors"
     surrogate.save(path)
     content = path.read_bytes()
-    for position in np.linspace(9, len(content) - 1, 60).astype(int):
+    expected, _ = surrogate.advance(states[:5])
+    rng = np.random.default_rng(3)
+    refused = 0
+    for position, bits in zip(rng.integers(len(content), size=500), rng.integers(1, 256, size=500), strict=True):
         damaged = bytearray(content)
-        damaged[position] ^= 1
+        damaged[position] ^= int(bits)
         path.write_bytes(damaged)
-        with pytest.raises(FileError, match="model.safetensors"):
-            Surrogate.load(path)
+        refused += refused_or_the_same(path, expected, states[:5])
+    assert refused == 500
+    for length in np.linspace(0, len(content) - 1, 100).astype(int):
+        path.write_bytes(content[:length])
+        assert refused_or_the_same(path, expected, states[:5])
+
+
+def forged(path, **changes):
+    """The model file with other entries in its description, and a checksum that fits."""
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    description = json.dumps({**json.loads(header["chemnet"]), **changes}, sort_keys=True)
+    metadata = {**header, "chemnet": description, "sha256": _digest(description, tensors)}
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"dt": -1e-6}, "time step"),
+        ({"dt": float("nan")}, "time step"),
+        ({"dt": "soon"}, "could not convert"),
+        ({"network": {"widths": [23, 10**9, 23]}}, "do not fit"),
+        ({"network": {"widths": [23, 48, 32, 23], "activation": "exec"}}, "holds no model"),
+        ({"network": {"widths": [23, 0, 23]}}, "holds no model"),
+        ({"transform": {}}, "label|input_mean"),
+        ({"domain": {}}, "low"),
+        ({"domain": {"T": [300.0, 200.0], "P": [1e5, 2e5]}}, "no range"),
+        ({"domain": None}, "holds no model"),
+        ({"metadata": 3}, "holds no model"),
+        ({"engine": "fp8"}, "no engine fp8"),
+        ({"mechanism": ["drm19"]}, "no mechanism"),
+    ],
+)
+def test_a_forged_description_is_refused(surrogate, tmp_path, changes, message):
+    path = tmp_path / "model.safetensors"
+    surrogate.save(path)
+    with pytest.raises((FileError, UsageError), match=message) as caught:
+        Surrogate.load(forged(path, **changes))
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_weights_and_numbers_that_are_not_finite_are_refused(surrogate, tmp_path):
+    path = tmp_path / "model.safetensors"
+    surrogate.save(path)
+    transform = surrogate.transform.as_dict()
+    with pytest.raises(FileError, match="not finite"):
+        Surrogate.load(forged(path, transform={**transform, "input_gain": [float("inf")] * 23}))
+    with pytest.raises(FileError, match="columns"):
+        Surrogate.load(forged(path, transform={**transform, "input_gain": [1.0] * 22}))
+    network = build(NetConfig(widths=(23, 8, 23)))
+    network[0].weight.data[0, 0] = float("nan")
+    surrogate.with_network(network).save(path)
+    with pytest.raises(FileError, match="no numbers"):
+        Surrogate.load(path)
+
+
+def test_a_file_of_a_newer_chemnet_and_one_of_the_first_format_are_told_apart(surrogate, states, tmp_path):
+    path = tmp_path / "model.safetensors"
+    surrogate.save(path)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors, path, metadata={**header, "format": "chemnet-model-17"})
+    with pytest.raises(FileError, match="written by a newer chemnet"):
+        Surrogate.load(path)
+    limits = {name: list(values) for name, values in surrogate.domain.limits.items()}
+    description = {**json.loads(header["chemnet"]), "domain": limits}
+    del description["engine"]
+    text = json.dumps(description, sort_keys=True)
+    first = {"format": "chemnet-model-1", "chemnet": text, "sha256": _digest(text, tensors)}
+    save_file(tensors, path, metadata=first)
+    np.testing.assert_array_equal(Surrogate.load(path).advance(states)[0], surrogate.advance(states)[0])
 
 
 def test_what_is_no_model_is_refused_and_a_pickle_runs_nothing(surrogate, tmp_path):
@@ -166,8 +254,6 @@ def test_what_is_no_model_is_refused_and_a_pickle_runs_nothing(surrogate, tmp_pa
 def test_weights_that_were_exchanged_for_others_are_noticed(surrogate, tmp_path):
     path = tmp_path / "model.safetensors"
     surrogate.save(path)
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         header = file.metadata()
     tensors = load_file(path)
