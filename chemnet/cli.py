@@ -119,7 +119,8 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def sample(options: Options) -> list[Table]:
-    """`chemnet sample`."""
+    """`chemnet sample`; of several ranks that a launcher started, the first writes and shows the result."""
+    from chemnet import manifest
     from chemnet.info import training_set_tables
     from chemnet.recipe import load_recipe
     from chemnet.sampling import sample
@@ -134,8 +135,6 @@ def sample(options: Options) -> list[Table]:
         out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
         sample(recipe, out, options.workers or available_cores())
     if options.manifest:
-        from chemnet import manifest
-
         manifest.write(options.manifest, out)
     return training_set_tables(out)
 
@@ -217,6 +216,7 @@ def _validate_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--mechanism", metavar="M", help="of MODEL exact: name or Cantera file (default drm19)")
     command.add_argument("--dt", type=float, metavar="S", help="time step [s] of MODEL exact (default 1e-6)")
+    command.add_argument("--fuel", type=_mixture, metavar="X", help="what burns in air: H2, or CH4:0.9,H2:0.1")
     command.add_argument(
         "--quick", action="store_true", help="25 ignitions of 5,000 steps, T0 1400-1800 K, 1 atm, and single steps"
     )
@@ -232,7 +232,7 @@ def _validate_arguments(command: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FILE",
-        help=f"training set for single steps (default {TRAINING_SET}, if it exists)",
+        help=f"training set for single steps (default {TRAINING_SET}, if it is there and fits)",
     )
 
 
@@ -243,11 +243,12 @@ def validate(options: Options) -> list[Table]:
     from chemnet.validation.ladder import QUICK_RUNGS, Climb, climb
     from chemnet.validation.references import REFERENCES
 
-    own = options.mechanism is not None or options.dt is not None
+    cases = load_cases(options.quick, options.config, options.changes)
     ladder = Climb(
         options.model,
-        load_cases(options.quick, options.config, options.changes),
-        data=options.data or (TRAINING_SET if TRAINING_SET.exists() and not own else None),
+        cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
+        data=options.data,
+        usual_data=TRAINING_SET,
         mechanism=options.mechanism,
         dt=options.dt,
         cache=REFERENCES,
