@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from chemnet.files import atomic
 
 Floats = NDArray[np.float64]
+_LEAST_ERROR = 0.01  # [%] that is drawn as such
 _AT_REST = 100.0  # [W/m3] a smaller heat release is none: the step's change of T is lost in round-off
 
 
@@ -115,7 +116,8 @@ def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
     """Draw ignition delays over T0, and below them the errors of the models; a column of panels per pressure.
 
     Each model brings its cases as columns (n,): `T0` [K], `phi`, `P` [atm], `reference` and `model` [us], `error`
-    [%]; lines are the reference, one colour per phi, one marker per model, nan where nothing ignites.
+    [%]; nan where nothing ignites. Lines are the reference, one colour per phi, one marker per model; an error below
+    0.01 % stands at 0.01 %.
     """
     first = next(iter(models.values()))
     pressures, phis = np.unique(first["P"]), np.unique(first["phi"])
@@ -123,7 +125,7 @@ def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
     figure = Figure(figsize=(3.2 * len(pressures) + 1.4, 6.2), layout="constrained")
     grid = figure.subplots(2, len(pressures), sharex=True, sharey="row", squeeze=False)
     for (above, below), P in zip(grid.T, pressures, strict=True):
-        for phi in phis:
+        for phi in phis[::-1]:
             at = (first["P"] == P) & (first["phi"] == phi)
             above.plot(first["T0"][at], first["reference"][at], color=colours[phi], label=f"phi {phi:g}, exact")
         for marker, (name, cases) in zip(cycle("osD^v"), models.items(), strict=False):
@@ -132,7 +134,7 @@ def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
                 at = (cases["P"] == P) & (cases["phi"] == phi)
                 label = name if phi == phis[-1] else None
                 above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], label=label, **style)
-                below.plot(cases["T0"][at], cases["error"][at], color=colours[phi], **style)
+                below.plot(cases["T0"][at], np.maximum(cases["error"][at], _LEAST_ERROR), color=colours[phi], **style)
         above.set(yscale="log", title=f"{P:.3g} atm")
         below.set(yscale="log", xlabel="T0 [K]")
         for axes in (above, below):

@@ -156,7 +156,7 @@ def test_cases_take_at_least_their_steps_and_several_delays():
 
 
 H2O2 = ("--set", "mechanism=h2o2.yaml", "--set", "fuel={H2: 1}")
-HYDROGEN_CASES = ("--quick", "--set", "fuel={H2: 1}", "--set", "temperatures=[1300]", "--set", "equivalence_ratios=[1]",
+HYDROGEN_CASES = ("--quick", "--fuel", "H2", "--set", "temperatures=[1300]", "--set", "equivalence_ratios=[1]",
                   "--set", "steps=200")  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from chemnet.errors import UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import ChemistryStep
+from chemnet.sources import has_transport
 from chemnet.store import Pairs, read, read_attributes
 from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
@@ -37,13 +38,15 @@ class Climb:
     """What the ladder is climbed with.
 
     `model` is a name, a path or `exact`, the batched integrator for any `mechanism` and `dt` [s] (default drm19,
-    1e-6). `data` is the training set of the single steps, `cache` where references are kept; `burn` burns flames,
-    and `solver` says which solver that is, for the key of what is kept.
+    1e-6). `data` is the training set of the single steps; without it `usual_data` is, if it is there and was made
+    with the model's mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver`
+    says which solver that is, for the key of what is kept.
     """
 
     model: str
     cases: IgnitionCases = FULL
     data: Path | None = None
+    usual_data: Path | None = None
     mechanism: str | None = None
     dt: float | None = None
     cache: Path | None = None
@@ -88,15 +91,20 @@ class _Judge:
 
     def _pairs(self) -> tuple[Pairs | None, list[str]]:
         """The training set and its kinds."""
-        data = self.ladder.data
+        data, usual = self.ladder.data, self.ladder.usual_data
+        if data is None and usual is not None and usual.exists() and self._fits(usual):
+            data = usual
         if data is None:
             return None, []
-        facts = read_attributes(data)
-        if facts["mechanism_sha256"] != self.step.mechanism.sha256 or facts["dt"] != self.dt:
+        if not self._fits(data):
             raise UsageError(
                 f"{data} was made with another mechanism or dt than {self.ladder.model}; choose another --data"
             )
-        return read(data), list(facts["kinds"])
+        return read(data), list(read_attributes(data)["kinds"])
+
+    def _fits(self, data: Path) -> bool:
+        facts = read_attributes(data)
+        return facts["mechanism_sha256"] == self.step.mechanism.sha256 and bool(facts["dt"] == self.dt)
 
     def lacks(self, rung: str) -> str | None:
         """What a rung needs and has not."""
@@ -104,6 +112,8 @@ class _Judge:
             return "a training set: --data FILE"
         if rung == "flames" and self.ladder.burn is None:
             return "the flow solver"
+        if rung == "flames" and not has_transport(self.step.mechanism):
+            return "transport data of the mechanism"
         if rung == "cost" and self.ladder.model == EXACT:
             return f"a network; what the exact step costs is told by `chemnet bench {EXACT}`"
         return None

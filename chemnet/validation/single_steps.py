@@ -34,7 +34,7 @@ def validate_steps(
     spread.
     """
     chosen = pairs.where(pairs.split == 1)
-    chosen = chosen.where(np.arange(len(chosen)) % max(1, len(chosen) // max_rows) == 0)
+    chosen = chosen.where(np.arange(len(chosen)) % max(1, -(-len(chosen) // max_rows)) == 0)
     predicted, status = model.advance(chosen.states, dt)
     taken = status < Status.FAILED
     rows = []
