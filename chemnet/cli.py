@@ -4,6 +4,7 @@ imported only then, so that `chemnet --help` is immediate."""
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -238,6 +239,7 @@ def _validate_arguments(command: argparse.ArgumentParser) -> None:
 
 def validate(options: Options) -> list[Table]:
     """`chemnet validate`; references are kept in runs/references."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # calls of few rows: threads would only wait for each other
     from cfd_coupling.flame_speed import flame_speed, identity
     from chemnet.validation import load_cases
     from chemnet.validation.ladder import QUICK_RUNGS, Climb, climb
