@@ -315,6 +315,21 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
         fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("2", 2)])
+def test_a_small_network_trains_in_one_thread_unless_told_otherwise(data, tmp_path, monkeypatch, asked, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        options = FitOptions(learning_rate=1e-3, steps=1, batch_size=8)
+        fit(small_net(), data, options, tmp_path, report=lambda line: seen.add(torch.get_num_threads()))
+        assert seen == {expected} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_device_that_is_not_there_is_refused():
     if not torch.cuda.is_available():
         assert choose_device("auto") == "cpu"
