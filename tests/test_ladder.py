@@ -24,6 +24,12 @@ MIXTURES = ColdMixtures(temperatures=(300.0, 600.0), equivalence_ratios=(1.0,), 
 CASES = IgnitionCases(temperatures=(1750.0, 1800.0), equivalence_ratios=(0.6,), steps=300)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """What the command sets where it is not set, so that it is taken back."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 class Heater:
     """The exact step, and `rise` [K] too much in each."""
 
@@ -170,6 +176,19 @@ def test_the_written_ladder_is_drawn(tmp_path, monkeypatch, capsys):
     (tmp_path / "other.json").write_text(json.dumps({"tables": []}))
     assert main(["plot", "ladder", "other.json"]) == 4
     assert "holds no ignitions" in capsys.readouterr().err
+
+
+def test_ladders_of_several_seeds_are_compared_with_their_mean_and_spread(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed, error in enumerate((0.5, 1.0, None)):
+        table = summary([Figure("ignition", "error", error, 2.0), Figure("cold", f"of {seed}", seed)], "small")
+        (tmp_path / f"{seed}.json").write_text(json.dumps({"tables": [table.as_json()]}))
+    assert main(["compare", "0.json", "1.json", "2.json", "--json", "all.json"]) == 0
+    rows = json.loads((tmp_path / "all.json").read_text())["tables"][0]["rows"]
+    assert list(rows[0].values()) == ["ignition", "error", 2.0, 0.5, 1.0, None, 0.75, 0.5]
+    assert [row["figure"] for row in rows] == ["error", "of 0", "of 1", "of 2"]
+    assert main(["compare", "0.json", "all.json"]) == 4
+    assert "all.json holds no ladder" in capsys.readouterr().err
 
 
 def test_a_failed_row_is_a_failed_mixture():

@@ -21,6 +21,12 @@ DT = 1e-6
 CASES = IgnitionCases(temperatures=(1700.0, 1800.0), equivalence_ratios=(0.6, 1.4), steps=400)
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """What the command sets where it is not set, so that it is taken back."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 class Nothing:
     """A model that changes nothing, and refuses a row when told to."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chemnet.errors import FileError
 from chemnet.files import read_json
 from chemnet.state import Array
-from chemnet.validation.figures import LADDER_OF
+from chemnet.tables import Table
+from chemnet.validation.figures import LADDER_OF, mean
 from chemnet.validation.ignition import CASES
 
 _COLUMNS = {
@@ -34,11 +37,39 @@ def ignitions(source: Path) -> dict[str, dict[str, Array]]:
     return found
 
 
+def comparison(paths: Sequence[Path]) -> Table:
+    """The figures of several ladders side by side, with their mean and what is between the largest and the smallest:
+    of several trainings that differ in the seed alone, the noise of a training.
+
+    Raises FileError for a file without a ladder.
+    """
+    ladders = {str(path.with_suffix("")): _figures(path) for path in paths}
+    targets = {name: target for ladder in ladders.values() for name, (_, target) in ladder.items()}
+    rows = []
+    for (rung, name), target in targets.items():
+        values = [ladder.get((rung, name), (None, None))[0] for ladder in ladders.values()]
+        known = np.array([value for value in values if value is not None], np.float64)
+        spread = float(np.ptp(known)) if known.size else None
+        rows.append((rung, name, target, *values, mean(known), spread))
+    return Table("ladders side by side", ("rung", "figure", "target", *ladders, "mean", "spread"), rows)
+
+
+def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+    """Value and target by rung and figure."""
+    for table in _tables(path):
+        if str(table["title"]).startswith(LADDER_OF):
+            return {(row["rung"], row["figure"]): (row["value"], row["target"]) for row in table["rows"]}
+    raise FileError(f"{path} holds no ladder\nMake one: chemnet validate MODEL --json FILE")
+
+
 def _cases(path: Path) -> dict[str, Array]:
     """The columns of one file; empty where it is something else."""
-    content = read_json(path)
-    tables = content.get("tables", []) if isinstance(content, dict) else []
-    if not any(str(table["title"]).startswith(LADDER_OF) for table in tables):
-        return {}
-    rows: list[dict[str, float | None]] = next((table["rows"] for table in tables if table["title"] == CASES), [])
+    rows: list[dict[str, float | None]] = next((t["rows"] for t in _tables(path) if t["title"] == CASES), [])
     return {name: np.array([row[column] for row in rows], np.float64) for name, column in _COLUMNS.items() if rows}
+
+
+def _tables(path: Path) -> list[dict[str, Any]]:
+    """The tables of a file that a command wrote; none where it is another one."""
+    content = read_json(path)
+    tables = content.get("tables") if isinstance(content, dict) else None
+    return tables if isinstance(tables, list) else []
