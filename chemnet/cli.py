@@ -395,7 +395,8 @@ def export(options: Options) -> list[Table]:
 
 
 def _compare_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folders; the first is the reference")
+    text = "run folders; the first is the reference; or the .json files of `chemnet validate --json`"
+    command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help=text)
     command.add_argument(
         "--picture", type=Path, metavar="FILE", help="where to draw (default compare.png in the last run folder)"
     )
@@ -403,6 +404,8 @@ def _compare_arguments(command: argparse.ArgumentParser) -> None:
 
 def compare(options: Options) -> list[Table]:
     """`chemnet compare`."""
+    if all(run.suffix == ".json" for run in options.runs):
+        return _compare_ladders(options.runs, options.picture)
     from cfd_coupling.compare import compare
 
     _need_matplotlib(options.picture)
@@ -412,6 +415,14 @@ def compare(options: Options) -> list[Table]:
     table = compare(options.runs, picture)
     print(f"picture: {picture}")
     return [table]
+
+
+def _compare_ladders(paths: list[Path], picture: Path | None) -> list[Table]:
+    from chemnet.validation.reports import comparison
+
+    if picture:
+        raise UsageError("a picture of several ladders: chemnet plot ladder FOLDER --picture FILE")
+    return [comparison(paths)]
 
 
 def _need_matplotlib(picture: Path | None) -> None:
