@@ -24,6 +24,8 @@ from chemnet.mechanism import Mechanism
 from chemnet.state import NEGATIVE_TOLERANCE, T_MAX, T_MIN, Array, enthalpy
 
 _MARGIN = 0.02  # of each range, added on both sides
+_MINOR_MARGIN = 0.1  # of the range of the main axis of elements: curved flames part elements more than any in the data
+_ENTHALPY_MARGIN = 0.035  # the same for enthalpy, whose corners, such as hot and rich, few states reach
 _CONSTANT = 1e-6  # [kg/kg] element masses that deviate less do not vary
 _MAIN_AXIS = 0.01  # share of the variance from which on an axis bends the planes of enthalpy
 _LP_ROWS = 4000
@@ -119,9 +121,10 @@ def fit_domain(paths: Array, states: Array, mechanism: Mechanism) -> Domain:
     axes, main = axes[:, varies], variances[varies] > _MAIN_AXIS * variances.sum()
     positions = masses @ axes
     bounds = np.column_stack([positions.min(axis=0), positions.max(axis=0)])
-    margin = _MARGIN * np.ptp(bounds, axis=1).max(initial=0.0)
+    longest = np.ptp(bounds, axis=1).max(initial=0.0)
     directions = [np.hstack([0.0, mechanism.element_mass.T @ axis]) for axis in axes.T]
-    limits = [(a - margin, b + margin) for a, b in bounds]
+    margins = [longest * (_MARGIN if np.ptp(limits) == longest else _MINOR_MARGIN) for limits in bounds]
+    limits = [(a - margin, b + margin) for (a, b), margin in zip(bounds, margins, strict=True)]
     planes = _enthalpy_planes(positions[:, main], enthalpy(paths, mechanism))
     for slopes, lowest, highest in planes:
         directions.append(np.hstack([1.0, -(mechanism.element_mass.T @ (axes[:, main] @ slopes))]))
@@ -144,7 +147,7 @@ def _enthalpy_planes(positions: Array, h: Array) -> list[tuple[Array, float, flo
     for sign in (1.0, -1.0):
         slopes = sign * _highest_plane_below(positions, sign * h)
         rest = h - positions @ slopes
-        margin = _MARGIN * np.ptp(rest)
+        margin = _ENTHALPY_MARGIN * np.ptp(rest)
         result.append((slopes, float(rest.min() - margin), float(rest.max() + margin)))
     return result
 

@@ -20,6 +20,12 @@ def test_it_is_condensed_to_at_most_250000_weights_for_steps_of_one_microsecond(
     assert {"config", "data", "stages"} <= set(model.metadata)
 
 
+def test_it_knows_its_domain_and_how_well(model):
+    measured = model.domain.measured
+    assert measured["false_alarms"] <= 1e-3 and measured["held_out_states"] > 5000
+    assert min(measured["found"].values()) >= 0.99
+
+
 def test_it_ignites_when_cvodes_does(model):
     cases = IgnitionCases(temperatures=(1600.0, 1800.0), equivalence_ratios=(0.6, 1.0, 1.4), steps=800)
     report = validate_ignition(model, model.dt, cases)
