@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,21 @@ import torch
 import chemnet
 from chemnet import store
 from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
-from chemnet.domain import Domain
 from chemnet.errors import ChemnetError, NumericalError, UsageError
 from chemnet.files import read_json, write_json, write_text
-from chemnet.guarding import learn_domain, probe
+from chemnet.guarding import probe
 from chemnet.kinetics import RosenbrockReactor
-from chemnet.mechanism import Mechanism, load_mechanism
+from chemnet.learning_set import LearningSet, load_learning_set
 from chemnet.network import NetConfig, build, count
 from chemnet.reactor import ChemistryStep
 from chemnet.recipe import load_recipe
 from chemnet.sampling import sample
 from chemnet.state import Array
-from chemnet.store import Pairs
 from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
 from chemnet.team import join_team
-from chemnet.training import FitOptions, FitReport, Judge, TrainingData, choose_device, fit
-from chemnet.transform import Label, Transform, fit_transform
+from chemnet.training import FitOptions, FitReport, Judge, choose_device, fit
+from chemnet.transform import Label
 from chemnet.validation import QUICK, ignition_delay, roll_out
 from chemnet.workers import available_cores
 
@@ -60,49 +57,10 @@ class TrainConfig(Config):
     reduction: str | None = None
 
 
-@dataclass(frozen=True)
-class LearningSet:
-    """A training set as one network sees it."""
-
-    transform: Transform
-    mechanism: Mechanism
-    dt: float
-    domain: Domain
-    tensors: TrainingData
-
-
 def load_config(name_or_path: str | Path = "drm19", changes: Sequence[str] = ()) -> TrainConfig:
     """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
     path = shipped_yaml(name_or_path, "config")
     return parse(TrainConfig, override(read_yaml(path), changes), str(path))
-
-
-def load_learning_set(
-    path: str | Path, label: Label = "signed_root", transform: Transform | None = None
-) -> LearningSet:
-    """A training set as tensors; the transform is fitted to its training rows unless one is given.
-
-    Raises FileError when the set is missing or damaged, UsageError when it was made with another mechanism.
-    """
-    facts, pairs = store.read_attributes(path), store.read(path)
-    mechanism = load_mechanism(facts["mechanism"])
-    if facts["mechanism_sha256"] != mechanism.sha256:
-        raise UsageError(f"{path} was made with another mechanism of the name {facts['mechanism']}; sample again")
-    training, validation = pairs.where(pairs.split == 0), pairs.where(pairs.split == 1)
-    if not (len(training) and len(validation)):
-        raise UsageError(f"{path} has {len(training)} rows to train on and {len(validation)} to validate; sample more")
-    if transform is None:
-        transform = fit_transform(training.states, training.next_states, mechanism, label)
-    tensors = TrainingData(
-        *_tensors(transform, training), *_tensors(transform, validation), torch.from_numpy(transform.active)
-    )
-    domain = learn_domain(pairs, list(facts.get("kinds", ())), mechanism)
-    return LearningSet(transform, mechanism, float(facts["dt"]), domain, tensors)
-
-
-def _tensors(transform: Transform, pairs: Pairs) -> tuple[torch.Tensor, torch.Tensor]:
-    inputs, labels = transform.inputs(pairs.states), transform.labels(pairs.states, pairs.next_states)
-    return torch.from_numpy(inputs), torch.from_numpy(labels)
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:

@@ -38,6 +38,9 @@ def check_label(name: str) -> str:
 Label = Annotated[str, AfterValidator(check_label)]
 
 
+Floats = NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class Transform:
     """Numbers that turn rows of states into inputs of a network and its outputs into mass fractions; K species.
@@ -96,13 +99,75 @@ class Transform:
 
 def fit_transform(states: Array, next_states: Array, mechanism: Mechanism, label: Label = "signed_root") -> Transform:
     """The transform with the means and deviations of these pairs of states (n, 2 + K)."""
-    values = np.hstack([states[:, :2], box_cox(states[:, 2:])])
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
-    varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1.0)
-    scale = _change(states, next_states, label).std(axis=0)
-    scale[1] = 0.0
-    scale[2:][mechanism.inert] = 0.0
-    return Transform(label, mean, np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0), scale)
+    fit = TransformFit(mechanism, label)
+    x, y = (np.empty(states.shape, np.float32) for _ in range(2))
+    fit.add(states, next_states, x, y)
+    return fit.finish(x, y)
+
+
+class TransformFit:
+    """Fits a transform to pairs that come in blocks and turns them into inputs and labels, all in one pass.
+
+    A block's values are kept as float32, less a typical value, until the last block has told means and deviations.
+    With a `transform` that is given nothing is fitted.
+    """
+
+    def __init__(self, mechanism: Mechanism, label: Label = "signed_root", transform: Transform | None = None) -> None:
+        self._given, self._label, self._mechanism = transform, label, mechanism
+        self._typical: Array = np.zeros(0)
+        self._values, self._changes = _Moments(), _Moments()
+
+    def add(self, states: Array, next_states: Array, x: Floats, y: Floats, counts: bool = True) -> None:
+        """Write what is known of the inputs x and labels y (n, 2 + K) of pairs; only those that `counts` are fitted."""
+        if self._given:
+            x[...], y[...] = self._given.inputs(states), self._given.labels(states, next_states)
+            return
+        if len(states) == 0:
+            return
+        values, change = np.hstack([states[:, :2], box_cox(states[:, 2:])]), _change(states, next_states, self._label)
+        if self._typical.size == 0:
+            self._typical = values.mean(axis=0)
+        if counts:
+            self._values.add(values)
+            self._changes.add(change)
+        x[...], y[...] = values - self._typical, change
+
+    def finish(self, x: Floats, y: Floats) -> Transform:
+        """The transform; x and y (n, 2 + K), all that `add` has written, become inputs and labels in place."""
+        if self._given:
+            return self._given
+        mean, deviation = self._values.mean, self._values.deviation()
+        varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1.0)
+        scale = self._changes.deviation()
+        scale[1] = 0.0
+        scale[2:][self._mechanism.inert] = 0.0
+        gain = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
+        x -= (mean - self._typical).astype(np.float32)
+        x *= gain.astype(np.float32)
+        y *= np.where(scale > 0.0, 1.0 / np.where(scale > 0.0, scale, 1.0), 0.0).astype(np.float32)
+        return Transform(self._label, mean, gain, scale)
+
+
+class _Moments:
+    """Mean and deviation of columns, from blocks of rows."""
+
+    def __init__(self) -> None:
+        self.n, self.mean, self._squares = 0, np.zeros(0), np.zeros(0)
+
+    def add(self, values: Array) -> None:
+        """Chan's update: the squares about the common mean are those about each mean and of their distance."""
+        n, mean = len(values), values.mean(axis=0)
+        squares = ((values - mean) ** 2).sum(axis=0)
+        if self.n == 0:
+            self.n, self.mean, self._squares = n, mean, squares
+            return
+        total, distance = self.n + n, mean - self.mean
+        self._squares = self._squares + squares + distance**2 * (self.n * n / total)
+        self.mean = self.mean + distance * (n / total)
+        self.n = total
+
+    def deviation(self) -> Array:
+        return np.sqrt(self._squares / self.n)
 
 
 def box_cox(Y: Array) -> Array:

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU 
 _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-_ranks: Executor | None = None  # of rank 0, while the others wait for tasks
+_ranks: Any | None = None  # of rank 0, while the others wait for tasks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -20,7 +20,8 @@ from chemnet.condensation.dense import Cut, Rule, check_cuts, condense_layers, h
 from chemnet.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, UsageError
 from chemnet.files import read_json, write_json, write_text
-from chemnet.learning import TrainConfig, ensure_data, finish_run, latest_run, load_config, load_learning_set
+from chemnet.learning import TrainConfig, ensure_data, finish_run, latest_run, load_config
+from chemnet.learning_set import load_learning_set
 from chemnet.network import count, describe
 from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
