@@ -58,6 +58,26 @@ def test_every_optimiser_learns_and_the_loss_is_that_of_the_active_columns(data,
     np.testing.assert_allclose(validation_loss(network, data), expected, rtol=1e-5, atol=0)
 
 
+def test_bf16_autocast_learns_nearly_as_well(data, tmp_path):
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        options = FitOptions(learning_rate=1e-2, steps=150, batch_size=256, warmup_steps=10, precision=precision)
+        network = small_net()
+        losses[precision] = fit(network, data, options, tmp_path / precision, **QUIET).validation_loss
+        assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert losses["bf16"] != losses["fp32"] and losses["bf16"] < 1.3 * losses["fp32"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_what_the_processor_trains(data, tmp_path):
+    options = FitOptions(optimizer="adamw", learning_rate=1e-3, steps=60, batch_size=256, report_every=20)
+    cpu, gpu = small_net(), small_net()
+    expected = fit(cpu, data, options, tmp_path / "cpu", **QUIET)
+    found = fit(gpu, data, options, tmp_path / "gpu", device="cuda", **QUIET)
+    assert found.validation_loss == pytest.approx(expected.validation_loss, rel=1e-2, abs=0)
+    assert next(gpu.parameters()).device.type == "cuda"
+
+
 def test_an_interrupted_training_goes_on_bitwise(data, tmp_path):
     options = FitOptions(learning_rate=2e-2, steps=60, batch_size=256, report_every=20, average_share=0.5)
     whole, broken = small_net(), small_net()
