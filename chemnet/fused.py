@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.closure import Closure, close_rows
+from chemnet.compiling import announce_compilation
 from chemnet.domain import Domain
 from chemnet.kinetics.rates import aligned
 from chemnet.kinetics.simd import W, absolute, fma, kernel, load, maximum, select, splat, sqrt, store
@@ -78,6 +79,7 @@ class FusedStep:
 
     def prepare(self, states: Array, inputs: NDArray[np.float32], status: NDArray[np.int8]) -> None:
         """Status (n,) OK, OUTSIDE or INVALID of the states (n, 2 + K), and inputs (n, 2 + K) of the network."""
+        announce_compilation(prepare, "the kernels of the learned step", 6)
         prepare(self._tables, self._lanes, states, inputs, status)
 
     def finish(self, states: Array, outputs: NDArray[np.float32], next_states: Array, status: NDArray[np.int8]) -> None:

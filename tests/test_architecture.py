@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # fmt: off
 CHEMNET = [
     "errors", "status",
-    "tables", "files", "seal", "workers", "config", "plots",
+    "tables", "files", "seal", "compiling", "workers", "config", "plots",
     "mechanism", "thermo",
     "state",
     "closure", "transform", "network", "store",
@@ -47,6 +47,7 @@ DOORS = {
     "h5py": {"chemnet.store", "cfd_coupling.output"},
     "matplotlib": {"chemnet.plots"},
     "numba": {
+        "chemnet.compiling",
         "chemnet.thermo",
         "chemnet.state",
         "chemnet.closure",

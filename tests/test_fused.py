@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from numba import njit
 
 from chemnet import sources, state
 from chemnet.closure import Closure
+from chemnet.compiling import announce_compilation
 from chemnet.domain import Domain
 from chemnet.fused import FusedStep
 from chemnet.kinetics import RosenbrockReactor
@@ -116,3 +118,13 @@ def test_invalid_rows_and_those_outside_are_told_apart(states, next_states):
     outside, invalid = Status.OUTSIDE, Status.INVALID
     assert status.tolist() == [outside, invalid, outside, invalid, invalid, invalid, Status.OK, Status.OK]
     np.testing.assert_array_equal(after[:6], rows[:6])
+
+
+def test_compilation_is_said_once_and_not_when_there_is_nothing_to_compile(capsys):
+    @njit
+    def twice(x):
+        return 2 * x
+
+    announce_compilation(twice, "a test", 1)
+    assert twice(3) == 6 and twice(4) == 8
+    assert capsys.readouterr().err == "compiling a test for this machine, once (some 1 s)\n"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba.core import event
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.closure import Closure
+from chemnet.compiling import announce_compilation
 from chemnet.errors import UsageError
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
 from chemnet.kinetics.tables import tables_of
@@ -66,7 +63,7 @@ class RosenbrockReactor:
         """
         states = as_states(states, self.mechanism)
         check_time_step(dt)
-        _announce_compilation()
+        announce_compilation(integrate, "the chemistry kernels", 12)
         results = new_results(states)
         self._integrate(states, dt, results)
         next_states, status, self.n_steps, self.raw_drift = results
@@ -102,24 +99,3 @@ class RosenbrockReactor:
             cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
             next_states[rows], status[rows] = cvodes.advance(states[rows], dt)
             status[rows[status[rows] == Status.OK]] = Status.RETRIED
-
-
-class _Announcement(event.Listener):
-    """Says once that the kernels are being compiled, which happens when the disk has no copy of them."""
-
-    made = False
-
-    def on_start(self, event: event.Event) -> None:
-        if event.data["dispatcher"] is integrate and not self.made:
-            self.made = True
-            print("compiling the chemistry kernels for this machine, once (some 12 s)", file=sys.stderr)
-
-    def on_end(self, event: event.Event) -> None:
-        pass
-
-
-@functools.cache
-def _announce_compilation() -> None:
-    """Of several processes that a launcher started, the first speaks."""
-    if all(os.environ.get(name, "0") == "0" for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")):
-        event.register("numba:compile", _Announcement())
