@@ -22,7 +22,7 @@ import numpy as np
 
 import chemnet
 from chemnet import auditing, sources, store
-from chemnet.config import dump_yaml, parse, read_yaml
+from chemnet.config import dump_yaml, parse, parse_yaml
 from chemnet.drawing import Drawer, premixed
 from chemnet.errors import UsageError
 from chemnet.kinetics import RosenbrockReactor
@@ -34,6 +34,7 @@ from chemnet.status import Status
 from chemnet.store import Audit, Pairs
 from chemnet.workers import ordered_map
 
+_RECIPE = "recipe.yaml"
 _ROWS_PER_SHARD = 5_000
 _PATHS_PER_TASK = 10
 _ROWS_PER_SOURCE = 400
@@ -101,7 +102,7 @@ def _compile(labeller: ChemistryStep, unburnt: Array, recipe: Recipe) -> None:
 
 def _begin(parts: Path, recipe: Recipe) -> None:
     text = dump_yaml(recipe)
-    kept = parts / "recipe.yaml"
+    kept = parts / _RECIPE
     if kept.exists() and kept.read_text() != text:
         raise UsageError(f"{parts} holds shards of another recipe\nRemove the folder, or choose another --out.")
     parts.mkdir(parents=True, exist_ok=True)
@@ -158,11 +159,12 @@ def _shard_name(task: Task) -> str:
 
 def _run_task(parts: Path, task: Task) -> None:
     kind, number = task
-    recipe = parse(Recipe, read_yaml(parts / "recipe.yaml"), str(parts / "recipe.yaml"))
+    text = (parts / _RECIPE).read_text()
+    recipe = _recipe(text)
     stream = 0 if kind == "rows" else 1 + KINDS.index(kind)
     rng = np.random.default_rng([recipe.seed, stream, number])
     if kind == "rows":
-        pairs, audit, facts = _labelled_rows(recipe, parts, number, rng)
+        pairs, audit, facts = _labelled_rows(_drawer(parts, text), number, rng)
         store.write(parts / _shard_name(task), [pairs], facts, audit)
     else:
         make = {"flames": _flame_rows, "burnt": _burnt_rows}.get(kind, _path_rows)
@@ -219,9 +221,15 @@ def _source_pairs(rows: list[Array], kind: str, recipe: Recipe, rng: np.random.G
 
 
 @functools.lru_cache(maxsize=1)
-def _drawer(parts: Path) -> Drawer:
-    """What draws the rows of a run; its sources are read once per worker."""
-    recipe = parse(Recipe, read_yaml(parts / "recipe.yaml"), str(parts))
+def _recipe(text: str) -> Recipe:
+    """The recipe that a run keeps; reading it takes as long as fifty labels."""
+    return parse(Recipe, parse_yaml(text, _RECIPE), _RECIPE)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawer(parts: Path, text: str) -> Drawer:
+    """What draws the rows of a run by the recipe `text`; its sources are read once per worker."""
+    recipe = _recipe(text)
     return Drawer(recipe, _read_sources(recipe, parts), _integrator(recipe))
 
 
@@ -252,13 +260,13 @@ def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
     return rows
 
 
-def _labelled_rows(recipe: Recipe, parts: Path, number: int, rng: np.random.Generator) -> tuple[Pairs, Audit, Facts]:
+def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tuple[Pairs, Audit, Facts]:
     """The rows of one shard, the audit of their labels, and facts.
 
     `lost` labels, those found by a second attempt (`retried`), the largest element error before the closure
     (`raw_drift`) and the seconds of each part.
     """
-    drawer, labeller = _drawer(parts), _labeller(recipe)
+    recipe, labeller = drawer.recipe, _labeller(drawer.recipe)
     clock = [time.perf_counter()]
     n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
     n_validation = rng.binomial(n, recipe.validation_share)

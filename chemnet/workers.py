@@ -9,11 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chemnet.errors import UsageError
+from chemnet.errors import ChemnetError, UsageError
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU time per period
 
@@ -41,7 +42,10 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_wor
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, context, _begin_worker) as pool:
-        yield from pool.map(function, items)
+        try:
+            yield from pool.map(function, items)
+        except BrokenProcessPool:
+            raise ChemnetError("a worker process was killed, perhaps for want of memory\nTake fewer workers.") from None
 
 
 @contextmanager

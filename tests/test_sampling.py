@@ -1,5 +1,7 @@
 """Sampling: the content follows from the recipe alone, rows are valid and lawful, damage is noticed."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +14,13 @@ from small_recipe import SMALL, assert_same_content, small_recipe
 
 from chemnet import cli, sampling, sources, state, store
 from chemnet.drawing import perturb
-from chemnet.errors import FileError, UsageError
+from chemnet.errors import ChemnetError, FileError, UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.reactor import CvodesReactor
 from chemnet.recipe import KINDS, SOURCES, load_recipe
 from chemnet.status import Status
+from chemnet.workers import ordered_map
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,23 @@ def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_
     sampling.sample(small_recipe(), again, n_workers=2, report=lambda line: None)
     assert not (tmp_path / "states.h5.parts").exists()
     assert_same_content(again, sampled)
+
+
+def test_another_recipe_at_the_same_place_is_drawn_from_its_own_sources(sampled, tmp_path):
+    path = tmp_path / "states.h5"
+    sampling.sample(small_recipe("seed=5"), path, report=lambda line: None)
+    assert not np.array_equal(store.read(path).states, store.read(sampled).states)
+    sampling.sample(small_recipe(), path, report=lambda line: None)
+    assert_same_content(path, sampled)
+
+
+def test_a_worker_that_is_killed_is_told_in_short():
+    with pytest.raises(ChemnetError, match="a worker process was killed"):
+        list(ordered_map(_die, range(3), 2))
+
+
+def _die(number):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_ranks_of_a_launcher_give_the_content_of_one_process(sampled, tmp_path):
