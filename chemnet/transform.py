@@ -22,7 +22,7 @@ from chemnet.state import Array
 from chemnet.thermo import SAFE_FASTMATH
 
 # What a network learns of a change d: sign(d) |d|^(1/power), by name. A new label is a new entry, and nothing else.
-LABELS = {"signed_root": 2, "difference": 1}
+LABELS = {"signed_root": 2, "signed_cube_root": 3, "difference": 1}
 
 LAMBDA = 0.125
 _CONSTANT = 1e-9  # a column that varies less than this, against its mean, carries nothing

@@ -44,9 +44,9 @@ def advance(step, states, outputs):
     return inputs, after, status
 
 
-@pytest.mark.parametrize("label", ["signed_root", "difference", "a new one"])
+@pytest.mark.parametrize("label", ["signed_root", "signed_cube_root", "difference", "a new one"])
 def test_predicting_the_labels_gives_the_next_states_back(states, next_states, label, monkeypatch):
-    monkeypatch.setitem(LABELS, "a new one", 3)
+    monkeypatch.setitem(LABELS, "a new one", 4)
     transform = fit_transform(states, next_states, MECHANISM, label)
     labels = transform.labels(states, next_states)
     _, after, status = advance(FusedStep(transform, MECHANISM, BOX, ROWS), states, labels)

@@ -122,7 +122,7 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
         learning.train(wrong, out=tmp_path, device="cpu", **SILENT)
     with pytest.raises(FileError, match=r"nowhere\.h5"):
         learning.train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
-    with pytest.raises(UsageError, match="no label root; there are signed_root, difference"):
+    with pytest.raises(UsageError, match="no label root; there are signed_root, signed_cube_root, difference"):
         learning.load_config("quick", ["label=root"])
     with pytest.raises(UsageError, match="no config fast; there are"):
         learning.load_config("fast")
