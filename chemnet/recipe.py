@@ -124,8 +124,12 @@ class Recipe(Config):
 
     def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
         """One of the oxidizers, by their shares."""
-        shares = np.array([oxidizer.share for oxidizer in self.oxidizers])
-        return self.oxidizers[rng.choice(len(shares), p=shares / shares.sum())].moles
+        position = rng.random() * sum(oxidizer.share for oxidizer in self.oxidizers)
+        for oxidizer in self.oxidizers:
+            position -= oxidizer.share
+            if position < 0.0:
+                break
+        return oxidizer.moles
 
     def shares(self) -> Array:
         """Share of the rows of each kind, in the order of KINDS, summing to 1."""

@@ -279,7 +279,9 @@ def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tup
     next_states, status = labeller.advance(rows.states, recipe.dt)
     clock.append(time.perf_counter())
     kept = status <= Status.RETRIED
-    pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind).where(kept)
+    pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind)
+    if not kept.all():
+        pairs = pairs.where(kept)
     audit = auditing.audit(pairs, recipe.dt, recipe.integrator.audit, drawer.mechanism, rng)
     clock.append(time.perf_counter())
     facts = {

@@ -25,19 +25,28 @@ def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidiz
 
     Raises UsageError for an unknown species, phi <= 0, or if the two do not burn.
     """
-    for species in (*fuel, *oxidizer):
-        mechanism.index(species)
     if not phi > 0.0:
         raise UsageError(f"phi = {phi}: an equivalence ratio is positive")
+    _check_mixture(mechanism, tuple(fuel), tuple(oxidizer), tuple(fuel.values()), tuple(oxidizer.values()))
     gas = _gas(mechanism)
+    gas.set_equivalence_ratio(phi, dict(fuel), dict(oxidizer))
+    return gas.Y
+
+
+@functools.cache
+def _check_mixture(
+    mechanism: Mechanism, fuel: tuple[str, ...], oxidizer: tuple[str, ...], *moles: tuple[float, ...]
+) -> None:
+    """Raises UsageError unless fuel and oxidizer, of so many moles of their species, are there and burn."""
+    for species in (*fuel, *oxidizer):
+        mechanism.index(species)
+    mixtures = (dict(zip(names, x, strict=True)) for names, x in zip((fuel, oxidizer), moles, strict=True))
     try:
-        burns = gas.stoich_air_fuel_ratio(dict(fuel), dict(oxidizer)) > 0.0
+        burns = _gas(mechanism).stoich_air_fuel_ratio(*mixtures) > 0.0
     except ct.CanteraError:
         burns = False
     if not burns:
         raise UsageError(f"{', '.join(fuel)} does not burn with {', '.join(oxidizer)}: which is fuel, which oxidizer?")
-    gas.set_equivalence_ratio(phi, dict(fuel), dict(oxidizer))
-    return gas.Y
 
 
 @functools.cache
