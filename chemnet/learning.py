@@ -20,11 +20,12 @@ import torch
 import chemnet
 from chemnet import store
 from chemnet.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
-from chemnet.errors import ChemnetError, NumericalError, UsageError
+from chemnet.errors import ChemnetError, NumericalError
 from chemnet.files import read_json, write_json, write_text
 from chemnet.guarding import probe
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.learning_set import LearningSet, load_learning_set
+from chemnet.mechanism import Mechanism
 from chemnet.network import NetConfig, build, count
 from chemnet.reactor import ChemistryStep
 from chemnet.recipe import load_recipe
@@ -96,9 +97,7 @@ def train(
                 ensure_data(config, data, report)
             team.wait()
         facts, learning = store.read_attributes(data), load_learning_set(data, config.label)
-        width = learning.mechanism.n_species + 2
-        if (config.network.widths[0], config.network.widths[-1]) != (width, width):
-            raise UsageError(f"network.widths: {learning.mechanism.name} needs {width} inputs and {width} outputs")
+        config = _for_mechanism(config, learning.mechanism)
         network = build(config.network, seed)
         if team.leads:
             report(
@@ -137,6 +136,13 @@ def train(
             finish_run(out, config.name, metadata)
         team.wait()
     return out
+
+
+def _for_mechanism(config: TrainConfig, mechanism: Mechanism) -> TrainConfig:
+    """The config with as many inputs and outputs as the mechanism of the data has columns, which need not be DRM19."""
+    width = mechanism.n_species + 2
+    network = config.network.model_copy(update={"widths": (width, *config.network.widths[1:-1], width)})
+    return config.model_copy(update={"network": network})
 
 
 def _about(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
