@@ -70,7 +70,7 @@ def find(source: Path) -> Path | None:
 def compare(source: str | Path, manifest: str | Path) -> Agreement | None:
     """How a training set agrees with a manifest; None when it was made by another recipe or mechanism."""
     facts, wanted = store.read_attributes(source), store.read_attributes(manifest)
-    if _hash(facts) != wanted["recipe_sha256"] or facts["mechanism_sha256"] != wanted["mechanism_sha256"]:
+    if _hash(facts) != wanted["recipe_sha256"] or facts.get("mechanism_sha256") != wanted["mechanism_sha256"]:
         return None
     expected = store.read(manifest)
     if facts["rows"] != wanted["rows_of_the_set"]:
@@ -93,7 +93,7 @@ def _places(rows: int, chosen: int) -> NDArray[np.intp]:
 
 
 def _hash(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(str(facts["recipe"]).encode()).hexdigest()
+    return hashlib.sha256(str(facts.get("recipe")).encode()).hexdigest()
 
 
 def _agreement(states: Array, next_states: Array, expected: store.Pairs) -> Agreement:

@@ -9,9 +9,11 @@ import pytest
 
 from chemnet import cli, store
 from chemnet.errors import FileError
+from chemnet.mechanism import load_mechanism
 from chemnet.store import Audit, Pairs
 
-FACTS = {"mechanism": "h2o2.yaml", "dt": 1e-6, "seed": 3, "kinds": ["one", "two"]}
+MECHANISM = load_mechanism("h2o2.yaml")
+FACTS = {"mechanism": "h2o2.yaml", "mechanism_sha256": MECHANISM.sha256, "dt": 1e-6, "seed": 3, "kinds": ["one", "two"]}
 
 
 def some_pairs(n, seed=0):
