@@ -101,11 +101,14 @@ def taylor_green_decay() -> float:
 @needs_mpi
 @pytest.mark.parametrize("kind", ["exact", "cvode"])
 def test_two_ranks_give_the_history_and_the_fields_of_one(tmp_path, ignited, kind):
-    words = ["run", "cases/turbulent_ignition", *SMALL, "--set", f"chemistry.kind={kind}"]
-    finished = launch(2, "-m", "cfd_coupling", *words, "--out", str(tmp_path / "two"))
-    assert finished.returncode == 0, finished.stderr
-    assert "step     4/4" in finished.stdout
-    folders = (ignited[kind], tmp_path / "two")
+    """Both from the cache of kernels, which `ignited` has filled: a process that compiles one itself may inline and
+    fuse it differently, in the last bit."""
+    words = ["-m", "cfd_coupling", "run", "cases/turbulent_ignition", *SMALL, "--set", f"chemistry.kind={kind}"]
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for ranks, folder in enumerate(folders, start=1):
+        finished = launch(ranks, *words, "--out", str(folder))
+        assert finished.returncode == 0, finished.stderr
+        assert "step     4/4" in finished.stdout
     one, two = (read_history(folder / "history.csv") for folder in folders)
     for name in ("T_min", "T_max", "p0", "mass", "energy", "heat_release", "burnt_area", "kinetic_energy"):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-10, atol=0.0, err_msg=name)
