@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from chemnet.closure import Closure, close_rows
 from chemnet.compiling import announce_compilation
 from chemnet.domain import Domain
-from chemnet.kinetics.rates import aligned
-from chemnet.kinetics.simd import W, absolute, fma, kernel, load, maximum, select, splat, sqrt, store
+from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
+from chemnet.kinetics.simd import W, absolute, aligned, fma, kernel, load, maximum, select, splat, sqrt, store
 from chemnet.mechanism import Mechanism
 from chemnet.state import SUM_TOLERANCE, Array, is_valid
 from chemnet.status import Status
@@ -155,16 +155,10 @@ def _between(value, low, high):
 @kernel
 def _enthalpy(tables, Y, start, T):
     """Enthalpy [J/kg] and heat capacity [J/kg/K] at T [K] of the mixture whose mass fractions begin at Y[start]."""
-    a0, a1, a2, a3, a4, a5 = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    mixed = no_species()
     for k in range(tables.nasa.shape[0]):
-        row, y = tables.nasa[k], load(Y, start + k)
-        low = row[0] >= T
-        a0, a1 = fma(y, select(low, row[1], row[8]), a0), fma(y, select(low, row[2], row[9]), a1)
-        a2, a3 = fma(y, select(low, row[3], row[10]), a2), fma(y, select(low, row[4], row[11]), a3)
-        a4, a5 = fma(y, select(low, row[5], row[12]), a4), fma(y, select(low, row[6], row[13]), a5)
-    cp = fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0)
-    h = fma(fma(fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5), T, a0), T, a5)
-    return h, cp
+        mixed = add_species(mixed, load(Y, start + k), tables.nasa[k], T)
+    return enthalpy_and_cp(mixed, T)
 
 
 @njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)

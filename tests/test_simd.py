@@ -5,8 +5,7 @@ import math
 import numpy as np
 from numba import njit
 
-from chemnet.kinetics.rates import aligned
-from chemnet.kinetics.simd import W, absolute, exp, fma, load, log, maximum, minimum, select, sqrt, store
+from chemnet.kinetics.simd import W, absolute, aligned, exp, fma, load, log, maximum, minimum, select, sqrt, store
 
 SPECIAL = np.array([math.nan, math.inf, -math.inf])
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.errors import NumericalError
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.rates import aligned, new_lanes, right_hand_side
-from chemnet.kinetics.simd import W
+from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
+from chemnet.kinetics.simd import W, aligned
 from chemnet.kinetics.tables import tables_of
 from chemnet.mechanism import Mechanism
 from chemnet.state import Array, as_states
@@ -54,13 +54,7 @@ def _evaluate(tables, lanes, work, y, states, rates, matrices):
     n = padded(m + 1)
     for first in range(0, states.shape[0], W):
         for lane in range(W):
-            i = min(first + lane, states.shape[0] - 1)
-            lanes.pressure[lane], lanes.pressure[W + lane] = states[i, 1], np.log(states[i, 1])
-            for k in range(tables.species.shape[0]):
-                lanes.amounts[k * W + lane] = states[i, 2 + k] / tables.species[k, 15]
-            for j in range(m):
-                y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
-            y[m * W + lane] = states[i, 0]
+            set_state(tables, lanes, y, states[min(first + lane, states.shape[0] - 1)], lane)
         volume, cp = right_hand_side(tables, lanes, y)
         jacobian(tables, lanes, work, y, volume, cp)
         for lane in range(min(W, states.shape[0] - first)):

@@ -23,7 +23,6 @@ from chemnet.kinetics.rates import (
     LOG_10,
     T_HIGHEST,
     T_LOWEST,
-    aligned,
     arrhenius,
     level_rate,
     level_weight,
@@ -32,7 +31,7 @@ from chemnet.kinetics.rates import (
     troe_argument,
     troe_center,
 )
-from chemnet.kinetics.simd import exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.kinetics.simd import aligned, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
 from chemnet.kinetics.tables import Tables
 
 

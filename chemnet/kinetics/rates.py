@@ -12,7 +12,21 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.kinetics.simd import W, absolute, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.kinetics.simd import (
+    W,
+    absolute,
+    aligned,
+    exp,
+    fma,
+    kernel,
+    load,
+    log,
+    maximum,
+    minimum,
+    select,
+    splat,
+    store,
+)
 from chemnet.kinetics.tables import Tables
 
 GAS_CONSTANT = ct.gas_constant  # [J/kmol/K]
@@ -48,11 +62,17 @@ def new_lanes(tables: Tables) -> Lanes:
     return Lanes(*map(aligned, (2, K, K, K, K, K, K, len(tables.default), slots, 2 * R, R, m + 1)))
 
 
-def aligned(n: int) -> NDArray[np.float64]:
-    """n vectors of zeros that begin where a line of the cache does: a vector that straddles two lines costs double."""
-    space = np.zeros(n * W + 8)
-    start = (-space.ctypes.data // 8) % 8
-    return space[start : start + n * W]
+@kernel
+def set_state(tables, lanes, y, state, lane):
+    """Put a row [T, P, Y] into one lane of `lanes` and of the state y (m + 1)."""
+    lanes.pressure[lane] = state[1]
+    lanes.pressure[W + lane] = np.log(state[1])
+    for k in range(tables.species.shape[0]):
+        lanes.amounts[k * W + lane] = state[2 + k] / tables.species[k, 15]
+    m = tables.reactive.size
+    for j in range(m):
+        y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
+    y[m * W + lane] = state[0]
 
 
 @kernel

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import complete, factorise, solve
-from chemnet.kinetics.rates import Lanes, aligned, new_lanes, right_hand_side
+from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
+from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
 from chemnet.kinetics.simd import (
     W,
     absolute,
+    aligned,
     exp,
     fma,
     kernel,
@@ -208,14 +210,7 @@ def _refill(tables, lanes, steps, lane, states, waiting, dt, results):
 @kernel
 def _fill(tables, lanes, steps, state, lane, dt):
     """Put a state into a lane."""
-    lanes.pressure[lane] = state[1]
-    lanes.pressure[W + lane] = np.log(state[1])
-    for k in range(tables.species.shape[0]):
-        lanes.amounts[k * W + lane] = state[2 + k] / tables.species[k, 15]
-    m = tables.reactive.size
-    for j in range(m):
-        steps.y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
-    steps.y[m * W + lane] = state[0]
+    set_state(tables, lanes, steps.y, state, lane)
     steps.left[lane], steps.step[lane], steps.limit[lane] = dt, 0.0, _LARGEST_GROWTH
 
 
@@ -308,16 +303,12 @@ def _restore_enthalpy(tables, lanes, steps):
     m = tables.reactive.size
     for _ in range(2):
         T = load(steps.stage, m)
-        a0, a1, a2, a3, a4, a5 = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+        mixed = no_species()
         for k in range(tables.species.shape[0]):
-            row, j = tables.species[k], tables.place[k]
+            j = tables.place[k]
             amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
-            low = row[0] >= T
-            a0, a1 = fma(amount, select(low, row[1], row[8]), a0), fma(amount, select(low, row[2], row[9]), a1)
-            a2, a3 = fma(amount, select(low, row[3], row[10]), a2), fma(amount, select(low, row[4], row[11]), a3)
-            a4, a5 = fma(amount, select(low, row[5], row[12]), a4), fma(amount, select(low, row[6], row[13]), a5)
-        cp = fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0)
-        h = fma(fma(fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5), T, a0), T, a5)
+            mixed = add_species(mixed, amount, tables.species[k], T)
+        h, cp = enthalpy_and_cp(mixed, T)
         store(steps.stage, m, T + (load(steps.enthalpy, 0) - h) / cp)
 
 

@@ -13,14 +13,24 @@ from __future__ import annotations
 
 import operator
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
+from numpy.typing import NDArray
 
 W = 16
+
+
+def aligned(n: int) -> NDArray[np.float64]:
+    """n vectors of zeros that begin where a line of the cache does: a vector that straddles two lines costs double."""
+    space = np.zeros(n * W + 8)
+    start = (-space.ctypes.data // 8) % 8
+    return space[start : start + n * W]
+
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), W)
 _BITS = ir.VectorType(ir.IntType(64), W)

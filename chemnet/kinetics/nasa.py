@@ -1,0 +1,31 @@
+"""NASA7 polynomials of a mixture, for W cells side by side: the polynomials are mixed first and evaluated once."""
+
+from __future__ import annotations
+
+from chemnet.kinetics.simd import fma, kernel, select, splat
+
+
+@kernel
+def no_species():
+    """The mixed coefficients a_0..a_5 of nothing."""
+    return splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+
+
+@kernel
+def add_species(mixed, amount, row, T):
+    """The mixed coefficients with an amount of one species more; row: T_mid, a_0..a_6 below it, a_0..a_6 above it."""
+    a0, a1, a2, a3, a4, a5 = mixed
+    low = row[0] >= T
+    a0, a1 = fma(amount, select(low, row[1], row[8]), a0), fma(amount, select(low, row[2], row[9]), a1)
+    a2, a3 = fma(amount, select(low, row[3], row[10]), a2), fma(amount, select(low, row[4], row[11]), a3)
+    a4, a5 = fma(amount, select(low, row[5], row[12]), a4), fma(amount, select(low, row[6], row[13]), a5)
+    return a0, a1, a2, a3, a4, a5
+
+
+@kernel
+def enthalpy_and_cp(mixed, T):
+    """Enthalpy and heat capacity at T [K], in the units of the coefficients."""
+    a0, a1, a2, a3, a4, a5 = mixed
+    cp = fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0)
+    h = fma(fma(fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5), T, a0), T, a5)
+    return h, cp
