@@ -1,7 +1,8 @@
 """A model for other programs: an ONNX graph, a program of torch.export, a case folder's files for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
-matrices: whoever uses them restores the elements. DeepFlame calls chemnet itself, with domain, closure and fall-back.
+matrices: whoever uses them restores the elements, and integrates gas that is colder than the model's limit. DeepFlame
+calls chemnet itself, with all of this, domain and fall-back.
 """
 
 from __future__ import annotations
@@ -129,6 +130,7 @@ def _facts(model: Surrogate) -> dict[str, str]:
         "mechanism_sha256": model.mechanism.sha256,
         "species": " ".join(model.mechanism.species_names),
         "dt": f"{model.dt!r}",
+        "cold_limit": f"{model.cold_limit!r} K; colder gas is to be integrated",
         "input": "states: rows of T [K], P [Pa] and mass fractions, float64",
         "output": "mass fractions after dt at constant pressure and enthalpy; elements are still to be restored",
     }

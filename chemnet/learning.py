@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 import chemnet
 from chemnet import store
@@ -46,6 +47,7 @@ class TrainConfig(Config):
     """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
 
     `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
+    `cold_limit` [K] is that of the model: colder gas is integrated.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TrainConfig(Config):
     data: Path
     data_variant: str | None = None
     label: Label = "signed_root"
+    cold_limit: float = Field(800.0, ge=0)
     network: NetConfig
     fit: FitOptions
     reduction: str | None = None
@@ -130,9 +133,10 @@ def train(
             metadata = _metadata(config, facts, seed, max_minutes, result)
             network.cpu()
             domain = probe(learning.domain, store.read_attributes(data), learning.mechanism)
-            Surrogate(network, learning.transform, learning.mechanism, learning.dt, domain, metadata).save(
-                out / "model.safetensors"
-            )
+            Surrogate(
+                *(network, learning.transform, learning.mechanism, learning.dt, domain, metadata),
+                cold_limit=config.cold_limit,
+            ).save(out / "model.safetensors")
             finish_run(out, config.name, metadata)
         team.wait()
     return out

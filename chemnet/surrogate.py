@@ -1,12 +1,13 @@
 """A network in the place of the integrator: state in, state out, and one file that holds all of it.
 
 The file is a safetensors file of the network's weights whose header carries, as JSON, the architecture, the transform,
-the species, the hash of the mechanism, dt, the domain of the training data, the engine, and a SHA-256 over all of this
-and the weights.
+the species, the hash of the mechanism, dt, the domain of the training data, the engine, up to which temperature gas is
+integrated, and a SHA-256 over all of this and the weights.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -26,15 +27,17 @@ from chemnet.engines import BLOCK, Engine, EngineName, check_engine, suitable_en
 from chemnet.errors import FileError, UsageError
 from chemnet.files import atomic
 from chemnet.fused import FusedStep
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.network import NetConfig, build, describe
+from chemnet.reactor import ChemistryStep, CvodesReactor
 from chemnet.solutions import SolutionArray, array_of, is_solution_array, states_of
 from chemnet.state import Array, as_states, check_time_step
 from chemnet.status import Status
 from chemnet.transform import Transform
 
-FORMAT = "chemnet-model-2"
-_READABLE = ("chemnet-model-1", FORMAT)  # the first has only ranges of T and P as its domain
+FORMAT = "chemnet-model-3"
+_READABLE = ("chemnet-model-1", "chemnet-model-2", FORMAT)  # the first has only ranges of T and P as its domain
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _DT_TOLERANCE = 1e-9
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UsageError)  # RecursionError is one of them
@@ -48,6 +51,10 @@ class Surrogate:
     `network` is the plain `nn.Sequential`, whose weights count as they are when the surrogate is made; `domain` says
     which states it may be asked about; `engine` who computes it (`engines.py`); `metadata` is whatever the maker of the
     model wants to tell (training, data, accuracy), plain data.
+
+    Gas colder than `cold_limit` [K] is integrated by the exact step: there it is as cheap as a network, and chemistry is
+    so slow that the small errors of a network, step after step, would outweigh it. `integrated` is the number of such
+    rows in the last call.
     """
 
     def __init__(
@@ -59,10 +66,12 @@ class Surrogate:
         domain: Domain,
         metadata: Mapping[str, Any] | None = None,
         engine: str = "fp32",
+        cold_limit: float = 0.0,
     ) -> None:
         self.network, self.transform, self.mechanism, self.dt, self.domain = network, transform, mechanism, dt, domain
         self.metadata = dict(metadata or {})
         self.engine: EngineName = check_engine(engine)
+        self.cold_limit, self.integrated = cold_limit, 0
         self._run = Engine(engine, network)
         self._inputs = np.zeros((BLOCK, mechanism.n_species + 2), np.float32)
         self._step = FusedStep(transform, mechanism, domain, BLOCK)
@@ -80,7 +89,7 @@ class Surrogate:
         return self._changed(engine=engine)
 
     def _changed(self, **changes: Any) -> Surrogate:
-        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine")
+        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine", "cold_limit")
         return Surrogate(**{name: getattr(self, name) for name in names} | changes)
 
     @overload
@@ -92,14 +101,25 @@ class Surrogate:
 
         A `SolutionArray` of Cantera, of any shape, gives a new one, and statuses of its shape.
         The input is not modified. Elements and enthalpy equal those of the input to round-off. Rows that are
-        invalid, outside the domain, or cannot be closed come back unchanged, with their status. A row's result is
-        bitwise the same in any company. Raises UsageError for a wrong shape or a dt that the model was not made for.
+        invalid, outside the domain and not cold, or cannot be closed come back unchanged, with their status. A row's
+        result is bitwise the same in any company. Raises UsageError for a wrong shape or a dt that the model was not made for.
         """
         if is_solution_array(states):
             next_rows, status = self.advance(states_of(states, self.mechanism), dt)
             return array_of(next_rows, states), status.reshape(states.shape)
         states = as_states(states, self.mechanism)
         self.check_dt(self.dt if dt is None else dt)
+        cold = states[:, 0] < self.cold_limit
+        self.integrated = int(np.count_nonzero(cold))
+        if self.integrated == 0:
+            return self._predict(states)
+        next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
+        next_states[cold], status[cold] = self._exact.advance(states[cold], self.dt)
+        next_states[~cold], status[~cold] = self._predict(states[~cold])
+        return next_states, status
+
+    def _predict(self, states: Array) -> tuple[Array, NDArray[np.int8]]:
+        """What the network says of states that are not cold."""
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
         for start in range(0, len(states), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -110,6 +130,14 @@ class Surrogate:
             outputs = self._run(self._inputs[: self._run.block_for(len(status[rows]))])
             self._step.finish(states[rows], outputs, next_states[rows], status[rows])
         return next_states, status
+
+    @functools.cached_property
+    def _exact(self) -> ChemistryStep:
+        """The integrator of cold gas; CVODES for a mechanism that the batched one does not cover."""
+        try:
+            return RosenbrockReactor(self.mechanism)
+        except UsageError:
+            return CvodesReactor(self.mechanism)
 
     def check_dt(self, dt: float) -> None:
         """Raises UsageError unless dt [s] is the time step that the model was made for."""
@@ -137,6 +165,7 @@ class Surrogate:
             "dt": self.dt,
             "domain": self.domain.as_dict(),
             "engine": self.engine,
+            "cold_limit": self.cold_limit,
             "metadata": self.metadata,
         }
 
@@ -166,9 +195,17 @@ class Surrogate:
             dt, metadata = float(description["dt"]), dict(description["metadata"])
             check_time_step(dt)
             engine = engine or suitable_engine(description.get("engine", "fp32"))
+            cold_limit = _temperature(description.get("cold_limit", 0.0))
         except _DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
-        return cls(network, transform, mechanism, dt, domain, metadata, engine)
+        return cls(network, transform, mechanism, dt, domain, metadata, engine, cold_limit)
+
+
+def _temperature(value: Any) -> float:
+    """A temperature [K], or zero. Raises ValueError for what is none."""
+    if not 0.0 <= float(value) < np.inf:
+        raise ValueError(f"a cold limit of {value} K")
+    return float(value)
 
 
 def find_model(path_or_name: str | Path) -> Path:
@@ -177,10 +214,15 @@ def find_model(path_or_name: str | Path) -> Path:
     for candidate in (path, path / "model.safetensors", _PRETRAINED / f"{path_or_name}.safetensors"):
         if candidate.is_file():
             return candidate
-    names = ", ".join(sorted(file.stem for file in _PRETRAINED.glob("*.safetensors"))) or "none"
+    names = ", ".join(shipped_models()) or "none"
     raise FileError(
         f"no model {path_or_name}\nGive a model file, a run folder, or the name of one that ships: {names}."
     )
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that ship."""
+    return sorted(file.stem for file in _PRETRAINED.glob("*.safetensors"))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -9,10 +9,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from chemnet import state
+from chemnet import engines, state
 from chemnet.domain import Domain
 from chemnet.engines import available_engines
 from chemnet.errors import FileError, UsageError
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
 from chemnet.network import NetConfig, build
 from chemnet.status import Status
@@ -78,10 +79,13 @@ def test_engines_differ_by_the_precision_of_their_numbers_only(surrogate, states
             np.testing.assert_allclose(found[:, 2:], exact[:, 2:], rtol=0, atol=tolerance * change)
 
 
-def test_an_engine_is_stored_with_the_model_and_another_may_be_asked_for(surrogate, tmp_path):
+def test_an_engine_is_stored_with_the_model_and_another_may_be_asked_for(surrogate, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "has_bf16_instructions", lambda: True)
     surrogate.with_engine("bf16").save(tmp_path / "model.safetensors")
     assert Surrogate.load(tmp_path).engine == "bf16"
     assert Surrogate.load(tmp_path, engine="fp32").engine == "fp32"
+    monkeypatch.setattr(engines, "has_bf16_instructions", lambda: False)
+    assert Surrogate.load(tmp_path).engine == "fp32"
     with pytest.raises(UsageError, match="no engine fp64; there are fp32, bf16"):
         Surrogate.load(tmp_path, engine="fp64")
 
@@ -105,6 +109,23 @@ def test_rows_outside_the_domain_and_invalid_ones_come_back_as_they_were(surroga
     assert status.tolist() == [Status.OUTSIDE, Status.OUTSIDE, Status.INVALID, Status.OK]
     np.testing.assert_array_equal(next_states[:3], rows[:3])
     assert surrogate.advance(rows[:0])[0].shape == (0, 23)
+
+
+def test_cold_gas_is_integrated_whatever_the_network_says_of_it_and_alone_as_in_company(surrogate, states, tmp_path):
+    surrogate._changed(cold_limit=900.0).save(tmp_path / "model.safetensors")
+    model, rows = Surrogate.load(tmp_path), states.copy()
+    rows[0, 1] = 5e5  # outside the network's domain, which is no matter for the integrator
+    rows[:3, 0] = 400.0
+    rows[1, 5] = np.nan
+    next_states, status = model.advance(rows)
+    cold = rows[:, 0] < 900.0
+    assert model.cold_limit == 900.0 and 30 < model.integrated == cold.sum() < 150
+    assert status[:3].tolist() == [Status.OK, Status.INVALID, Status.OK]
+    expected, _ = RosenbrockReactor(MECHANISM).advance(rows[cold], 1e-6)
+    np.testing.assert_array_equal(next_states[cold], expected)
+    np.testing.assert_array_equal(next_states[~cold], surrogate.advance(rows[~cold])[0])
+    alone = np.vstack([model.advance(row[None])[0] for row in rows[:20]])
+    np.testing.assert_array_equal(alone, next_states[:20])
 
 
 def test_a_saved_model_is_loaded_from_its_path_alone_and_gives_the_same_bits(surrogate, states, tmp_path):
@@ -192,6 +213,8 @@ def forged(path, **changes):
         ({"domain": None}, "holds no model"),
         ({"metadata": 3}, "holds no model"),
         ({"engine": "fp8"}, "no engine fp8"),
+        ({"cold_limit": -1.0}, "cold limit of -1"),
+        ({"cold_limit": "low"}, "could not convert"),
         ({"mechanism": ["drm19"]}, "no mechanism"),
     ],
 )
@@ -229,7 +252,7 @@ def test_a_file_of_a_newer_chemnet_and_one_of_the_first_format_are_told_apart(su
         Surrogate.load(path)
     limits = {name: list(values) for name, values in surrogate.domain.limits.items()}
     description = {**json.loads(header["chemnet"]), "domain": limits}
-    del description["engine"]
+    del description["engine"], description["cold_limit"]
     text = json.dumps(description, sort_keys=True)
     first = {"format": "chemnet-model-1", "chemnet": text, "sha256": _digest(text, tensors)}
     save_file(tensors, path, metadata=first)
