@@ -46,7 +46,7 @@ def available_engines() -> list[EngineName]:
 
 def suitable_engine(name: str) -> EngineName:
     """The engine that a model was made for, or fp32 where that is not installed or has no instructions here."""
-    if (name == "onnx" and not _has_onnx()) or (name == "bf16" and not _BF16_INSTRUCTIONS & _processor_flags()):
+    if (name == "onnx" and not _has_onnx()) or (name == "bf16" and not has_bf16_instructions()):
         return "fp32"
     return check_engine(name)
 
@@ -88,9 +88,10 @@ def _torch_function(network: nn.Sequential, precision: str) -> _Function:
     linears = [module for module in network if isinstance(module, nn.Linear)]
     inner = torch.bfloat16 if precision == "bf16" else torch.float32
     types = [inner if 0 < i < len(linears) - 1 else torch.float32 for i in range(len(linears))]
-    make = _fused_layer if _has_fused_layers() else _plain_layer
     layers = [
-        make(linear.weight.detach().cpu().to(dtype), linear.bias.detach().cpu().to(dtype), activation)
+        (_fused_layer if _has_fused_layers(dtype) else _plain_layer)(
+            linear.weight.detach().cpu().to(dtype), linear.bias.detach().cpu().to(dtype), activation
+        )
         for linear, dtype, activation in zip(linears, types, [*network[1::2], None], strict=True)
     ]
 
@@ -127,10 +128,13 @@ def _plain_layer(weight: torch.Tensor, bias: torch.Tensor, activation: nn.Module
     return run
 
 
-def _has_fused_layers() -> bool:
-    """torch has these operators for its own compiler; where they go, layers are computed in two calls."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+def _has_fused_layers(dtype: torch.dtype) -> bool:
+    """torch has these operators for its own compiler; where they go, or do not take bfloat16 on this processor, layers
+    are computed in two calls."""
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not (torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _onnx_function(network: nn.Sequential, _: str) -> _Function:
@@ -152,6 +156,11 @@ def _onnx_function(network: nn.Sequential, _: str) -> _Function:
 
 def _has_onnx() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
+
+
+def has_bf16_instructions() -> bool:
+    """Whether this processor multiplies in bfloat16; without, it is emulated and slow."""
+    return bool(_BF16_INSTRUCTIONS & _processor_flags())
 
 
 def _processor_flags() -> set[str]:

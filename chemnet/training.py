@@ -28,6 +28,7 @@ from torch import nn
 from chemnet.config import Config
 from chemnet.errors import FileError, NumericalError, UsageError, signals_wait
 from chemnet.files import atomic
+from chemnet.muon import muon
 from chemnet.team import Team
 
 _VALIDATION_BLOCK = 8192
@@ -482,6 +483,6 @@ def _optimizers(network: nn.Module, options: FitOptions) -> list[torch.optim.Opt
     matrices = [p for p in parameters if p.ndim == 2]
     biases = [p for p in parameters if p.ndim != 2]
     return [
-        torch.optim.Muon(matrices, rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        muon(matrices, lr=rate, weight_decay=decay),
         torch.optim.AdamW(biases, rate, weight_decay=decay),
     ]

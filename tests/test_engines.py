@@ -62,7 +62,7 @@ def test_a_block_that_would_give_other_bits_is_not_used(inputs, monkeypatch):
 def test_layers_are_computed_in_two_calls_where_torch_has_none_for_both(inputs, monkeypatch):
     network = build(NetConfig(widths=(23, 40, 31, 23)), seed=1)
     fused = Engine("fp32", network)(inputs)
-    monkeypatch.setattr(engines, "_has_fused_layers", lambda: False)
+    monkeypatch.setattr(engines, "_has_fused_layers", lambda *_: False)
     np.testing.assert_allclose(Engine("fp32", network)(inputs), fused, rtol=0, atol=1e-6)
 
 
@@ -74,7 +74,7 @@ def test_a_model_made_for_bf16_takes_fp32_where_the_processor_has_no_instruction
 
 
 def test_onnxruntime_is_optional(monkeypatch):
-    monkeypatch.setattr(engines, "_has_onnx", lambda: False)
+    monkeypatch.setattr(engines, "_has_onnx", lambda *_: False)
     assert available_engines() == ["fp32", "bf16"] and suitable_engine("onnx") == "fp32"
     with pytest.raises(UsageError, match=r"chemnet\[onnx\]"):
         Engine("onnx", build(NetConfig(widths=(23, 23))))
