@@ -1,4 +1,4 @@
-"""Rows of every kind, drawn from source states: plain, perturbed or mixed, and some of them evolved for a while."""
+"""Rows of every kind, drawn from source states: plain, perturbed, mixed or transported, some evolved for a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chemnet import sources
 from chemnet.errors import NumericalError
 from chemnet.mechanism import Mechanism, load_mechanism
 from chemnet.reactor import ChemistryStep
-from chemnet.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe
+from chemnet.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe, Transport
 from chemnet.state import T_MAX, T_MIN, Array, enthalpy
 from chemnet.store import Pairs
 from chemnet.thermo import temperature_from_enthalpy
@@ -44,13 +44,17 @@ class Drawer:
         """n states of one kind; those to be evolved have been."""
         if kind in SOURCES:
             return self.pick(n, (kind,), split, rng)
-        picked = self.pick(n, SOURCES[:3], split, rng)
-        settings: Perturbation | Mixing = getattr(self.recipe, kind)
-        if isinstance(settings, Mixing):
+        settings: Perturbation | Mixing | Transport = getattr(self.recipe, kind)
+        if isinstance(settings, Transport):
+            picked = self.pick(n, ("flames",), split, rng)
+            states = self._transport(picked.states, settings, rng)
+        elif isinstance(settings, Mixing):
+            picked = self.pick(n, SOURCES[:3], split, rng)
             states = mix(self._partners(picked, split, rng), self._partners(picked, split, rng), self.mechanism, rng)
+            states = self._evolve(states, settings, rng)
         else:
-            states = perturb(picked.states, settings.amplitude, rng)
-        states = self._evolve(states, settings, rng)
+            picked = self.pick(n, SOURCES[:3], split, rng)
+            states = self._evolve(perturb(picked.states, settings.amplitude, rng), settings, rng)
         return Pairs(states, states, picked.split, picked.group, np.full(n, KINDS.index(kind), np.int8))
 
     def _partners(self, picked: Pairs, split: int, rng: np.random.Generator) -> Array:
@@ -66,6 +70,31 @@ class Drawer:
             states[i, 2:] = premixed(self.recipe, rng)
             states[i, 0] = coldest if role[i] < 0.85 else heated[i]
         states[:, 1] = picked.states[:, 1]
+        return states
+
+    def _transport(self, states: Array, settings: Transport, rng: np.random.Generator) -> Array:
+        """What a flow solver hands to the chemistry in a flame: states that transport has just changed.
+
+        In a steady flame transport undoes what chemistry does, at every point and with no change of enthalpy. Here it
+        does so in time steps, each followed by the exact chemistry, a factor too strongly or too weakly, as in a flame
+        that is strained or curved. After a few steps the states are those that the splitting of a flow solver settles
+        on: fast species are far from where they are in the flame, by as much as transport moves them in a step.
+        """
+        if len(states) == 0:
+            return states
+        gas, dt = self.mechanism.gas(), self.recipe.dt
+        change = -dt * _log_uniform(settings.factor, len(states), rng)[:, None] * sources.production_rates(gas, states)
+        steps = rng.integers(1, settings.steps, size=len(states), endpoint=True)
+        states = states.copy()
+        for step in range(settings.steps):
+            rows = np.flatnonzero(steps > step)
+            reacted = states[rows] if step == 0 else self.step.advance(states[rows], dt)[0]
+            h = enthalpy(reacted, self.mechanism)
+            reacted[:, 2:] = np.maximum(reacted[:, 2:] + change[rows], 0.0)
+            reacted[:, 2:] /= reacted[:, 2:].sum(axis=1, keepdims=True)
+            set_temperatures(reacted, h, self.mechanism)
+            moved = reacted[:, 0] < _HOTTEST
+            states[rows[moved]] = reacted[moved]
         return states
 
     def _evolve(self, states: Array, settings: Perturbation | Mixing, rng: np.random.Generator) -> Array:
@@ -92,9 +121,14 @@ def mix(first: Array, second: Array, mechanism: Mechanism, rng: np.random.Genera
     share = rng.random((len(first), 1))
     mixed = share * first + (1.0 - share) * second
     h = share[:, 0] * enthalpy(first, mechanism) + (1.0 - share[:, 0]) * enthalpy(second, mechanism)
-    for row, h_row in zip(mixed, h, strict=True):
-        row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], mechanism.nasa)
+    set_temperatures(mixed, h, mechanism)
     return mixed
+
+
+def set_temperatures(states: Array, h: Array, mechanism: Mechanism) -> None:
+    """Give states (n, 2 + K) the temperatures in place that their enthalpies h (n,) [J/kg] ask for."""
+    for row, h_row in zip(states, h, strict=True):
+        row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], mechanism.nasa)
 
 
 def perturb(states: Array, amplitude: Range, rng: np.random.Generator) -> Array:

@@ -17,7 +17,7 @@ from chemnet.state import Array
 
 SOURCES = ("ignition", "kernel", "flames", "burnt")
 PERTURBED = ("perturbed", "strongly_perturbed")
-KINDS = (*SOURCES, *PERTURBED, "mixed")
+KINDS = (*SOURCES, *PERTURBED, "mixed", "transported")
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
@@ -82,6 +82,15 @@ class Mixing(Config):
     T_unburnt: Range
 
 
+class Transport(Config):
+    """Flame states in time steps of transport and chemistry: up to `steps` of them, under `factor` times the transport
+    that holds the steady flame."""
+
+    share: Share
+    steps: int = Field(ge=1)
+    factor: Range
+
+
 class Oxidizer(Config):
     """What the fuel burns with, in moles by species, and in which share of the paths, flames and unburnt gases."""
 
@@ -121,6 +130,7 @@ class Recipe(Config):
     perturbed: Perturbation
     strongly_perturbed: Perturbation
     mixed: Mixing
+    transported: Transport | None = None
 
     def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
         """One of the oxidizers, by their shares."""
@@ -132,8 +142,9 @@ class Recipe(Config):
         return oxidizer.moles
 
     def shares(self) -> Array:
-        """Share of the rows of each kind, in the order of KINDS, summing to 1."""
-        shares = np.array([getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
+        """Share of the rows of each kind, in the order of KINDS, summing to 1; without flames nothing is transported."""
+        without = () if self.flames else ("transported",)
+        shares = np.array([0.0 if kind in without else getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
         return shares / shares.sum()
 
 

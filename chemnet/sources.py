@@ -65,14 +65,15 @@ def burnt(gas: ct.Solution, state: Array) -> Array:
 def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignition: float) -> tuple[Array, Array]:
     """Times (m,) [s] and states (m, 2 + K) at the internal steps of CVODES, from `state` on at constant pressure.
 
-    The path ends at `end_time`, or `after_ignition` seconds after the fastest rise of temperature if that is sooner.
+    The path ends at `end_time`, or if that is sooner `after_ignition` seconds after the fastest rise of temperature, at
+    least two more delays later: what rich mixtures burn to takes as long as they need to ignite.
     """
     reactor = new_reactor(gas, state)
     network = ct.ReactorNet([reactor])
     network.rtol, network.atol = _TRAJECTORY_TOLERANCES
     times, states = [0.0], [np.hstack([reactor.T, state[1], gas.Y])]
     fastest, ignition = 0.0, np.inf
-    while times[-1] < min(end_time, ignition + after_ignition) and len(times) < _MAX_STEPS:
+    while times[-1] < min(end_time, ignition + max(after_ignition, 2.0 * ignition)) and len(times) < _MAX_STEPS:
         network.step()
         times.append(network.time)
         states.append(np.hstack([reactor.T, state[1], gas.Y]))
@@ -163,6 +164,15 @@ def _solve_flame(gas: ct.Solution, start: ct.FreeFlame | None, phi: float) -> ct
     raise NumericalError(
         f"no flame found at phi = {phi}, T = {inlet[0]} K, P = {inlet[1]} Pa; leave it out of the recipe"
     )
+
+
+def production_rates(gas: ct.Solution, states: Array) -> Array:
+    """Rates of change of the mass fractions (n, K) [1/s] by reactions at constant pressure, of states (n, 2 + K)."""
+    rates = np.empty((len(states), gas.n_species))
+    for state, rate in zip(states, rates, strict=True):
+        gas.TPY = state[0], state[1], state[2:]
+        rate[:] = gas.net_production_rates * gas.molecular_weights / gas.density
+    return rates
 
 
 def states_across(grid: Array, states: Array, n: int, rng: np.random.Generator) -> Array:

@@ -16,6 +16,7 @@ SMALL = (  # hydrogen: its flame is solved in a second
     "flames.phi=[1.0, 1.1]",
     "flames.at=[[101325, 300]]",
     "validation_share=0.2",
+    "transported.steps=3",
     "integrator.audit=0.05",
 )
 

@@ -13,7 +13,7 @@ import pytest
 from small_recipe import SMALL, assert_same_content, small_recipe
 
 from chemnet import cli, sampling, sources, state, store
-from chemnet.drawing import perturb
+from chemnet.drawing import Drawer, perturb, set_temperatures
 from chemnet.errors import ChemnetError, FileError, UsageError
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.mechanism import load_mechanism
@@ -87,6 +87,53 @@ def test_audited_rows_are_kept_with_their_difference_from_cvodes_and_info_tells_
     cli.main(["info", str(sampled)])
     shown = capsys.readouterr().out
     assert all(f"audit_{name}_{word}" in shown for name in "TY" for word in ("p50", "p99", "max"))
+
+
+def test_transported_rows_are_flame_states_moved_against_the_chemistry_at_constant_enthalpy():
+    """One step by the production rates of Cantera; in the second, the exact chemistry goes before."""
+    mechanism, dt = load_mechanism("h2o2.yaml"), 1e-6
+    gas = mechanism.gas()
+    gas.set_equivalence_ratio(0.6, "H2", "O2:1, N2:3.76")
+    times, path = sources.ignition_path(gas, np.hstack([1100.0, 1e5, gas.Y]), 1e-2, 1e-4)
+    rows = np.maximum(path[np.searchsorted(times, np.interp([0.4, 0.6, 0.8], path[:, 0] / path[-1, 0], times))], 0.0)
+    flames = store.Pairs(rows, rows, *np.zeros((2, 3), np.int8), np.full(3, KINDS.index("flames"), np.int8))
+
+    def transported(steps, step):
+        drawer = Drawer(small_recipe(f"transported.steps={steps}", "transported.factor=[1, 1]"), flames, step)
+        return drawer.draw("transported", 60, 0, np.random.default_rng(1)), drawer
+
+    def picked(steps):
+        drawer = Drawer(small_recipe(f"transported.steps={steps}", "transported.factor=[1, 1]"), flames, exact)
+        drawn = drawer.draw("transported", 60, 0, np.random.default_rng(1)).states
+        return drawn, drawer.pick(60, ("flames",), 0, np.random.default_rng(1)).states
+
+    def moved(states):
+        Y = np.maximum(states[:, 2:] + change, 0.0)
+        result = np.column_stack([states[:, :2], Y / Y.sum(axis=1, keepdims=True)])
+        set_temperatures(result, state.enthalpy(states, mechanism), mechanism)
+        return result
+
+    exact = RosenbrockReactor(mechanism)
+    drawn, origin = picked(1)
+    change = -dt * sources.production_rates(gas, origin)
+    np.testing.assert_allclose(drawn, moved(origin), rtol=1e-9, atol=1e-15)
+    heat = state.enthalpy(drawn, mechanism) - state.enthalpy(origin, mechanism)
+    np.testing.assert_allclose(heat, 0.0, rtol=0, atol=1e-3)  # [J/kg]
+    twice = moved(exact.advance(drawn, dt)[0])
+    again, _ = picked(2)
+    first, second = (np.isclose(again, way, rtol=1e-9, atol=1e-15).all(axis=1) for way in (drawn, twice))
+    assert (first | second).all() and 15 < second.sum() < 45 and not (first & second).any()
+
+
+def test_production_rates_are_those_of_a_short_exact_step():
+    mechanism = load_mechanism("h2o2.yaml")
+    gas = mechanism.gas()
+    gas.set_equivalence_ratio(1.0, "H2", "O2:1, N2:3.76")
+    start = np.hstack([1300.0, 1e5, gas.Y])[None]
+    burning = np.vstack([RosenbrockReactor(mechanism, 1e-9, 1e-15).advance(start, t)[0] for t in (2e-5, 4e-5, 1e-4)])
+    change = RosenbrockReactor(mechanism, 1e-10, 1e-18).advance(burning, 1e-11)[0] - burning
+    rates = sources.production_rates(gas, burning)
+    np.testing.assert_allclose(change[:, 2:] / 1e-11, rates, rtol=1e-3, atol=1e-4 * np.abs(rates).max())
 
 
 def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path, monkeypatch):
@@ -228,7 +275,7 @@ def test_a_users_mechanism_without_argon_and_transport_data_is_sampled_by_flags(
     assert cli.main(["sample", *flags, "--set", "flames=null"]) == 0
     pairs, facts = store.read(out), store.read_attributes(out)
     assert len(pairs) == 100 and facts["mechanism"] == str(path) and "AR" not in facts["recipe"]
-    assert set(pairs.kind) == set(range(len(KINDS))) - {KINDS.index("flames")}
+    assert set(pairs.kind) == set(range(len(KINDS))) - {KINDS.index("flames"), KINDS.index("transported")}
 
 
 def test_a_mechanism_that_the_integrator_does_not_cover_is_refused_before_anything_is_written(tmp_path, monkeypatch):
@@ -270,7 +317,7 @@ def test_recipes_with_wrong_keys_variants_or_species_are_refused():
         sources.premixed(load_mechanism("drm19"), 0.0, {"CH4": 1})
     with pytest.raises(UsageError, match="at least two flames"):
         small_recipe("flames.phi=[1.0]")
-    assert load_recipe().rows == 600_000
+    assert load_recipe().rows == 1_000_000
     assert load_recipe(variant="quick").rows == 40_000
 
 
