@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chemnet import __version__
 from chemnet.errors import Parser, UsageError, run_command
 from chemnet.tables import Table
+
+if TYPE_CHECKING:
+    from chemnet.surrogate import Surrogate
 
 DEFAULT_MODEL = "drm19-demo"
 TRAINING_SET = Path("datasets/drm19/states.h5")
@@ -377,6 +380,9 @@ def _export_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--engine", metavar="NAME", help="with --to chemnet: fp32, bf16 or onnx computes it")
     command.add_argument("--weights", choices=("fp32", "bf16"), default="fp32", help="with --to chemnet: as stored")
+    command.add_argument(
+        "--ladder", type=Path, metavar="FILE", help="with --to chemnet: figures to keep, of `validate --json FILE`"
+    )
 
 
 def export(options: Options) -> list[Table]:
@@ -386,9 +392,20 @@ def export(options: Options) -> list[Table]:
 
     out = options.out or Path(f"{Path(options.model).stem}{_ENDINGS[options.target]}")
     model = Surrogate.load(options.model)
+    if options.ladder:
+        model = _with_ladder(model, options.ladder, options.target)
     files = export(model, options.target, out, engine=options.engine, storage=options.weights)
     rows = [(str(file), file.stat().st_size) for file in files]
     return [Table(f"{options.model} for {options.target}", ("file", "bytes"), rows)]
+
+
+def _with_ladder(model: Surrogate, path: Path, target: str) -> Surrogate:
+    """The model that tells the figures of its ladder."""
+    from chemnet.validation.reports import figures_of
+
+    if target != "chemnet":
+        raise UsageError("--ladder goes with --to chemnet; files of other programs keep no figures")
+    return model.with_network(model.network, ladder=figures_of(path))
 
 
 # ---- compare
@@ -481,14 +498,18 @@ def plot(options: Options) -> list[Table]:
 
 
 def _info_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", metavar="WHAT", help="a file, a folder, or a name such as drm19 or drm19-demo")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "what", metavar="WHAT", nargs="?", help="a file, a folder, or a name such as drm19 or drm19-demo"
+    )
+    which.add_argument("--models", action="store_true", help="the models that ship")
 
 
 def info(options: Options) -> list[Table]:
     """`chemnet info`."""
-    from chemnet.info import describe
+    from chemnet.info import describe, models_table
 
-    return describe(options.what)
+    return [models_table()] if options.models else describe(options.what)
 
 
 def doctor(options: Options) -> list[Table]:

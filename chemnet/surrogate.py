@@ -52,8 +52,8 @@ class Surrogate:
     which states it may be asked about; `engine` who computes it (`engines.py`); `metadata` is whatever the maker of the
     model wants to tell (training, data, accuracy), plain data.
 
-    Gas colder than `cold_limit` [K] is integrated by the exact step: there it is as cheap as a network, and chemistry is
-    so slow that the small errors of a network, step after step, would outweigh it. `integrated` is the number of such
+    Gas colder than `cold_limit` [K] is integrated by the exact step: chemistry is so slow there that the small errors of
+    a network, step after step, would outweigh it and ignite gas that never does. `integrated` is the number of such
     rows in the last call.
     """
 
@@ -102,7 +102,8 @@ class Surrogate:
         A `SolutionArray` of Cantera, of any shape, gives a new one, and statuses of its shape.
         The input is not modified. Elements and enthalpy equal those of the input to round-off. Rows that are
         invalid, outside the domain and not cold, or cannot be closed come back unchanged, with their status. A row's
-        result is bitwise the same in any company. Raises UsageError for a wrong shape or a dt that the model was not made for.
+        result is bitwise the same in any company. Raises UsageError for a wrong shape or a dt that the model was not
+        made for.
         """
         if is_solution_array(states):
             next_rows, status = self.advance(states_of(states, self.mechanism), dt)

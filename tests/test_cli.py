@@ -53,7 +53,8 @@ def test_the_version_is_that_of_the_package(capsys):
     [
         ([], 2, "required: COMMAND"),
         (["trian"], 2, "invalid choice: 'trian'"),
-        (["info"], 2, "required: WHAT"),
+        (["info"], 2, "one of the arguments WHAT --models is required"),
+        (["export", "drm19-demo", "--to", "torch", "--ladder", "x.json"], 2, "--ladder goes with --to chemnet"),
         (["info", "nothing-of-the-kind"], 4, "neither a file nor a folder"),
         (["info", "."], 4, "holds no run"),
         (["validate", "no-model"], 4, "no-model"),

@@ -9,13 +9,15 @@ import pytest
 import torch
 from tiny_model import save_tiny_model
 
-from chemnet import cli
+from chemnet import cli, surrogate
 from chemnet.closure import Closure
 from chemnet.errors import UsageError
 from chemnet.exporting import export
+from chemnet.files import write_json
 from chemnet.mechanism import load_mechanism
 from chemnet.status import Status
 from chemnet.surrogate import Surrogate
+from chemnet.validation.figures import Figure, summary
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,22 @@ def test_the_command_writes_a_model_with_another_engine_and_smaller_weights(mode
     assert cli.main(command) == 0
     assert Surrogate.load(out).engine in ("bf16", "fp32") and out.stat().st_size < 0.9 * 16_000
     assert str(out) in capsys.readouterr().out
+
+
+def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path, capsys, monkeypatch):
+    model.save(tmp_path / "model.safetensors")
+    found = [Figure("ignition", "ignition delay error, mean [%]", 0.25, 0.5), Figure("cold", "failures", None)]
+    write_json(tmp_path / "ladder.json", {"tables": [summary(found, "tiny").as_json()]})
+    out = tmp_path / "shipped" / "tiny.safetensors"
+    keep = ["--to", "chemnet", "--ladder", str(tmp_path / "ladder.json"), "--out", str(out)]
+    assert cli.main(["export", str(tmp_path), *keep]) == 0
+    ladder = Surrogate.load(out).metadata["ladder"]
+    assert ladder == {"ignition": {"ignition delay error, mean [%]": 0.25}, "cold": {"failures": None}}
+    monkeypatch.setattr(surrogate, "_PRETRAINED", out.parent)
+    capsys.readouterr()
+    assert cli.main(["info", "--models"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]
+    assert row.split() == ["tiny", "drm19", "1e-06", "736", "fp32", "0.25", "-", "-"]
 
 
 def test_what_does_not_fit_is_refused(model, tmp_path):

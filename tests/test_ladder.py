@@ -20,7 +20,7 @@ from chemnet.validation.figures import Figure, summary
 from chemnet.validation.reports import ignitions
 
 DT = 1e-6
-MIXTURES = ColdMixtures(temperatures=(300.0, 600.0), equivalence_ratios=(1.0,), steps=200)
+MIXTURES = ColdMixtures(temperatures=(300.0, 600.0), warm=(900.0,), equivalence_ratios=(1.0,), steps=200)
 CASES = IgnitionCases(temperatures=(1750.0, 1800.0), equivalence_ratios=(0.6,), steps=300)
 
 
@@ -67,9 +67,11 @@ def test_the_exact_step_puts_no_heat_into_cold_gas_and_a_heater_what_it_adds():
         ("fresh", 300.0, 1.0),
         ("fresh", 600.0, 1.0),
         ("with burnt gas", 600.0, 1.0),
+        ("warm fresh", 900.0, 1.0),
+        ("warm with burnt gas", 900.0, 1.0),
     ]
     assert exact.false_heat.max() < 1e-3 and exact.change[2] > 1.0  # radicals recombine
-    fresh = ColdMixtures(temperatures=(300.0,), equivalence_ratios=(1.0,), steps=100)
+    fresh = ColdMixtures(temperatures=(300.0,), warm=(), equivalence_ratios=(1.0,), steps=100)
     heated = validate_cold(Heater(1e-3), DT, fresh)
     assert heated.false_heat == pytest.approx([0.1], rel=1e-6)
     assert figures(cold.figures(heated)) == {
@@ -196,5 +198,7 @@ def test_a_failed_row_is_a_failed_mixture():
         def advance(self, states, dt):
             return states.copy(), np.full(len(states), Status.OUTSIDE, np.int8)
 
-    report = validate_cold(Refusing(0.0), DT, ColdMixtures(temperatures=(300.0,), equivalence_ratios=(1.0,), steps=5))
+    report = validate_cold(
+        Refusing(0.0), DT, ColdMixtures(temperatures=(300.0,), warm=(), equivalence_ratios=(1.0,), steps=5)
+    )
     assert figures(cold.figures(report))["mixtures that fail"] == 1

@@ -54,6 +54,14 @@ def comparison(paths: Sequence[Path]) -> Table:
     return Table("ladders side by side", ("rung", "figure", "target", *ladders, "mean", "spread"), rows)
 
 
+def figures_of(path: Path) -> dict[str, dict[str, float | None]]:
+    """The figures of a ladder, by rung and name. Raises FileError for a file without a ladder."""
+    result: dict[str, dict[str, float | None]] = {}
+    for (rung, name), (value, _) in _figures(path).items():
+        result.setdefault(rung, {})[name] = value
+    return result
+
+
 def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | None]]:
     """Value and target by rung and figure."""
     for table in _tables(path):
