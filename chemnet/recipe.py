@@ -142,7 +142,7 @@ class Recipe(Config):
         return oxidizer.moles
 
     def shares(self) -> Array:
-        """Share of the rows of each kind, in the order of KINDS, summing to 1; without flames nothing is transported."""
+        """Share of the rows of each kind, in the order of KINDS, summing to 1; without flames none is transported."""
         without = () if self.flames else ("transported",)
         shares = np.array([0.0 if kind in without else getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
         return shares / shares.sum()

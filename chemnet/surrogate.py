@@ -52,8 +52,8 @@ class Surrogate:
     which states it may be asked about; `engine` who computes it (`engines.py`); `metadata` is whatever the maker of the
     model wants to tell (training, data, accuracy), plain data.
 
-    Gas colder than `cold_limit` [K] is integrated by the exact step: chemistry is so slow there that the small errors of
-    a network, step after step, would outweigh it and ignite gas that never does. `integrated` is the number of such
+    Gas colder than `cold_limit` [K] is integrated by the exact step: chemistry is so slow there that the small errors
+    of a network, step after step, would outweigh it and ignite gas that never does. `integrated` is the number of such
     rows in the last call.
     """
 

@@ -17,12 +17,12 @@ def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40
     (folder / "snapshots").mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": True}))
     columns = (
-        "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,"
+        "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,cells_cold,"
         "seconds_chemistry,seconds_diffusion,seconds_advection"
     )
     (chemistry, flow), model = seconds, int(kind == "neural")
     lines = [
-        f"{s},{10 * s},{-1e-15 * s},{2e-16 * s},{9 * model},{model},"
+        f"{s},{10 * s},{-1e-15 * s},{2e-16 * s},{9 * model},{model},{2 * model},"
         f"{chemistry * s / 100},{0.25 * flow * s / 100},{0.75 * flow * s / 100}"
         for s in steps
     ]
@@ -66,6 +66,7 @@ def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T)
     assert neural["speed-up of the run"] == pytest.approx(5.0, rel=1e-12)
     assert reference["drift of mass, elements, energy"] == pytest.approx(1e-13, rel=1e-12)
     assert neural["cells left by the model [%]"] == pytest.approx(10.0, rel=1e-12)
+    assert neural["cold cells that the model integrated [%]"] == pytest.approx(20.0, rel=1e-12)
     assert reference["cells left by the model [%]"] is None
 
 
