@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from chemnet import training
 from chemnet.bench.training import TrainingTask, measure
 from chemnet.errors import FileError, NumericalError, UsageError, run_command
 from chemnet.learning import load_config
@@ -58,7 +59,8 @@ def test_every_optimiser_learns_and_the_loss_is_that_of_the_active_columns(data,
     np.testing.assert_allclose(validation_loss(network, data), expected, rtol=1e-5, atol=0)
 
 
-def test_bf16_autocast_learns_nearly_as_well(data, tmp_path):
+def test_bf16_autocast_learns_nearly_as_well(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "has_bf16_instructions", lambda: True)
     losses = {}
     for precision in ("fp32", "bf16"):
         options = FitOptions(learning_rate=1e-2, steps=150, batch_size=256, warmup_steps=10, precision=precision)
@@ -66,6 +68,17 @@ def test_bf16_autocast_learns_nearly_as_well(data, tmp_path):
         losses[precision] = fit(network, data, options, tmp_path / precision, **QUIET).validation_loss
         assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] < 1.3 * losses["fp32"]
+
+
+def test_a_processor_without_bf16_instructions_trains_in_fp32_and_says_so(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "has_bf16_instructions", lambda: False)
+    said: list[str] = []
+    losses = [
+        fit(small_net(), data, FitOptions(steps=20, precision=precision), tmp_path / precision, report=said.append)
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0].validation_loss == losses[1].validation_loss
+    assert [line for line in said if "bf16" in line] == ["this processor has no instructions for bf16: fp32 instead"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -40,7 +40,7 @@ def bench_training(task: TrainingTask) -> list[Table]:
 def measure(task: TrainingTask) -> dict[str, list[float]]:
     """Samples per second in each turn, by name of the loop."""
     config = load_config(task.config)
-    options = config.fit.model_copy(update={"steps": config.fit.report_every})
+    options = config.fit.model_copy(update={"steps": config.fit.report_every}).on("cpu")
     data = _random_data(config)
     loops: dict[str, Callable[[], None]] = {
         "bare": lambda: bare_steps(build(config.network), data, options),
