@@ -84,24 +84,32 @@ def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignitio
 
 
 def states_along(times: Array, states: Array, n: int, rng: np.random.Generator) -> Array:
-    """(n, 2 + K) states of a path: where the integrator steps, evenly up to ignition, and evenly in log time.
+    """(n, 2 + K) states of a path: at steps of the integrator, evenly up to ignition, evenly in log time around it.
 
     The internal steps crowd where the chemistry is fast; the induction, which decides the ignition delay, is so
-    slow that it needs rows of its own, and so do the first moments, when the radicals rise from nothing.
+    slow that it needs rows of its own, and so do the first moments, when the radicals rise from nothing, and the
+    long way from the flame to equilibrium.
     """
     ignition = times[1 + np.argmax(np.diff(states[:, 0]) / np.diff(times))]
-    counts = rng.multinomial(n, [0.45, 0.3, 0.25])
+    after = max(times[-1] - ignition, _FIRST_TIME)
+    counts = rng.multinomial(n, [0.4, 0.28, 0.2, 0.12])
     positions = rng.uniform(0, len(times) - 1, counts[0])
     drawn = np.concatenate(
         [
             np.interp(positions, np.arange(len(times)), times),
             rng.uniform(0.0, 1.05 * ignition, counts[1]),
-            np.exp(rng.uniform(np.log(_FIRST_TIME), np.log(ignition), counts[2])),
+            _log_uniform(ignition, counts[2], rng),
+            ignition + _log_uniform(after, counts[3], rng),
         ]
     )
     drawn = np.minimum(drawn, times[-1])
     drawn[0] = 0.0
     return _interpolate(drawn, times, states)
+
+
+def _log_uniform(last: float, n: int, rng: np.random.Generator) -> Array:
+    """n random times up to `last`, even in their logarithm."""
+    return np.exp(rng.uniform(np.log(_FIRST_TIME), np.log(last), n))
 
 
 def _interpolate(at: Array, points: Array, rows: Array) -> Array:
