@@ -32,14 +32,14 @@ class ChemistryReport:
     """What one call did on this rank.
 
     produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
-    how many of them took a second attempt (`exact` hands them to CVODE, `cvode` shortens its steps); cold: how many
-    `neural` ones the model integrated, being too cold for its network; seconds: wall time.
+    how many of them took a second attempt (`exact` hands them to CVODE, `cvode` shortens its steps); integrated: how
+    many `neural` ones the model integrated, as too cold or too calm for its network; seconds: wall time.
     """
 
     produced: Floats
     cells: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     retried: int = 0
-    cold: int = 0
+    integrated: int = 0
     seconds: float = 0.0
 
 
@@ -111,7 +111,7 @@ class Reacting:
         taken, retried = np.zeros((2, len(states)), dtype=bool)
         for _ in range(count):
             after, status = self.method.advance(states, dt / count)
-            report.cold = max(report.cold, getattr(self.method, "integrated", 0))  # only models have it
+            report.integrated = max(report.integrated, getattr(self.method, "integrated", 0))  # only models have it
             left = ~np.isin(status, (Status.OK, Status.RETRIED))
             if left.any() and self.exact is not None:
                 after[left], status[left] = self.exact.advance(states[left], dt / count)

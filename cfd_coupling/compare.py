@@ -48,9 +48,9 @@ class RunData:
         return self._percent_of_model("cells_fallback")
 
     @property
-    def cold_percent(self) -> float | None:
-        """Share of the cells meant for the model that it integrated, being too cold for its network."""
-        return self._percent_of_model("cells_cold")
+    def integrated_percent(self) -> float | None:
+        """Share of the cells meant for the model that it integrated, as too cold or too calm for its network."""
+        return self._percent_of_model("cells_integrated")
 
     def _percent_of_model(self, column: str) -> float | None:
         meant = self.until("cells_neural").sum() + self.until("cells_fallback").sum()
@@ -105,7 +105,7 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
         "p0 [kPa]": 1e-3 * run.snapshot.p0,
         "drift of mass, elements, energy": run.drift,
         "cells left by the model [%]": run.fallback_percent,
-        "cold cells that the model integrated [%]": run.cold_percent,
+        "cells that the model integrated [%]": run.integrated_percent,
         "chemistry [s]": chemistry,
         "flow [s]": flow,
         "speed-up of the chemistry": _ratio(reference.chemistry_seconds, chemistry),

@@ -378,11 +378,12 @@ def _export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", type=Path, metavar="PATH", help="file, or folder of deepflame (default: the model's name)"
     )
-    command.add_argument("--engine", metavar="NAME", help="with --to chemnet: fp32, bf16 or onnx computes it")
-    command.add_argument("--weights", choices=("fp32", "bf16"), default="fp32", help="with --to chemnet: as stored")
-    command.add_argument(
-        "--ladder", type=Path, metavar="FILE", help="with --to chemnet: figures to keep, of `validate --json FILE`"
-    )
+    model = command.add_argument_group("with --to chemnet")
+    model.add_argument("--engine", metavar="NAME", help="fp32, bf16 or onnx computes it")
+    model.add_argument("--weights", choices=("fp32", "bf16"), default="fp32", help="how they are stored")
+    model.add_argument("--cold-limit", type=float, metavar="T", help="colder gas is integrated [K]")
+    model.add_argument("--calm-limit", type=float, metavar="X", help="gas that changes less is integrated, too")
+    model.add_argument("--ladder", type=Path, metavar="FILE", help="figures to keep, of `validate --json FILE`")
 
 
 def export(options: Options) -> list[Table]:
@@ -391,21 +392,25 @@ def export(options: Options) -> list[Table]:
     from chemnet.surrogate import Surrogate
 
     out = options.out or Path(f"{Path(options.model).stem}{_ENDINGS[options.target]}")
-    model = Surrogate.load(options.model)
-    if options.ladder:
-        model = _with_ladder(model, options.ladder, options.target)
-    files = export(model, options.target, out, engine=options.engine, storage=options.weights)
+    model = _changed_model(Surrogate.load(options.model), options)
+    files = export(model, options.target, out, options.weights)
     rows = [(str(file), file.stat().st_size) for file in files]
     return [Table(f"{options.model} for {options.target}", ("file", "bytes"), rows)]
 
 
-def _with_ladder(model: Surrogate, path: Path, target: str) -> Surrogate:
-    """The model that tells the figures of its ladder."""
+def _changed_model(model: Surrogate, options: Options) -> Surrogate:
+    """The model with the engine, limits and figures of its ladder that were asked for."""
     from chemnet.validation.reports import figures_of
 
-    if target != "chemnet":
-        raise UsageError("--ladder goes with --to chemnet; files of other programs keep no figures")
-    return model.with_network(model.network, ladder=figures_of(path))
+    changes = (options.engine, options.cold_limit, options.calm_limit, options.ladder)
+    if options.target != "chemnet" and any(change is not None for change in changes):
+        raise UsageError("--engine, --cold-limit, --calm-limit and --ladder go with --to chemnet")
+    if options.engine is not None:
+        model = model.with_engine(options.engine)
+    if options.ladder is not None:
+        model = model.with_network(model.network, ladder=figures_of(options.ladder))
+    limits = zip((options.cold_limit, options.calm_limit), (model.cold_limit, model.calm_limit), strict=True)
+    return model.with_limits(*(kept if new is None else new for new, kept in limits))
 
 
 # ---- compare

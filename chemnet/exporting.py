@@ -1,8 +1,8 @@
 """A model for other programs: an ONNX graph, a program of torch.export, a case folder's files for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
-matrices: whoever uses them restores the elements, and integrates gas that is colder than the model's limit. DeepFlame
-calls chemnet itself, with all of this, domain and fall-back.
+matrices: whoever uses them restores the elements, and integrates gas that is colder or calmer than the model's limits.
+DeepFlame calls chemnet itself, with all of this, domain and fall-back.
 """
 
 from __future__ import annotations
@@ -22,21 +22,19 @@ from chemnet.surrogate import Storage, Surrogate
 from chemnet.transform import LAMBDA, Transform
 
 
-def export(
-    model: Surrogate, target: str, out: str | Path, *, engine: str | None = None, storage: Storage = "fp32"
-) -> list[Path]:
-    """Write a model as one of TARGETS; returns the files that were made.
+def export(model: Surrogate, target: str, out: str | Path, storage: Storage = "fp32") -> list[Path]:
+    """Write a model as one of TARGETS, or as `chemnet`: a model file; returns the files that were made.
 
-    engine and storage: for the target `chemnet`, a model file with another engine or smaller weights. Raises
-    UsageError for an unknown target or what is not installed.
+    storage: weights of a model file that are half as large. Raises UsageError for an unknown target or what is not
+    installed.
     """
     if target == "chemnet":
-        (model.with_engine(engine) if engine else model).save(out, storage)
+        model.save(out, storage)
         return [Path(out)]
     if target not in TARGETS:
         raise UsageError(f"no target {target}; there are chemnet, {', '.join(TARGETS)}")
-    if engine is not None or storage != "fp32":
-        raise UsageError("--engine and --weights go with --to chemnet; other programs choose their own")
+    if storage != "fp32":
+        raise UsageError("other programs store weights as they like: --weights goes with --to chemnet")
     return TARGETS[target](model, Path(out))
 
 
@@ -131,6 +129,7 @@ def _facts(model: Surrogate) -> dict[str, str]:
         "species": " ".join(model.mechanism.species_names),
         "dt": f"{model.dt!r}",
         "cold_limit": f"{model.cold_limit!r} K; colder gas is to be integrated",
+        "calm_limit": f"{model.calm_limit!r} of the typical change of Y^(1/8); gas that changes less, too",
         "input": "states: rows of T [K], P [Pa] and mass fractions, float64",
         "output": "mass fractions after dt at constant pressure and enthalpy; elements are still to be restored",
     }

@@ -75,6 +75,7 @@ def model_table(name_or_path: str) -> Table:
         ("dt [s]", f"{model.dt:g}"),
         ("engine", model.engine),
         ("integrated below [K]", f"{model.cold_limit:g}"),
+        ("integrated below this share of the typical change", f"{model.calm_limit:g}"),
         *domain_facts(model.domain),
         *_flat(model.metadata),
     ]

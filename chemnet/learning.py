@@ -47,7 +47,7 @@ class TrainConfig(Config):
     """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
 
     `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
-    `cold_limit` [K] is that of the model: colder gas is integrated.
+    `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`Surrogate`).
     """
 
     name: str
@@ -56,6 +56,7 @@ class TrainConfig(Config):
     data_variant: str | None = None
     label: Label = "signed_root"
     cold_limit: float = Field(800.0, ge=0)
+    calm_limit: float = Field(0.01, ge=0)
     network: NetConfig
     fit: FitOptions
     reduction: str | None = None
@@ -136,6 +137,7 @@ def train(
             Surrogate(
                 *(network, learning.transform, learning.mechanism, learning.dt, domain, metadata),
                 cold_limit=config.cold_limit,
+                calm_limit=config.calm_limit,
             ).save(out / "model.safetensors")
             finish_run(out, config.name, metadata)
         team.wait()

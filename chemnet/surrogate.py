@@ -1,8 +1,8 @@
 """A network in the place of the integrator: state in, state out, and one file that holds all of it.
 
 The file is a safetensors file of the network's weights whose header carries, as JSON, the architecture, the transform,
-the species, the hash of the mechanism, dt, the domain of the training data, the engine, up to which temperature gas is
-integrated, and a SHA-256 over all of this and the weights.
+the species, the hash of the mechanism, dt, the domain of the training data, the engine, which gas is integrated, and a
+SHA-256 over all of this and the weights.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from chemnet.state import Array, as_states, check_time_step
 from chemnet.status import Status
 from chemnet.transform import Transform
 
-FORMAT = "chemnet-model-3"
-_READABLE = ("chemnet-model-1", "chemnet-model-2", FORMAT)  # the first has only ranges of T and P as its domain
+FORMAT = "chemnet-model-4"
+_READABLE = (*(f"chemnet-model-{n}" for n in (1, 2, 3)), FORMAT)  # the first has only ranges of T and P as its domain
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _DT_TOLERANCE = 1e-9
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UsageError)  # RecursionError is one of them
@@ -52,9 +52,10 @@ class Surrogate:
     which states it may be asked about; `engine` who computes it (`engines.py`); `metadata` is whatever the maker of the
     model wants to tell (training, data, accuracy), plain data.
 
-    Gas colder than `cold_limit` [K] is integrated by the exact step: chemistry is so slow there that the small errors
-    of a network, step after step, would outweigh it and ignite gas that never does. `integrated` is the number of such
-    rows in the last call.
+    Where chemistry is slow the small errors of a network, step after step, would outweigh it, and an integrator costs
+    little. So the exact step takes gas that is colder than `cold_limit` [K], and gas that is calm: every change of
+    Y^(1/8) that the network predicts is smaller than `calm_limit` times the typical one of its data.
+    `integrated` is the number of such rows in the last call.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Surrogate:
         metadata: Mapping[str, Any] | None = None,
         engine: str = "fp32",
         cold_limit: float = 0.0,
+        calm_limit: float = 0.0,
     ) -> None:
         self.network, self.transform, self.mechanism, self.dt, self.domain = network, transform, mechanism, dt, domain
         self.metadata = dict(metadata or {})
         self.engine: EngineName = check_engine(engine)
-        self.cold_limit, self.integrated = cold_limit, 0
+        self.cold_limit, self.calm_limit, self.integrated = cold_limit, calm_limit, 0
         self._run = Engine(engine, network)
+        self._changing = transform.active[transform.active >= 2]  # without T, which follows from the enthalpy
         self._inputs = np.zeros((BLOCK, mechanism.n_species + 2), np.float32)
         self._step = FusedStep(transform, mechanism, domain, BLOCK)
 
@@ -88,8 +91,19 @@ class Surrogate:
         """The same surrogate with another engine. Raises UsageError for one that is not there."""
         return self._changed(engine=engine)
 
+    def with_limits(self, cold_limit: float, calm_limit: float) -> Surrogate:
+        """The same surrogate with other limits of what is integrated; with zeros, all is up to the network.
+
+        Raises UsageError unless they are numbers from zero on.
+        """
+        try:
+            limits = {"cold_limit": _not_negative(cold_limit), "calm_limit": _not_negative(calm_limit)}
+        except ValueError as error:
+            raise UsageError(f"{error}: what is integrated begins at 0") from None
+        return self._changed(**limits)
+
     def _changed(self, **changes: Any) -> Surrogate:
-        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine", "cold_limit")
+        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine", "cold_limit", "calm_limit")
         return Surrogate(**{name: getattr(self, name) for name in names} | changes)
 
     @overload
@@ -110,18 +124,19 @@ class Surrogate:
             return array_of(next_rows, states), status.reshape(states.shape)
         states = as_states(states, self.mechanism)
         self.check_dt(self.dt if dt is None else dt)
-        cold = states[:, 0] < self.cold_limit
-        self.integrated = int(np.count_nonzero(cold))
-        if self.integrated == 0:
-            return self._predict(states)
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
-        next_states[cold], status[cold] = self._exact.advance(states[cold], self.dt)
-        next_states[~cold], status[~cold] = self._predict(states[~cold])
+        slow = states[:, 0] < self.cold_limit
+        warm = ~slow
+        next_states[warm], status[warm], slow[warm] = self._predict(states[warm])
+        self.integrated = int(np.count_nonzero(slow))
+        if self.integrated:
+            next_states[slow], status[slow] = self._exact.advance(states[slow], self.dt)
         return next_states, status
 
-    def _predict(self, states: Array) -> tuple[Array, NDArray[np.int8]]:
-        """What the network says of states that are not cold."""
+    def _predict(self, states: Array) -> tuple[Array, NDArray[np.int8], NDArray[np.bool_]]:
+        """What the network says of states that are not cold, with a status each, and whether it finds them calm."""
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
+        calm = np.zeros(len(states), np.bool_)
         for start in range(0, len(states), BLOCK):
             rows = slice(start, start + BLOCK)
             self._step.prepare(states[rows], self._inputs, status[rows])
@@ -130,11 +145,17 @@ class Surrogate:
                 continue
             outputs = self._run(self._inputs[: self._run.block_for(len(status[rows]))])
             self._step.finish(states[rows], outputs, next_states[rows], status[rows])
-        return next_states, status
+            calm[rows] = (status[rows] == Status.OK) & self._is_calm(outputs[: len(status[rows])])
+        return next_states, status, calm
+
+    def _is_calm(self, outputs: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether all that a network's outputs (n, 2 + K) say is little; (n,)."""
+        largest = np.abs(outputs[:, self._changing]).max(axis=1, initial=0.0)
+        return largest < self.calm_limit ** (1.0 / self.transform.power)
 
     @functools.cached_property
     def _exact(self) -> ChemistryStep:
-        """The integrator of cold gas; CVODES for a mechanism that the batched one does not cover."""
+        """The integrator of slow gas; CVODES for a mechanism that the batched one does not cover."""
         try:
             return RosenbrockReactor(self.mechanism)
         except UsageError:
@@ -167,6 +188,7 @@ class Surrogate:
             "domain": self.domain.as_dict(),
             "engine": self.engine,
             "cold_limit": self.cold_limit,
+            "calm_limit": self.calm_limit,
             "metadata": self.metadata,
         }
 
@@ -196,16 +218,16 @@ class Surrogate:
             dt, metadata = float(description["dt"]), dict(description["metadata"])
             check_time_step(dt)
             engine = engine or suitable_engine(description.get("engine", "fp32"))
-            cold_limit = _temperature(description.get("cold_limit", 0.0))
+            limits = [_not_negative(description.get(name, 0.0)) for name in ("cold_limit", "calm_limit")]
         except _DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
-        return cls(network, transform, mechanism, dt, domain, metadata, engine, cold_limit)
+        return cls(network, transform, mechanism, dt, domain, metadata, engine, *limits)
 
 
-def _temperature(value: Any) -> float:
-    """A temperature [K], or zero. Raises ValueError for what is none."""
+def _not_negative(value: Any) -> float:
+    """A limit. Raises ValueError for one that is negative or no finite number."""
     if not 0.0 <= float(value) < np.inf:
-        raise ValueError(f"a cold limit of {value} K")
+        raise ValueError(f"a limit of {value}")
     return float(value)
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from chemnet.bench.model import AROUND, COLD, BenchTask, FlameCells, cost_table, engine_table, flame_cells
+from chemnet.bench.model import ALONE, AROUND, COLD, BenchTask, FlameCells, cost_table, engine_table, flame_cells
 from chemnet.bench.timing import Timing, machine_table, take_turns
 from chemnet.engines import available_engines
 from chemnet.mechanism import load_mechanism
@@ -41,19 +41,20 @@ def test_steps_take_turns_and_refused_cells_are_counted():
 
 def test_the_ratios_are_those_of_the_medians():
     seconds = {"CVODES": [3e-3, 9e-3, 4e-3], "exact": [5e-4, 3e-4, 4e-4], "model": [1e-4, 2e-4, 8e-4]}
-    (row,) = (table := cost_table(BenchTask("some-model"), {"flame front": Timing(10, 0, seconds)})).rows
+    (row,) = (table := cost_table(BenchTask("some-model"), {"flame front": Timing(10, 0, seconds, 3)})).rows
     figures = dict(zip(table.columns, row, strict=True))
     assert figures["CVODES / model"] == pytest.approx(20.0, rel=1e-12, abs=0.0)
     assert figures["exact / model"] == pytest.approx(2.0, rel=1e-12, abs=0.0)
     assert figures["CVODES [us]"] == pytest.approx(400.0, rel=1e-12, abs=0.0)
+    assert figures["integrated by the model [%]"] == 30.0
     assert figures["CVODES, from - to"] == "300 - 900" and figures["exact, from - to"] == "30 - 50"
 
 
 def test_every_engine_has_a_row_beside_both_rivals():
-    names = ("CVODES", "exact", *available_engines(), AROUND)
+    names = ("CVODES", "exact", *available_engines(), ALONE, AROUND)
     timing = Timing(10, 0, {name: [1e-3 / (1 + i)] for i, name in enumerate(names)})
     table = engine_table(BenchTask("some-model"), {"flame front": timing})
-    assert [row[1] for row in table.rows] == [*available_engines(), AROUND]
+    assert [row[1] for row in table.rows] == [*available_engines(), ALONE, AROUND]
     figures = dict(zip(table.columns, table.rows[0], strict=True))
     assert figures["CVODES / engine"] == pytest.approx(3.0, rel=1e-12, abs=0.0)
     assert figures["cost [us]"] == pytest.approx(1e2 / 3.0, rel=1e-12, abs=0.0)

@@ -126,11 +126,11 @@ def test_the_tolerances_of_the_case_reach_the_integrator(fields, drm19, kind):
 def test_cells_that_are_too_cold_for_a_network_are_told(fields, drm19, tmp_path):
     """Fifteen cells of 400 K stay frozen; of the reacting ones those below 1700 K are integrated by the model."""
     path = save_tiny_model(tmp_path / "tiny.safetensors", DT)
-    model = Surrogate.load(path)._changed(cold_limit=1700.0)
+    model = Surrogate.load(path).with_limits(1700.0, 0.0)
     model.save(path)
     colder = np.count_nonzero((rows(fields)[:, 0] > 500.0) & (rows(fields)[:, 0] < 1700.0))
     report = build_chemistry(ChemistryConfig(kind="neural", model=path), drm19, DT).apply(fields, DT)
-    assert 0 < report.cold == colder < report.cells["neural"]
+    assert 0 < report.integrated == colder < report.cells["neural"]
 
 
 def test_cells_of_a_second_attempt_are_counted_once_among_those_of_their_kind(fields):

@@ -17,7 +17,7 @@ def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40
     (folder / "snapshots").mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": True}))
     columns = (
-        "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,cells_cold,"
+        "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,cells_integrated,"
         "seconds_chemistry,seconds_diffusion,seconds_advection"
     )
     (chemistry, flow), model = seconds, int(kind == "neural")
@@ -66,7 +66,7 @@ def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T)
     assert neural["speed-up of the run"] == pytest.approx(5.0, rel=1e-12)
     assert reference["drift of mass, elements, energy"] == pytest.approx(1e-13, rel=1e-12)
     assert neural["cells left by the model [%]"] == pytest.approx(10.0, rel=1e-12)
-    assert neural["cold cells that the model integrated [%]"] == pytest.approx(20.0, rel=1e-12)
+    assert neural["cells that the model integrated [%]"] == pytest.approx(20.0, rel=1e-12)
     assert reference["cells left by the model [%]"] is None
 
 

@@ -110,8 +110,10 @@ def test_the_command_writes_a_model_with_another_engine_and_smaller_weights(mode
     model.save(tmp_path / "model.safetensors")
     out = tmp_path / "small.safetensors"
     command = ["export", str(tmp_path), "--to", "chemnet", "--engine", "bf16", "--weights", "bf16", "--out", str(out)]
-    assert cli.main(command) == 0
-    assert Surrogate.load(out).engine in ("bf16", "fp32") and out.stat().st_size < 0.9 * 16_000
+    assert cli.main([*command, "--cold-limit", "700", "--calm-limit", "0.02"]) == 0
+    changed = Surrogate.load(out)
+    assert (changed.cold_limit, changed.calm_limit) == (700.0, 0.02)
+    assert changed.engine in ("bf16", "fp32") and out.stat().st_size < 0.9 * 16_000
     assert str(out) in capsys.readouterr().out
 
 
@@ -134,8 +136,8 @@ def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path,
 def test_what_does_not_fit_is_refused(model, tmp_path):
     with pytest.raises(UsageError, match="no target tf; there are chemnet, onnx"):
         export(model, "tf", tmp_path / "model")
-    with pytest.raises(UsageError, match="go with --to chemnet"):
-        export(model, "onnx", tmp_path / "model", engine="bf16")
+    with pytest.raises(UsageError, match="goes with --to chemnet"):
+        export(model, "onnx", tmp_path / "model", "bf16")
 
 
 def test_a_solution_array_gives_a_solution_array(model, states):

@@ -112,7 +112,7 @@ def test_rows_outside_the_domain_and_invalid_ones_come_back_as_they_were(surroga
 
 
 def test_cold_gas_is_integrated_whatever_the_network_says_of_it_and_alone_as_in_company(surrogate, states, tmp_path):
-    surrogate._changed(cold_limit=900.0).save(tmp_path / "model.safetensors")
+    surrogate.with_limits(900.0, 0.0).save(tmp_path / "model.safetensors")
     model, rows = Surrogate.load(tmp_path), states.copy()
     rows[0, 1] = 5e5  # outside the network's domain, which is no matter for the integrator
     rows[:3, 0] = 400.0
@@ -126,6 +126,36 @@ def test_cold_gas_is_integrated_whatever_the_network_says_of_it_and_alone_as_in_
     np.testing.assert_array_equal(next_states[~cold], surrogate.advance(rows[~cold])[0])
     alone = np.vstack([model.advance(row[None])[0] for row in rows[:20]])
     np.testing.assert_array_equal(alone, next_states[:20])
+
+
+def test_calm_gas_is_integrated_and_alone_as_in_company(surrogate, states, tmp_path):
+    """Calm is what changes by less than the limit in units of the label, which is the root of a change."""
+    changes = np.abs(torch_outputs(surrogate, states)[:, surrogate.transform.active[1:]]).max(axis=1)
+    limit = float(np.median(changes)) ** 2
+    surrogate.with_limits(0.0, limit).save(tmp_path / "model.safetensors")
+    model = Surrogate.load(tmp_path)
+    rows = np.vstack([states, states[:2]])
+    rows[-2, 1], rows[-1, 5] = 5e5, np.nan  # refused, calm or not
+    next_states, status = model.advance(rows)
+    calm = np.append(changes**2 < limit, [False, False])
+    assert model.calm_limit == limit and model.integrated == calm.sum() == len(states) // 2
+    assert status[-2:].tolist() == [Status.OUTSIDE, Status.INVALID]
+    expected, _ = RosenbrockReactor(MECHANISM).advance(rows[calm], 1e-6)
+    np.testing.assert_array_equal(next_states[calm], expected)
+    np.testing.assert_array_equal(next_states[~calm], surrogate.advance(rows[~calm])[0])
+    alone = np.vstack([model.advance(row[None])[0] for row in rows[:20]])
+    np.testing.assert_array_equal(alone, next_states[:20])
+
+
+def torch_outputs(surrogate, states):
+    with torch.no_grad():
+        return surrogate.network(torch.from_numpy(surrogate.transform.inputs(states))).numpy()
+
+
+@pytest.mark.parametrize("limits", [(-1.0, 0.0), (0.0, float("nan"))])
+def test_limits_that_are_none_are_refused(surrogate, limits):
+    with pytest.raises(UsageError, match="begins at 0"):
+        surrogate.with_limits(*limits)
 
 
 def test_a_saved_model_is_loaded_from_its_path_alone_and_gives_the_same_bits(surrogate, states, tmp_path):
@@ -213,7 +243,8 @@ def forged(path, **changes):
         ({"domain": None}, "holds no model"),
         ({"metadata": 3}, "holds no model"),
         ({"engine": "fp8"}, "no engine fp8"),
-        ({"cold_limit": -1.0}, "cold limit of -1"),
+        ({"cold_limit": -1.0}, "a limit of -1"),
+        ({"calm_limit": float("inf")}, "a limit of inf"),
         ({"cold_limit": "low"}, "could not convert"),
         ({"mechanism": ["drm19"]}, "no mechanism"),
     ],
@@ -252,7 +283,7 @@ def test_a_file_of_a_newer_chemnet_and_one_of_the_first_format_are_told_apart(su
         Surrogate.load(path)
     limits = {name: list(values) for name, values in surrogate.domain.limits.items()}
     description = {**json.loads(header["chemnet"]), "domain": limits}
-    del description["engine"], description["cold_limit"]
+    del description["engine"], description["cold_limit"], description["calm_limit"]
     text = json.dumps(description, sort_keys=True)
     first = {"format": "chemnet-model-1", "chemnet": text, "sha256": _digest(text, tensors)}
     save_file(tensors, path, metadata=first)

@@ -21,6 +21,7 @@ from chemnet.surrogate import Surrogate, find_model
 from chemnet.tables import Table
 
 COLD = 500.0  # [K] a flow solver leaves colder cells alone
+ALONE = "network everywhere"  # the network of the model for cold and calm gas, too
 AROUND = "no network"
 
 
@@ -62,7 +63,8 @@ def measure(task: BenchTask) -> dict[str, Timing]:
         "exact": RosenbrockReactor(model.mechanism),
         "model": model,
         **{engine: model.with_engine(engine) for engine in available_engines()},
-        AROUND: model.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
+        ALONE: model.with_limits(0.0, 0.0),
+        AROUND: model.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))).with_limits(0, 0),
     }
     kinds = flame_cells(model.mechanism, task.flame, task.cells)
     return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
@@ -93,18 +95,19 @@ def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
     for kind, timing in timings.items():
         costs = [figure for name in names for figure in (1e6 * timing.per_cell(name)[0], timing.spread(name))]
         ratios = [timing.ratio(rival, "model") for rival in names[:2]]
-        rows.append((kind, timing.cells, timing.refused, *costs, *ratios))
+        rows.append((kind, timing.cells, timing.refused, 100.0 * timing.integrated / timing.cells, *costs, *ratios))
     figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
-    columns = ("cells", "number", "refused", *figures, "CVODES / model", "exact / model")
+    columns = ("cells", "number", "refused", "integrated by the model [%]", *figures, "CVODES / model", "exact / model")
     title = f"one step of {task.model} against CVODES and `exact`, the batched integrator; per cell, one thread"
     return Table(f"{title}, medians of {task.turns} turns", columns, rows)
 
 
 def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
-    """One row per kind of cells and engine, and what is left without a network: checks, transform and closure."""
+    """One row per kind of cells and engine, then two of the model's own engine: asked about cold and calm gas, too, and
+    what is left without a network: checks, transform and closure."""
     rows = []
     for kind, timing in timings.items():
-        for engine in (*available_engines(), AROUND):
+        for engine in (*available_engines(), ALONE, AROUND):
             cost = 1e6 * timing.per_cell(engine)[0], timing.spread(engine)
             rows.append((kind, engine, *cost, *(timing.ratio(rival, engine) for rival in ("CVODES", "exact"))))
     columns = ("cells", "engine", "cost [us]", "from - to", "CVODES / engine", "exact / engine")

@@ -28,11 +28,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call of each turn, by name of the step, over the same `cells`."""
+    """Seconds per call of each turn, by name of the step, over the same `cells`.
+
+    At most so many of them were `refused` by a step, and `integrated` by a model in the place of its network.
+    """
 
     cells: int
     refused: int
     seconds: Mapping[str, list[float]]
+    integrated: int = 0
 
     def per_cell(self, name: str) -> tuple[float, float, float]:
         """Median, minimum and maximum over the turns [s]."""
@@ -51,14 +55,15 @@ class Timing:
 
 def take_turns(steps: Mapping[str, ChemistryStep], states: Array, dt: float, turns: int) -> Timing:
     """Seconds of `advance(states, dt)` of each step, in turns, after one call each that is not counted."""
-    refused = 0
+    refused = integrated = 0
     for step in steps.values():
         refused = max(refused, int((step.advance(states, dt)[1] >= Status.FAILED).sum()))
+        integrated = max(integrated, getattr(step, "integrated", 0))
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
         for name, step in steps.items():
             seconds[name].append(seconds_per_call(partial(step.advance, states, dt)))
-    return Timing(len(states), refused, seconds)
+    return Timing(len(states), refused, seconds, integrated)
 
 
 def seconds_per_call(call: Callable[[], object]) -> float:

@@ -171,6 +171,7 @@ class _Judge:
                 Figure("cost", f"{kind}: model [us per cell]", 1e6 * timing.per_cell("model")[0]),
                 Figure("cost", f"{kind}: CVODES / model", timing.ratio("CVODES", "model")),
                 Figure("cost", f"{kind}: exact / model", timing.ratio("exact", "model")),
+                Figure("cost", f"{kind}: integrated by the model [%]", 100.0 * timing.integrated / timing.cells),
             ]
         return [cost_table(task, timings)], figures
 
