@@ -121,7 +121,7 @@ def test_cold_gas_is_integrated_whatever_the_network_says_of_it_and_alone_as_in_
     cold = rows[:, 0] < 900.0
     assert model.cold_limit == 900.0 and 30 < model.integrated == cold.sum() < 150
     assert status[:3].tolist() == [Status.OK, Status.INVALID, Status.OK]
-    expected, _ = RosenbrockReactor(MECHANISM).advance(rows[cold], 1e-6)
+    expected, _ = RosenbrockReactor(MECHANISM, 1e-2, 1e-7).advance(rows[cold], 1e-6)
     np.testing.assert_array_equal(next_states[cold], expected)
     np.testing.assert_array_equal(next_states[~cold], surrogate.advance(rows[~cold])[0])
     alone = np.vstack([model.advance(row[None])[0] for row in rows[:20]])
@@ -140,7 +140,7 @@ def test_calm_gas_is_integrated_and_alone_as_in_company(surrogate, states, tmp_p
     calm = np.append(changes**2 < limit, [False, False])
     assert model.calm_limit == limit and model.integrated == calm.sum() == len(states) // 2
     assert status[-2:].tolist() == [Status.OUTSIDE, Status.INVALID]
-    expected, _ = RosenbrockReactor(MECHANISM).advance(rows[calm], 1e-6)
+    expected, _ = RosenbrockReactor(MECHANISM, 1e-2, 1e-7).advance(rows[calm], 1e-6)
     np.testing.assert_array_equal(next_states[calm], expected)
     np.testing.assert_array_equal(next_states[~calm], surrogate.advance(rows[~calm])[0])
     alone = np.vstack([model.advance(row[None])[0] for row in rows[:20]])
