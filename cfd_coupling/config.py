@@ -82,7 +82,7 @@ class ChemistryConfig(Config):
     """
 
     kind: Literal["frozen", "exact", "cvode", "neural"]
-    model: str = "drm19-demo"
+    model: str = "drm19-small"
     min_temperature: NonNegativeFloat = 500.0
     outside: Literal["exact", "cvode", "freeze", "error"] = "exact"
     engine: Literal["fp32", "bf16", "onnx"] | None = None

@@ -3,7 +3,7 @@
 The names below are loaded on first use, so that `import chemnet` costs no torch and no Cantera::
 
     from chemnet import Surrogate
-    next_states, status = Surrogate.load("drm19-demo").advance(states)  # rows [T, P, Y_1..Y_K], SI
+    next_states, status = Surrogate.load("drm19-small").advance(states)  # rows [T, P, Y_1..Y_K], SI
 """
 
 from importlib import import_module

@@ -19,7 +19,7 @@ from chemnet.tables import Table
 if TYPE_CHECKING:
     from chemnet.surrogate import Surrogate
 
-DEFAULT_MODEL = "drm19-demo"
+DEFAULT_MODEL = "drm19-small"
 TRAINING_SET = Path("datasets/drm19/states.h5")
 
 Options = argparse.Namespace
@@ -505,7 +505,7 @@ def plot(options: Options) -> list[Table]:
 def _info_arguments(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "what", metavar="WHAT", nargs="?", help="a file, a folder, or a name such as drm19 or drm19-demo"
+        "what", metavar="WHAT", nargs="?", help="a file, a folder, or a name such as drm19 or drm19-small"
     )
     which.add_argument("--models", action="store_true", help="the models that ship")
 

@@ -40,6 +40,7 @@ FORMAT = "chemnet-model-4"
 _READABLE = (*(f"chemnet-model-{n}" for n in (1, 2, 3)), FORMAT)  # the first has only ranges of T and P as its domain
 _PRETRAINED = Path(__file__).parent / "pretrained"
 _DT_TOLERANCE = 1e-9
+_SLOW_TOLERANCES = (1e-2, 1e-7)  # one step of order 5 then takes slow gas to within 1e-5 K, and more would be no better
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UsageError)  # RecursionError is one of them
 
 Storage = Literal["fp32", "bf16"]
@@ -126,8 +127,8 @@ class Surrogate:
         self.check_dt(self.dt if dt is None else dt)
         next_states, status = np.empty_like(states), np.empty(len(states), np.int8)
         slow = states[:, 0] < self.cold_limit
-        warm = ~slow
-        next_states[warm], status[warm], slow[warm] = self._predict(states[warm])
+        warm = np.flatnonzero(~slow)
+        next_states[warm], status[warm], slow[warm] = self._predict(states.take(warm, axis=0))
         self.integrated = int(np.count_nonzero(slow))
         if self.integrated:
             next_states[slow], status[slow] = self._exact.advance(states[slow], self.dt)
@@ -157,7 +158,7 @@ class Surrogate:
     def _exact(self) -> ChemistryStep:
         """The integrator of slow gas; CVODES for a mechanism that the batched one does not cover."""
         try:
-            return RosenbrockReactor(self.mechanism)
+            return RosenbrockReactor(self.mechanism, *_SLOW_TOLERANCES)
         except UsageError:
             return CvodesReactor(self.mechanism)
 
@@ -194,7 +195,7 @@ class Surrogate:
 
     @classmethod
     def load(cls, path_or_name: str | Path, mechanism: Mechanism | None = None, engine: str | None = None) -> Surrogate:
-        """The model of a file, of a run folder, or of the name of one that ships (`drm19-demo`).
+        """The model of a file, of a run folder, or of the name of one that ships (`drm19-small`).
 
         `mechanism` is needed only where the model was made for one that chemnet does not find by name; `engine` only
         to have another one than the model asks for. Raises FileError when there is no such model, it is damaged or

@@ -56,7 +56,8 @@ def test_a_block_that_would_give_other_bits_is_not_used(inputs, monkeypatch):
         return lambda rows: rows + np.float32(1e-6) * (len(rows) <= 64)
 
     monkeypatch.setattr(engines, "_torch_function", fickle)
-    assert Engine("fp32", build(NetConfig(widths=(23, 23)))).blocks == (96, 128, 192, 256, 384, 512, 640, 768, 896, BLOCK)
+    blocks = Engine("fp32", build(NetConfig(widths=(23, 23)))).blocks
+    assert blocks == (96, 128, 192, 256, 384, 512, 640, 768, 896, BLOCK)
 
 
 def test_layers_are_computed_in_two_calls_where_torch_has_none_for_both(inputs, monkeypatch):

@@ -50,7 +50,8 @@ def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(confi
     model = Surrogate.load(run)
     assert (model.dt, model.metadata["seed"], model.metadata["steps"]) == (DT, 4, 60)
     assert model.metadata["config"]["network"]["widths"] == [12, 24, 24, 12]
-    states = store.read(training_set).states
+    pairs = store.read(training_set)
+    states = pairs.states[pairs.split == 0]  # of so few rows, those held out may lie beyond the others
     next_states, status = model.advance(states)
     assert (status == 0).all() and not np.array_equal(next_states, states)
     losses = np.genfromtxt(run / "loss.csv", delimiter=",", names=True)["validation_loss"]
@@ -144,7 +145,7 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
             learning.load_learning_set(other)
 
 
-@pytest.mark.parametrize("name", ["drm19", "drm19-large", "paper", "quick", "small"])
+@pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
 def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
     from chemnet.condensation.stages import read_recipe
     from chemnet.network import build, describe

@@ -74,7 +74,7 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
     shared = f"chemnet-{chemnet.__version__}.data/data/share/chemnet"
     for expected in (
         "chemnet/mechanisms/drm19.yaml",
-        "chemnet/pretrained/drm19-demo.safetensors",
+        "chemnet/pretrained/drm19-small.safetensors",
         "chemnet/configs/quick.yaml",
         "cfd_coupling/__main__.py",
         f"{shared}/constraints.txt",

@@ -205,8 +205,8 @@ def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, m
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["drm19-demo", "--dt", "1e-6"], "a model has its own"),
-        (["drm19-demo", "--mechanism", "h2o2.yaml"], "a model has its own"),
+        (["drm19-small", "--dt", "1e-6"], "a model has its own"),
+        (["drm19-small", "--mechanism", "h2o2.yaml"], "a model has its own"),
         (["exact", "--dt", "-1"], "must be finite and positive"),
         (["exact", "--mechanism", "nope"], "no mechanism nope"),
         (["exact", "--mechanism", "h2o2.yaml"], "no species CH4"),
@@ -222,6 +222,6 @@ def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):
 
 
 def test_a_training_set_of_another_mechanism_or_step_is_refused(hydrogen_set, capsys):
-    for other in (["exact"], ["exact", "--mechanism", "h2o2.yaml", "--dt", "2e-6"], ["drm19-demo"]):
+    for other in (["exact"], ["exact", "--mechanism", "h2o2.yaml", "--dt", "2e-6"], ["drm19-small"]):
         assert main(["validate", *other, "--data", hydrogen_set]) == 2
         assert "another mechanism or dt" in capsys.readouterr().err
