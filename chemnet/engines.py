@@ -24,7 +24,7 @@ BLOCK = 1024  # rows of the largest call
 
 Floats = NDArray[np.float32]
 _Function = Callable[[Floats], Floats]
-_SMALLER_BLOCKS = (16, 32, 64, 96, 128, 192, 256, 384, 512, 640, 768, 896)
+_SMALLER_BLOCKS = (16, 32, 64, 96, *range(128, BLOCK, 64))
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 _ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "tanh"}  # as oneDNN calls them
 
