@@ -15,7 +15,7 @@ CHEMNET = [
     "mechanism", "thermo",
     "state",
     "closure", "transform", "network", "store",
-    "condensation.similarity", "condensation.least_squares", "condensation.dense",
+    "condensation.similarity", "condensation.least_squares", "condensation.dense", "condensation.rivals",
     "reactor",
     "kinetics.simd", "kinetics.nasa", "kinetics.lu", "kinetics.tables", "kinetics.rates", "kinetics.jacobian",
     "kinetics.rosenbrock", "kinetics.evaluation", "kinetics.reactor", "kinetics",
