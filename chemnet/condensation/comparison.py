@@ -15,7 +15,7 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from chemnet.bench.model import FlameCells, flame_cells
 from chemnet.bench.timing import Timing, machine_table, take_turns
 from chemnet.condensation.results import RESULTS, Trial, draw_pareto, result_table
 from chemnet.condensation.rivals import RIVALS
-from chemnet.condensation.routes import ROUTES, Clock, Large, Part, Route, few, plan, start_of, taught
+from chemnet.condensation.routes import ROUTES, USUAL, Clock, Large, Part, Route, few, plan, start_of, taught
 from chemnet.config import Config, parse, read_yaml
 from chemnet.errors import FileError, NumericalError, UsageError
 from chemnet.files import read_json, write_json
@@ -40,6 +40,7 @@ from chemnet.training import FitOptions, TrainingData, choose_device, fit, valid
 from chemnet.validation import QUICK, IgnitionCases, validate_ignition
 from chemnet.validation.figures import largest, mean
 
+_MOST_BEYOND = 3  # rates that are tried beyond those given
 _RESULT, _TRIAL = "result.json", "trial.json"
 _NOT_IN_A_TRIAL = {"description", "routes", "seeds"}  # settings that change which trials there are, not what they give
 
@@ -52,7 +53,9 @@ class Comparison(Config):
     """What is compared: `routes` to a network of these hidden `widths`, over `seeds` trainings each.
 
     * `fit`: how every network is trained; its `steps` are those of a reduced one, its learning rate is the scan's.
-    * `rates` are tried for `scan_steps` steps with the first seed, or for the same share of a route's longer training.
+    * `rates` are tried for `scan_steps` steps with the first seed, by a network that narrows for the same share of its
+      training; where the best is the smallest or the largest, up to three half or twice as large follow. A single rate
+      is taken as it is.
     * `rows`: train on so many random rows only; the large network should have been trained on the same (`routes.few`).
     * `large_steps`, `large_seconds`: what the training of the large network took, where its file does not tell or was
       trained on another machine.
@@ -60,7 +63,7 @@ class Comparison(Config):
     """
 
     description: str = ""
-    routes: tuple[str, ...] = Field(tuple(ROUTES), min_length=1)
+    routes: tuple[str, ...] = Field(USUAL, min_length=1)
     widths: tuple[Count, ...] = Field(min_length=1)
     seeds: Count = 3
     fit: FitOptions
@@ -237,13 +240,15 @@ class _Contest:
             if route.cuts:
                 share = settings.scan_steps / settings.fit.steps
                 parts = [Part(part.widths, max(1, round(share * part.steps))) for part in self._plan(route)]
-            found = []
-            for rate in settings.rates:
-                folder = path.parent / route.tuning / f"{rate:g}"
-                loss = self._train(route, parts, rate, 0, folder).loss
+            found: dict[float, float] = {}
+            waiting = list(settings.rates)
+            while waiting:
+                rate = waiting.pop(0)
+                loss = self._train(route, parts, rate, 0, path.parent / route.tuning / f"{rate:g}").loss
                 self.say(f"{route.tuning}: rate {rate:g}, {'diverged' if loss is None else f'loss {loss:.5f}'}")
-                found.append([rate, loss])
-            kept = {"origin": origin, "losses": found}
+                found[rate] = math.inf if loss is None else loss
+                waiting = waiting or _beyond(found, len(settings.rates))
+            kept = {"origin": origin, "losses": [[rate, _finite(loss)] for rate, loss in found.items()]}
             write_json(path, kept)
         return {rate: math.inf if loss is None else loss for rate, loss in kept["losses"]}
 
@@ -340,14 +345,15 @@ class _Contest:
     def rate_table(self) -> Table:
         """Validation losses of the scans, one row per scan."""
         settings = self.settings
-        tunings = {ROUTES[n].tuning: ROUTES[n] for n in settings.routes if ROUTES[n].lacks() is None}
+        routes = {ROUTES[n].tuning: ROUTES[n] for n in settings.routes if ROUTES[n].lacks() is None}
+        scans = {tuning: self._scan(route) for tuning, route in routes.items()}
+        rates = sorted({rate for losses in scans.values() for rate in losses})
         rows = []
-        for tuning, route in tunings.items():
-            losses = self._scan(route)
-            best = self._rate(route)
+        for tuning, losses in scans.items():
+            best = self._rate(routes[tuning])
             edge = "at the end of the range" if best in (min(losses), max(losses)) else ""
-            rows.append((tuning, best, *losses.values(), edge))
-        columns = ("scan", "best", *(f"{rate:g}" for rate in settings.rates), "remark")
+            rows.append((tuning, best, *(losses.get(rate) for rate in rates), edge))
+        columns = ("scan", "best", *(f"{rate:g}" for rate in rates), "remark")
         return Table("validation losses of the scanned learning rates", columns, rows)
 
 
@@ -387,6 +393,14 @@ def _modules(network: nn.Sequential) -> str:
             inner = place + 1 < len(network) and isinstance(network[place + 1], nn.Identity)
             text += f"{'x' if inner else '-'}{module.out_features}"
     return text
+
+
+def _beyond(losses: Mapping[float, float], given: int) -> list[float]:
+    """The rate to try next: half of the smallest or twice the largest, where that is the best; `given` came first."""
+    if given == 1 or len(losses) >= given + _MOST_BEYOND:
+        return []
+    best = min(losses, key=lambda rate: losses[rate])
+    return [0.5 * best] if best == min(losses) else [2.0 * best] if best == max(losses) else []
 
 
 def _kept(path: Path, origin: str) -> dict[str, Any] | None:

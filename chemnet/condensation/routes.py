@@ -32,7 +32,7 @@ from chemnet.training import FitOptions, TrainingData, bare_steps
 Budget = Literal["retraining", "all steps", "time after", "all time"]
 
 _BLOCK = 8192  # rows that the large network answers at a time
-_WARM_UP, _TIMED = 5, 40  # steps
+_WARM_UP, _TIMED, _TURNS = 10, 20, 7  # steps, steps that are timed together, how often
 _LAST_PART = 0.5  # of the time, at the final widths, where a network becomes narrower while it is trained
 
 
@@ -81,6 +81,11 @@ ROUTES: dict[str, Route] = {
     "condensation-while-training": Route("condensation", "all time", cuts=3, fresh="paper"),
     "qr-while-training": Route("qr", "all time", cuts=3, fresh="default"),
 }
+
+USUAL = (
+    *("unreduced", "scratch-steps", "scratch-total", "scratch-after", "distillation"),
+    *("condensation", "condensation-paper", "qr", "random", "magnitude", "torch-pruning", "neuron-merging", "svd"),
+)
 
 
 @dataclass(frozen=True)
@@ -144,11 +149,14 @@ class Clock:
         config = NetConfig(widths=(large.widths[0], *widths, large.widths[-1]), activation=large.activation)
         network = build(config).to(self._data.x.device)
         bare_steps(network, self._data, self._options.model_copy(update={"steps": _WARM_UP}))
-        _wait(self._data)
-        start = time.perf_counter()
-        bare_steps(network, self._data, self._options.model_copy(update={"steps": _TIMED}))
-        _wait(self._data)
-        return (time.perf_counter() - start) / _TIMED
+        seconds = []
+        for _ in range(_TURNS):
+            _wait(self._data)
+            start = time.perf_counter()
+            bare_steps(network, self._data, self._options.model_copy(update={"steps": _TIMED}))
+            _wait(self._data)
+            seconds.append((time.perf_counter() - start) / _TIMED)
+        return float(np.median(seconds))
 
 
 def _wait(data: TrainingData) -> None:
