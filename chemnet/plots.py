@@ -153,10 +153,12 @@ def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
     Each route brings a point per training as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
     `failed`, the number of cases that did not ignite. Dots are trainings, markers the geometric means of those of one
     size, bars their range; a marker is hollow where a case failed. Networks with equal numbers of weights stand side by
-    side over them, at most 30 % off their place.
+    side around their place, so that they can be told apart.
     """
     figure = Figure(figsize=(12.5, max(5.2, 0.2 * len(routes) + 2.2)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
+    low, high = _shown(routes, "weights")
+    spread = (high / low) ** _SIDE_BY_SIDE
     for number, (name, columns) in enumerate(routes.items()):
         style = {
             "color": _ROUTE_COLOURS[number % len(_ROUTE_COLOURS)],
@@ -169,14 +171,15 @@ def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
             hollow = bool((columns["failed"][at] > 0).any())
             beside = [other for other, theirs in routes.items() if size in theirs["weights"]]
             place = (beside.index(name) + 0.5) / len(beside) - 0.5
-            _draw_trainings(panels[0], columns["weights"][at] * np.exp(0.6 * place), error, style, hollow)
+            _draw_trainings(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
             _draw_trainings(panels[1], columns["microseconds"][at], error, style, hollow)
     panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="with a failed case")
-    labels = {"weights": "weights, without biases", "microseconds": "cost of a cell and step [us], one core"}
-    errors = [np.maximum(columns["error"], _LEAST_ERROR) for columns in routes.values()]
+    labels = {
+        "weights": "weights, without biases; equal ones side by side",
+        "microseconds": "cost of a cell and step [us], one core",
+    }
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
-        limits = _decades([columns[name] for columns in routes.values()])
-        axes.set(xscale="log", yscale="log", xlabel=label, xlim=limits, ylim=_decades(errors))
+        axes.set(xscale="log", yscale="log", xlabel=label, xlim=_shown(routes, name), ylim=_shown(routes, "error"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(EngFormatter(sep="") if name == "weights" else "{x:g}")
@@ -188,9 +191,14 @@ def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
     _save(figure, path)
 
 
-def _decades(columns: Sequence[Floats]) -> tuple[float, float]:
-    """Ends of a logarithmic axis that shows all of these values."""
-    values = np.concatenate(list(columns))
+_SIDE_BY_SIDE = 0.14  # share of the axis
+
+
+def _shown(routes: Mapping[str, Mapping[str, Floats]], name: str) -> tuple[float, float]:
+    """Ends of a logarithmic axis that shows all values of this name."""
+    values = np.concatenate([columns[name] for columns in routes.values()])
+    if name == "error":
+        values = np.maximum(values, _LEAST_ERROR)
     return float(values.min() / 1.6), float(values.max() * 1.6)
 
 

@@ -82,6 +82,7 @@ ROUTES: dict[str, Route] = {
     "qr-while-training": Route("qr", "all time", cuts=3, fresh="default"),
 }
 
+# What a comparison takes unless told otherwise; the others are attempts to make condensation win.
 USUAL = (
     *("unreduced", "scratch-steps", "scratch-total", "scratch-after", "distillation"),
     *("condensation", "condensation-paper", "qr", "random", "magnitude", "torch-pruning", "neuron-merging", "svd"),
