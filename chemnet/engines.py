@@ -26,7 +26,8 @@ Floats = NDArray[np.float32]
 _Function = Callable[[Floats], Floats]
 _SMALLER_BLOCKS = (16, 32, 64, 96, *range(128, BLOCK, 64))
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
-_ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "tanh"}  # as oneDNN calls them
+# As oneDNN calls them; the identity stands between two factors of a matrix.
+_ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "tanh", nn.Identity: "none"}
 
 
 def check_engine(name: str) -> EngineName:

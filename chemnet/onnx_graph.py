@@ -10,7 +10,7 @@ from torch import nn
 
 from chemnet.transform import LAMBDA, Transform
 
-_OPERATORS = {nn.ReLU: "Relu", nn.GELU: "Gelu", nn.Tanh: "Tanh"}
+_OPERATORS = {nn.ReLU: "Relu", nn.GELU: "Gelu", nn.Tanh: "Tanh", nn.Identity: "Identity"}
 _OPSET, _IR_VERSION = 20, 10
 
 

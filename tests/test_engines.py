@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from chemnet import engines
 from chemnet.engines import BLOCK, Engine, available_engines, suitable_engine
@@ -37,6 +38,16 @@ def test_an_engine_gives_the_outputs_of_the_network(engine, activation, inputs):
 def test_networks_with_few_layers_are_no_exception(engine, widths, inputs):
     network = build(NetConfig(widths=widths), seed=1)
     np.testing.assert_allclose(Engine(engine, network)(inputs), reference(network, inputs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", available_engines())
+def test_a_matrix_in_two_factors_is_computed_like_any_two_layers(engine, inputs):
+    torch.manual_seed(0)
+    linears = nn.Linear(23, 40), nn.Linear(40, 8), nn.Linear(8, 40), nn.Linear(40, 23)
+    network = nn.Sequential(linears[0], nn.GELU(), linears[1], nn.Identity(), linears[2], nn.GELU(), linears[3])
+    expected = reference(network, inputs)
+    found = Engine(engine, network)(inputs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[engine] * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("engine", available_engines())
