@@ -56,7 +56,7 @@ def _line(error: MarkedYAMLError) -> int:
 
 
 def shipped_yaml(name_or_path: str | Path, kind: str) -> Path:
-    """Path of a YAML file, or of the `kind` (config, recipe) of that name that ships.
+    """Path of a YAML file, or of the `kind` (config, recipe, comparison) of that name that ships.
 
     Raises UsageError, listing the names, when none of that name ships; whether a given path exists is for `read_yaml`.
     """

@@ -381,8 +381,19 @@ def test_settings_are_read_from_yaml(tmp_path):
     assert found.routes == ("qr", "scratch-after") and found.seeds == 3 and found.widths == (12, 10)
 
 
-def test_routes_that_differ_only_in_their_time_share_the_scan_of_their_rate():
-    scratch = {ROUTES[name].tuning for name in ("scratch-steps", "scratch-total", "scratch-after")}
-    assert scratch == {"scratch"}
-    others = [ROUTES[name].tuning for name in ROUTES if name not in ("scratch-steps", "scratch-total")]
-    assert len(set(others)) == len(others)
+def test_a_longer_training_has_a_scan_of_its_own_which_no_other_route_shares():
+    names = [ROUTES[name].tuning for name in ROUTES]
+    assert len(set(names)) == len(names)
+    assert ROUTES["scratch-total"].tuning == "scratch-for-all-time"
+    assert not any(" " in name or "/" in name for name in names)
+
+
+def test_the_scan_of_a_longer_training_has_the_same_share_of_its_steps(hydrogen, tmp_path, monkeypatch):
+    """Retraining takes 12 steps and the large network took 48: a scan of 6 steps becomes one of 30."""
+    fitted = Fitted(monkeypatch)
+    changes = {"large_steps": 4 * FIT["steps"], "seeds": 1, "rates": [1e-3, 2e-3], "turns": 1}
+    run(hydrogen, tmp_path / "out", routes=["scratch-steps"], **changes)
+    longest = 5 * FIT["steps"]
+    share = SETTINGS["scan_steps"] / FIT["steps"]
+    steps = [options.steps for options in fitted.options]
+    assert steps[-1] == longest and set(steps[:-1]) == {round(share * longest)}

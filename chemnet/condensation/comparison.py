@@ -29,9 +29,11 @@ from chemnet.bench.timing import Timing, machine_table, take_turns
 from chemnet.condensation.results import RESULTS, Trial, draw_pareto, result_table
 from chemnet.condensation.rivals import RIVALS
 from chemnet.condensation.routes import ROUTES, USUAL, Clock, Large, Part, Route, few, plan, start_of, taught
-from chemnet.config import Config, parse, read_yaml
+from chemnet.condensation.stages import find_original, tensors_for
+from chemnet.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, NumericalError, UsageError
 from chemnet.files import read_json, write_json
+from chemnet.learning import TrainConfig, ensure_data
 from chemnet.network import count, describe
 from chemnet.state import Array
 from chemnet.surrogate import Surrogate
@@ -53,9 +55,9 @@ class Comparison(Config):
     """What is compared: `routes` to a network of these hidden `widths`, over `seeds` trainings each.
 
     * `fit`: how every network is trained; its `steps` are those of a reduced one, its learning rate is the scan's.
-    * `rates` are tried for `scan_steps` steps with the first seed, by a network that narrows for the same share of its
-      training; where the best is the smallest or the largest, up to three half or twice as large follow. A single rate
-      is taken as it is.
+    * `rates` are tried with the first seed for `scan_steps` steps, or where a route trains longer for the same share of
+      its steps, since a longer training wants a smaller rate; where the best is the smallest or the largest, up to
+      three half or twice as large follow. A single rate is taken as it is.
     * `rows`: train on so many random rows only; the large network should have been trained on the same (`routes.few`).
     * `large_steps`, `large_seconds`: what the training of the large network took, where its file does not tell or was
       trained on another machine.
@@ -96,9 +98,33 @@ class Comparison(Config):
         return options
 
 
-def read_comparison(path: str | Path) -> Comparison:
-    """The settings of a YAML file. Raises FileError, UsageError."""
+def read_comparison(name: str | Path) -> Comparison:
+    """The settings of that name that ship, or of a YAML file. Raises FileError, UsageError."""
+    path = shipped_yaml(name, "comparison")
     return parse(Comparison, read_yaml(path), str(path))
+
+
+def compare_routes(
+    name: str | Path,
+    model: str | Path | None = None,
+    config: TrainConfig | None = None,
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    report: Say = print,
+) -> list[Table]:
+    """As `compare`, for settings that ship or of a YAML file and a model that is found as `stages.reduce` finds it.
+
+    All is left in `out`, by default in `runs/<config>/comparison`. Raises what both raise.
+    """
+    settings = read_comparison(name)
+    original, config = find_original(model, config)
+    data = data or config.data
+    ensure_data(config, data, report)
+    out = out or Path("runs") / config.name / "comparison"
+    cache = Path("runs") / "references"
+    return compare(original, tensors_for(original, data), settings, out, device=device, cache=cache, report=report)
 
 
 def compare(
@@ -236,10 +262,8 @@ class _Contest:
         origin = _digest(self.origin, route.tuning)
         kept = _kept(path, origin)
         if kept is None:
-            parts = [Part(settings.widths, settings.scan_steps)]
-            if route.cuts:
-                share = settings.scan_steps / settings.fit.steps
-                parts = [Part(part.widths, max(1, round(share * part.steps))) for part in self._plan(route)]
+            share = settings.scan_steps / settings.fit.steps
+            parts = [Part(part.widths, max(1, round(share * part.steps))) for part in self._plan(route)]
             found: dict[float, float] = {}
             waiting = list(settings.rates)
             while waiting:

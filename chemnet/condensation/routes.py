@@ -53,9 +53,10 @@ class Route:
 
     @property
     def tuning(self) -> str:
-        """Name of the scan for its learning rate; routes that differ only in their time share one."""
-        marks = {"teacher": self.teacher, "cuts": self.cuts, "fresh": self.fresh}
-        return "-".join([self.rival, *(f"{name}-{value}" for name, value in marks.items() if value)])
+        """Name of the scan for its learning rate, which routes share that are alike and train for about as long."""
+        longer = self.budget if self.budget.startswith("all") else None
+        marks = {"teacher": self.teacher, "cuts": self.cuts, "fresh": self.fresh, "for": longer}
+        return "-".join([self.rival, *(f"{name}-{value}".replace(" ", "-") for name, value in marks.items() if value)])
 
     def lacks(self) -> str | None:
         """What has to be installed before this route can be gone."""

@@ -100,7 +100,7 @@ def reduce(
     left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`.
     Raises FileError where there is no model, UsageError for a recipe or training set that does not fit the model.
     """
-    original, config = _find(model, config)
+    original, config = find_original(model, config)
     recipe = recipe or config.reduction
     if recipe is None:
         raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
@@ -108,7 +108,7 @@ def reduce(
     settings.check(hidden_widths(original.network), stage)
     data = data or config.data
     ensure_data(config, data, report)
-    tensors = _tensors_for(original, data)
+    tensors = tensors_for(original, data)
     out = out or Path("runs") / config.name
     reports = run_stages(
         original, tensors, settings, stage, out, seed=seed, device=device, max_minutes=max_minutes, report=report
@@ -164,8 +164,11 @@ def table(original: Surrogate, reports: Sequence[StageReport]) -> Table:
     return Table("reduction by condensation", _COLUMNS, rows)
 
 
-def _find(model: str | Path | None, config: TrainConfig | None) -> tuple[Surrogate, TrainConfig]:
-    """The model to reduce and its config, whichever of the two is given."""
+def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple[Surrogate, TrainConfig]:
+    """The model to reduce and its config, whichever of the two is given; without both, the latest training of drm19.
+
+    Raises FileError where there is no model, UsageError for one that does not tell its config.
+    """
     if model is None:
         config = config or load_config()
         model = latest_run(config.name)
@@ -181,7 +184,7 @@ def _find(model: str | Path | None, config: TrainConfig | None) -> tuple[Surroga
     return original, config
 
 
-def _tensors_for(model: Surrogate, path: Path) -> TrainingData:
+def tensors_for(model: Surrogate, path: Path) -> TrainingData:
     """A training set as the model sees it. UsageError when it was made for another mechanism or time step."""
     learning = load_learning_set(path, transform=model.transform)
     if learning.mechanism.sha256 != model.mechanism.sha256:
