@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -23,6 +24,7 @@ from chemnet.workers import mpi_world
 Floats = NDArray[np.float64]
 
 _THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+_LAST_WORDS = 0.5  # [s] for the launcher to read them: it drops what still waits when a job is aborted
 
 
 class Communicator:
@@ -146,6 +148,7 @@ class MpiCommunicator(Communicator):
 
     def abort(self, message: str, code: int) -> None:
         print(message, file=sys.stderr, flush=True)
+        time.sleep(_LAST_WORDS)
         self._comm.Abort(code)
 
 
