@@ -199,7 +199,7 @@ def test_silent_neurons_do_not_make_the_network_narrower_than_asked():
     assert describe(make("condensation-activations", network)).widths == (5, *WIDTHS, 3)
 
 
-@pytest.mark.parametrize("name", [name for name in KEEPS if name not in ("condensation", "condensation-paper", "qr")])
+@pytest.mark.parametrize("name", KEEPS)
 @pytest.mark.parametrize("widths", [(4,), (17, 4), (4, 0), (4, 4, 4)])
 def test_widths_that_do_not_fit_are_refused(name, widths):
     with pytest.raises(UsageError, match="do not fit into a network of"):

@@ -166,8 +166,11 @@ RETRAIN_LINE = "    retrain: {steps: 1}\n"
     [
         ("stages: []", "stages"),
         ("stages:\n  - cuts: []\n" + RETRAIN_LINE, "cuts"),
-        ("stages:\n  - cuts: [{layer: 1, width: 4, threshold: 0.9}]\n" + RETRAIN_LINE, "a threshold or a width"),
-        ("stages:\n  - cuts: [{layer: 1}]\n" + RETRAIN_LINE, "a threshold or a width"),
+        (
+            "stages:\n  - cuts: [{layer: 1, width: 4, threshold: 0.9}]\n" + RETRAIN_LINE,
+            "one of threshold, width and loss_increase",
+        ),
+        ("stages:\n  - cuts: [{layer: 1}]\n" + RETRAIN_LINE, "one of threshold, width"),
         ("stages:\n  - cuts: [{layer: 0, width: 4}]\n" + RETRAIN_LINE, "layer"),
         ("stages:\n  - cuts: [{layer: 1, width: 4}]\n", "retrain"),
         ("stages:\n  - cuts: [{layer: 1, widht: 4}]\n" + RETRAIN_LINE, "did you mean width"),

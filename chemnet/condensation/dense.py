@@ -15,57 +15,30 @@ states mends most of it. Layers are counted as in the paper: hidden layer 1 is t
 
 from __future__ import annotations
 
+import bisect
 import copy
-from collections.abc import Sequence
+import functools
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 from torch import nn
 
 from chemnet.condensation import least_squares, similarity
-from chemnet.config import Config, parse
+from chemnet.condensation.cuts import Cut, Rule, check_cuts
+from chemnet.config import parse
 from chemnet.errors import NumericalError, UsageError
 from chemnet.network import linear
 
 Floats = similarity.Floats
+Loss = Callable[[nn.Sequential], float]
 
-
-class Cut(Config):
-    """How far hidden layer `layer` is cut: to all groups at a similarity threshold, or to an exact width."""
-
-    layer: Annotated[int, Field(ge=1)]
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)] | None = None
-    width: Annotated[int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _one_measure(self) -> Cut:
-        if (self.threshold is None) == (self.width is None):
-            raise ValueError("give either a threshold or a width")
-        return self
-
-
-class Rule(Config):
-    """Which neurons stay (`choice`) and what becomes of the others (`merge`).
-
-    `cosine` groups by similarity as published, `qr` takes the neurons whose activations span the layer best;
-    `paper` is eq. 10, `refit` adds the least-squares refit with a ridge relative to the mean diagonal of the
-    Gram matrix. Without `include_bias` a neuron's vector is its weights alone.
-    """
-
-    choice: Literal["cosine", "qr"] = "cosine"
-    merge: Literal["paper", "refit"] = "paper"
-    include_bias: bool = True
-    ridge: Annotated[float, Field(gt=0.0)] = 1e-6
-
-    @model_validator(mode="after")
-    def _qr_has_no_groups(self) -> Rule:
-        if self.choice == "qr" and self.merge == "paper":
-            raise ValueError("choice qr makes no groups to merge by the paper's rule; use merge: refit")
-        return self
+_SAME = 1e-6  # relative change of the outputs that rounding may cause
+_PROBES = 256
 
 
 def condense(
@@ -74,20 +47,25 @@ def condense(
     *,
     threshold: float | None = None,
     width: int | None = None,
+    loss_increase: float | None = None,
+    loss: Loss | None = None,
     calibration: torch.Tensor | None = None,
     **rule: object,
 ) -> nn.Sequential:
     """A copy of `network` with hidden layer `layer` condensed; the network itself is not changed.
 
-    Takes any Sequential of Linear layers with elementwise activations between them. Give either a similarity
-    `threshold` or the exact `width`; `rule` are the fields of `Rule`. `calibration` (n, m_in) are inputs of
-    the network, needed for `choice="qr"` and `merge="refit"`.
+    Takes any Sequential of Linear layers with elementwise activations between them. Give one of a similarity
+    `threshold`, the exact `width`, and a permitted `loss_increase` with the function `loss` of a network; `rule` are
+    the fields of `Rule`. `calibration` (n, m_in) are inputs of the network, needed unless neurons are chosen by
+    `cosine` and merged by the paper's rule.
 
-    Raises UsageError for a layer, width, rule or network that does not fit, NumericalError for weights or
+    Warns, with the measured change of the outputs, where the paper's rule is not exact because of the activation.
+    Raises UsageError for a layer, measure, rule or network that does not fit, NumericalError for weights or
     calibration states that are not finite.
     """
-    cut = parse(Cut, {"layer": layer, "threshold": threshold, "width": width}, "condense")
-    return condense_layers(network, [cut], parse(Rule, rule, "condense"), calibration)
+    measure = {"threshold": threshold, "width": width, "loss_increase": loss_increase}
+    cut = parse(Cut, {"layer": layer, **measure}, "condense")
+    return _with_warning(network, [cut], parse(Rule, rule, "condense"), calibration, loss)
 
 
 def condense_all(
@@ -98,23 +76,30 @@ def condense_all(
     if len(widths) != n_hidden:
         raise UsageError(f"{len(widths)} widths for a network with {n_hidden} hidden layers")
     cuts = [parse(Cut, {"layer": i, "width": w}, "condense_all") for i, w in enumerate(widths, start=1)]
-    return condense_layers(network, cuts, parse(Rule, rule, "condense_all"), calibration)
+    return _with_warning(network, cuts, parse(Rule, rule, "condense_all"), calibration, None)
 
 
 def condense_layers(
-    network: nn.Sequential, cuts: Sequence[Cut], rule: Rule, calibration: torch.Tensor | None = None
+    network: nn.Sequential,
+    cuts: Sequence[Cut],
+    rule: Rule,
+    calibration: torch.Tensor | None = None,
+    loss: Loss | None = None,
 ) -> nn.Sequential:
-    """As `condense`, for cuts of ascending layers, one after the other.
+    """As `condense`, without a warning, for cuts of ascending layers, one after the other.
 
     A refit aims at what the next layer of the uncut `network` receives, so later layers mend what earlier cuts broke.
     """
     check_cuts(cuts, rule, hidden_widths(network))
-    if calibration is None and (rule.choice == "qr" or rule.merge == "refit"):
+    if calibration is None and rule.needs_states:
         raise UsageError(f"choice {rule.choice} with merge {rule.merge} needs calibration states")
-    result = copy.deepcopy(network)
+    if loss is None and any(cut.loss_increase is not None for cut in cuts):
+        raise UsageError("a cut by loss_increase needs the loss, a function of a network")
+    result = nn.Sequential(*network)
     for cut in cuts:
-        _condense_one(result, cut, rule, calibration, network)
-    return result
+        layer = _HiddenLayer(result, network, cut.layer, rule, calibration)
+        result = layer.merged(_grouping(layer, cut, rule, loss))
+    return _copy_of_the_rest(result, network)
 
 
 def hidden_widths(network: nn.Sequential) -> tuple[int, ...]:
@@ -122,21 +107,59 @@ def hidden_widths(network: nn.Sequential) -> tuple[int, ...]:
     return tuple(network[position].out_features for position in _positions(network)[:-1])
 
 
-def check_cuts(cuts: Sequence[Cut], rule: Rule, widths: Sequence[int]) -> tuple[int, ...]:
-    """Upper bounds of the hidden widths after `cuts`. UsageError for a cut that is not possible."""
-    bounds = list(widths)
-    layers = [cut.layer for cut in cuts]
-    if layers != sorted(set(layers)):
-        raise UsageError(f"cuts of layers {layers}: name each layer once, in ascending order")
-    for cut in cuts:
-        if rule.choice == "qr" and cut.width is None:
-            raise UsageError(f"layer {cut.layer}: choice qr needs a width; a threshold belongs to cosine")
-        if cut.layer > len(bounds):
-            raise UsageError(f"layer {cut.layer}: the network has hidden layers 1 to {len(bounds)}")
-        if cut.width is not None and cut.width > bounds[cut.layer - 1]:
-            raise UsageError(f"layer {cut.layer}: width {cut.width} of {bounds[cut.layer - 1]} neurons")
-        bounds[cut.layer - 1] = cut.width or bounds[cut.layer - 1]
-    return tuple(bounds)
+def is_homogeneous(network: nn.Sequential) -> bool:
+    """Whether all activations are positively homogeneous, so that merging parallel neurons is exact."""
+    positions = _positions(network)
+    probe = torch.linspace(-2.0, 2.0, 8)
+    with torch.inference_mode():
+        return all(
+            torch.allclose(module(3.0 * probe), 3.0 * module(probe), rtol=1e-5, atol=1e-6)
+            for module in network[positions[0] : positions[-1]]
+            if type(module) is not nn.Linear
+        )
+
+
+def output_change(before: nn.Sequential, after: nn.Sequential, x: torch.Tensor) -> float:
+    """Mean absolute difference of two networks' outputs for inputs x (n, m_in), relative to the mean of the first's."""
+    expected = _run(before, x)
+    return float(np.abs(_run(after, x) - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
+
+
+def _with_warning(
+    network: nn.Sequential, cuts: Sequence[Cut], rule: Rule, calibration: torch.Tensor | None, loss: Loss | None
+) -> nn.Sequential:
+    """`condense_layers`, for a caller who is to know when the paper's rule has changed the outputs."""
+    result = condense_layers(network, cuts, rule, calibration, loss)
+    if rule.merge == "paper" and not is_homogeneous(network):
+        x, on = calibration, "the calibration states"
+        if x is None:
+            generator = torch.Generator().manual_seed(0)
+            x, on = torch.randn(_PROBES, network[0].in_features, generator=generator), "normally distributed inputs"
+        change = output_change(network, result, x)
+        if change > _SAME:
+            warnings.warn(
+                f"merging by the paper's rule is exact for activations like ReLU only; here it changed the outputs by "
+                f"{100 * change:.2g} % on {on}. merge='refit' mends most of it.",
+                stacklevel=3,
+            )
+    return result
+
+
+def _grouping(layer: _HiddenLayer, cut: Cut, rule: Rule, loss: Loss | None) -> similarity.Grouping:
+    """The groups that a cut asks for."""
+    if cut.width is not None:
+        return layer.to_width(cut.width)
+    most = len(layer.neurons.v)
+    if cut.threshold is not None:
+        found = similarity.group(layer.cosines, cut.threshold)
+        width = rule.rounded(similarity.n_groups(found), most)
+        return found if width == similarity.n_groups(found) else layer.to_width(width)
+    assert loss is not None and cut.loss_increase is not None
+    limit = (1.0 + cut.loss_increase) * loss(layer.network)
+    layer.order_all()
+    widths = sorted({rule.rounded(width, most) for width in range(1, most)})
+    first = bisect.bisect_left(widths, True, key=lambda width: loss(layer.merged(layer.to_width(width))) <= limit)
+    return layer.to_width([*widths, most][first])
 
 
 @dataclass
@@ -161,38 +184,71 @@ class _Neurons:
         return np.any(self.v != 0.0, axis=1)
 
 
-def _condense_one(
-    network: nn.Sequential, cut: Cut, rule: Rule, calibration: torch.Tensor | None, reference: nn.Sequential
-) -> None:
-    """Cut one layer of `network` in place; a refit aims at what the next layer of `reference` gives."""
-    here, there = _positions(network)[cut.layer - 1 : cut.layer + 1]
-    neurons = _read(network, here, there)
-    activations = None if calibration is None else _run(network[:there], calibration)
-    main_of = _choose(neurons, cut, rule, activations)
-    kept = similarity.mains(main_of)
-    u, c = _merge(neurons, main_of, rule.include_bias)
-    if rule.merge == "refit" and activations is not None and calibration is not None:
-        target = _run(reference[: there + 1], calibration)
-        u, c = least_squares.refit(activations[:, kept], target, u, c, rule.ridge)
-    like = network[here].weight
-    network[here] = _layer(neurons.v[kept], neurons.b[kept] if neurons.has_bias else None, like)
-    network[there] = _layer(u, c, network[there].weight)
+class _HiddenLayer:
+    """One hidden layer of `network`, which earlier cuts may have changed from the uncut `reference`."""
 
+    def __init__(
+        self,
+        network: nn.Sequential,
+        reference: nn.Sequential,
+        number: int,
+        rule: Rule,
+        calibration: torch.Tensor | None,
+    ) -> None:
+        self.network, self._reference, self._rule, self._calibration = network, reference, rule, calibration
+        self._here, self._there = _positions(network)[number - 1 : number + 1]
+        self.neurons = _read(network, self._here, self._there)
+        self._order = np.empty(0, dtype=np.int64)
 
-def _choose(neurons: _Neurons, cut: Cut, rule: Rule, activations: Floats | None) -> similarity.Grouping:
-    """The grouping of the layer; with `qr` every kept neuron is a group of its own."""
-    width = cut.width or len(neurons.v)
-    if rule.choice == "cosine" or activations is None:
-        matrix = similarity.cosine_similarity(neurons.vectors(rule.include_bias))
-        if cut.threshold is not None:
-            return similarity.group(matrix, cut.threshold)
-        return similarity.group_to_width(matrix, width)[0]
-    candidates = np.flatnonzero(neurons.varying())
-    columns = activations[:, candidates]
-    kept = candidates[least_squares.spanning_columns(columns - columns.mean(axis=0), width)]
-    main_of = np.full(len(neurons.v), similarity.NO_GROUP)
-    main_of[kept] = kept
-    return main_of
+    @functools.cached_property
+    def cosines(self) -> Floats:
+        """Cosine similarity of its neurons (m, m)."""
+        return similarity.cosine_similarity(self.neurons.vectors(self._rule.include_bias))
+
+    @functools.cached_property
+    def _activations(self) -> Floats:
+        assert self._calibration is not None
+        return _run(self.network[: self._there], self._calibration)
+
+    @functools.cached_property
+    def _target(self) -> Floats:
+        """What the next layer of the reference receives (n, m_next)."""
+        assert self._calibration is not None
+        return _run(self._reference[: self._there + 1], self._calibration)
+
+    def order_all(self) -> None:
+        """Prepare for several widths: bring all neurons into the order in which they are chosen, where there is one."""
+        if self._rule.choice != "cosine":
+            self._order = self._first(len(self.neurons.v))
+
+    def to_width(self, width: int) -> similarity.Grouping:
+        """The grouping of the layer to a width; except with `cosine` every kept neuron is a group of its own."""
+        if self._rule.choice == "cosine":
+            return similarity.group_to_width(self.cosines, width)[0]
+        main_of = np.full(len(self.neurons.v), similarity.NO_GROUP)
+        kept = self._order[:width] if len(self._order) else self._first(width)
+        main_of[kept] = kept
+        return main_of
+
+    def _first(self, count: int) -> similarity.Grouping:
+        """The neurons that are chosen first, in this order; those of constant output never are."""
+        candidates = np.flatnonzero(self.neurons.varying())
+        columns, count = self._activations[:, candidates], min(count, len(candidates))
+        if self._rule.choice == "qr":
+            return candidates[least_squares.spanning_columns(columns - columns.mean(axis=0), count)]
+        return candidates[least_squares.representing_columns(columns, self._target, count)]
+
+    def merged(self, main_of: similarity.Grouping) -> nn.Sequential:
+        """The network with this layer merged; its other modules are those of the network itself."""
+        kept = similarity.mains(main_of)
+        u, c = _merge(self.neurons, main_of, self._rule.include_bias)
+        if self._rule.merge == "refit":
+            u, c = least_squares.refit(self._activations[:, kept], self._target, u, c, self._rule.ridge)
+        modules = list(self.network)
+        b = self.neurons.b[kept] if self.neurons.has_bias else None
+        modules[self._here] = _layer(self.neurons.v[kept], b, modules[self._here].weight)
+        modules[self._there] = _layer(u, c, modules[self._there].weight)
+        return nn.Sequential(*modules)
 
 
 def _merge(neurons: _Neurons, main_of: similarity.Grouping, include_bias: bool) -> tuple[Floats, Floats | None]:
@@ -250,11 +306,18 @@ def _positions(network: nn.Sequential) -> list[int]:
     positions = [i for i, module in enumerate(network) if type(module) is nn.Linear]
     if len(positions) < 2:
         raise UsageError("cannot condense a network without a hidden Linear layer")
-    for module in network[positions[0] : positions[-1]]:
+    for place in range(positions[0], positions[-1]):
+        module = network[place]
         if type(module) is not nn.Linear and not _is_elementwise(module):
             raise UsageError(
-                f"cannot condense across {type(module).__name__}: between two Linear layers only elementwise "
-                "functions without parameters are allowed"
+                f"cannot condense across module {place}, {type(module).__name__}: between two Linear layers only "
+                "elementwise functions without parameters are allowed"
+            )
+    for a, b in itertools.combinations(positions, 2):
+        if network[a].weight.data_ptr() == network[b].weight.data_ptr():
+            raise UsageError(
+                f"modules {a} and {b} share their weights: cutting one would change the other\n"
+                "Give each a copy of its own first."
             )
     return positions
 
@@ -270,3 +333,9 @@ def _is_elementwise(module: nn.Module) -> bool:
             return torch.allclose(module(probe), alone.reshape(2, 3), rtol=1e-5, atol=1e-6)
         except (RuntimeError, ValueError):
             return False
+
+
+def _copy_of_the_rest(result: nn.Sequential, network: nn.Sequential) -> nn.Sequential:
+    """`result` with copies of the modules that it shares with `network`."""
+    theirs = {id(module) for module in network}
+    return nn.Sequential(*(copy.deepcopy(module) if id(module) in theirs else module for module in result))

@@ -8,16 +8,60 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_SMALLEST = 1e-8  # of what counts as zero in a Gram matrix: the square root of float64's resolution
+
 
 def spanning_columns(activations: Floats, count: int) -> NDArray[np.int64]:
-    """The `count` columns of `activations` (n, m) that a pivoted QR factorisation takes first, ascending.
+    """The `count` columns of `activations` (n, m) that a pivoted QR factorisation takes first, in its order.
 
     Each is the column with the largest part that the columns before it cannot represent. The pivots of R
     are those of the tall matrix itself, and R is much smaller.
     """
     triangle = scipy.linalg.qr(activations, mode="r", check_finite=False)[0][: activations.shape[1]]
     pivots = scipy.linalg.qr(triangle, mode="r", pivoting=True, check_finite=False)[1]
-    return np.sort(pivots[:count]).astype(np.int64)
+    return np.asarray(pivots[:count], dtype=np.int64)
+
+
+def representing_columns(
+    activations: Floats, target: Floats, count: int, ridge: float = _SMALLEST
+) -> NDArray[np.int64]:
+    """The `count` columns of `activations` (n, m) from which `target` (n, q) is represented best, in
+    the order in which they are chosen.
+
+    Forward selection by orthogonal least squares: each is the column that takes most from the squared residual that the
+    columns before it and a bias leave. With G the Gram matrix of the centred columns and C their products with the
+    centred target, the residual parts follow from a Cholesky factorisation that grows by a row l a step::
+
+        l = (G_k - L^T L_k) / sqrt(d_k)    C -= l C_k / sqrt(d_k)    d -= l^2    gain = |C|^2 / d
+
+    Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural Netw. 2 (1991)
+    302. Directions of C with less than 1e-12 of the largest squared singular value are left away; `ridge` is relative
+    to the mean of d and keeps columns out that are represented already.
+    """
+    activations = activations - activations.mean(axis=0)
+    gram = activations.T @ activations
+    products = _rotated(activations.T @ (target - target.mean(axis=0)))
+    left = gram.diagonal().copy()
+    floor = max(ridge * left.mean(), np.finfo(float).tiny)
+    factor = np.empty((count, len(gram)))
+    chosen = np.empty(count, dtype=np.int64)
+    free = np.ones(len(gram), dtype=bool)
+    for j in range(count):
+        gain = np.einsum("ij,ij->i", products, products) / (left + floor)
+        k = chosen[j] = int(np.where(free, gain, -1.0).argmax())
+        free[k] = False
+        scale = 1.0 / np.sqrt(left[k] + floor)
+        row = factor[j] = scale * (gram[k] - factor[:j, k] @ factor[:j])
+        products -= np.multiply.outer(row, scale * products[k])
+        left = np.maximum(left - row * row, 0.0)
+    return chosen
+
+
+def _rotated(products: Floats) -> Floats:
+    """The same rows up to a rotation, which keeps their norms and products, in as few columns as they need."""
+    values, vectors = np.linalg.eigh(products.T @ products)
+    rotated: Floats = products @ vectors[:, values > _SMALLEST**2 * values[-1]]
+    return rotated
 
 
 def refit(

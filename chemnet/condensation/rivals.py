@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import dense, least_squares, similarity
+from chemnet.condensation.cuts import Cut, Rule
+from chemnet.config import parse
 from chemnet.errors import UsageError
 from chemnet.network import NetConfig, build, describe, linear
 
@@ -70,8 +72,10 @@ def condensation(
     choice: str = "cosine",
     merge: str = "refit",
 ) -> nn.Sequential:
-    """Condensation by one of the choices of neurons and merges of `dense.Rule`."""
-    return dense.condense_all(network, widths, calibration=calibration, choice=choice, merge=merge)
+    """Condensation by one of the choices of neurons and merges of `cuts.Rule`."""
+    _check(network, widths)
+    cuts = [Cut(layer=layer, width=width) for layer, width in enumerate(widths, start=1)]
+    return dense.condense_layers(network, cuts, parse(Rule, {"choice": choice, "merge": merge}, "rule"), calibration)
 
 
 def magnitude(network: nn.Sequential, widths: Sequence[int], calibration: torch.Tensor, seed: int) -> nn.Sequential:
@@ -195,6 +199,7 @@ RIVALS: dict[str, Make] = {
     "condensation-both": partial(by_groups, likeness="both"),
     "condensation-bounded": partial(by_groups, bound=2.0),
     "qr": partial(condensation, choice="qr"),
+    "forward": partial(condensation, choice="forward"),
     "random": random,
     "magnitude": magnitude,
     "torch-pruning": torch_pruning,

@@ -77,10 +77,13 @@ ROUTES: dict[str, Route] = {
     **{name: Route(name) for name in RIVALS if name not in ("unreduced", "scratch")},
     "condensation-taught": Route("condensation", teacher=0.5),
     "qr-taught": Route("qr", teacher=0.5),
+    "forward-taught": Route("forward", teacher=0.5),
     "condensation-gradual": Route("condensation", "time after", cuts=3),
     "qr-gradual": Route("qr", "time after", cuts=3),
+    "forward-gradual": Route("forward", "time after", cuts=3),
     "condensation-while-training": Route("condensation", "all time", cuts=3, fresh="paper"),
     "qr-while-training": Route("qr", "all time", cuts=3, fresh="default"),
+    "forward-while-training": Route("forward", "all time", cuts=3, fresh="default"),
 }
 
 # What a comparison takes unless told otherwise; the others are attempts to make condensation win.

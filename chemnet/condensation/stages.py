@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from chemnet.condensation.dense import Cut, Rule, check_cuts, condense_layers, hidden_widths
+from chemnet.condensation.cuts import Cut, Rule, check_cuts
+from chemnet.condensation.dense import condense_layers, hidden_widths
 from chemnet.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, UsageError
 from chemnet.files import read_json, write_json, write_text
