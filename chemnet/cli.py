@@ -192,31 +192,37 @@ def train(options: Options) -> list[Table]:
 
 def _reduce_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
-    task = command.add_mutually_exclusive_group(required=True)
-    task.add_argument("--stage", type=_positive, metavar="N", help="run up to this stage")
+    task = command.add_mutually_exclusive_group()
+    task.add_argument("--stage", type=_positive, metavar="N", help="run up to this stage (default: all)")
     task.add_argument(
         "--compare", metavar="NAME", help="with pruning, distillation and training anew: quick, or a YAML file"
     )
     command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
     command.add_argument("--recipe", metavar="RECIPE", help="name or YAML file (default: the config's)")
+    command.add_argument(
+        "--dry-run", action="store_true", help="show what thresholds and stages would give; change and write nothing"
+    )
     _learning_arguments(command)
 
 
 def reduce(options: Options) -> list[Table]:
     """`chemnet reduce`; stage N is left in `stage-N` below the run folder, a comparison in `comparison`."""
-    from chemnet.condensation.stages import reduce
+    from chemnet.condensation.reduction import preview, reduce
     from chemnet.learning import load_config
 
     config = load_config(options.config) if options.config else None
     if options.compare:
         from chemnet.condensation.comparison import compare_routes
 
-        if options.recipe or options.seed or options.max_minutes:
+        if options.recipe or options.seed or options.max_minutes or options.dry_run:
             raise UsageError(
-                "--compare has its widths, seeds and steps in its file: no --recipe, --seed, --max-minutes"
+                "--compare has its widths, seeds and steps in its file: no --recipe, --seed, --max-minutes, --dry-run"
             )
         where = {name: getattr(options, name) for name in ("data", "out", "device")}
         return compare_routes(options.compare, options.model, config, **where)
+    if options.dry_run:
+        where = {name: getattr(options, name) for name in ("recipe", "data", "seed")}
+        return preview(options.stage, options.model, config, **where)
     return [reduce(options.stage, options.model, config, recipe=options.recipe, **_learning_options(options))]
 
 

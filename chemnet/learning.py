@@ -37,7 +37,7 @@ from chemnet.tables import Table
 from chemnet.team import join_team
 from chemnet.training import FitOptions, FitReport, Judge, choose_device, fit
 from chemnet.transform import Label
-from chemnet.validation import QUICK, ignition_delay, roll_out
+from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
 from chemnet.workers import available_cores
 
 _SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
@@ -164,20 +164,33 @@ def _about(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
+def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCases | None:
+    """The quick cases with the fuel of the data's recipe, one of its `facts`; None where the mechanism lacks it."""
+    try:
+        fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
+        cases = QUICK.model_copy(update={"fuel": fuel})
+        cases.states(mechanism)
+    except (ChemnetError, KeyError):
+        return None
+    return cases
+
+
 def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | None:
     """Judges a network by roll-outs: the mean relative error of its ignition delays over the quick cases.
 
     A case that does not ignite counts as an error of 1, and none counts as more. The reference is the exact step at
-    tight tolerances. None where there is nothing to judge by: the recipe of the data, one of its `facts`, names no fuel
-    of its mechanism, or nothing ignites.
+    tight tolerances. None where there is nothing to judge by: no `judging_cases`, a mechanism that the exact step does
+    not cover, or nothing ignites.
     """
     mechanism, dt = learning.mechanism, learning.dt
+    cases = judging_cases(facts, mechanism)
     try:
-        fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
-        states = QUICK.model_copy(update={"fuel": fuel}).states(mechanism)
         exact = RosenbrockReactor(mechanism, 1e-6, 1e-12)
-    except (ChemnetError, KeyError):
+    except ChemnetError:
         return None
+    if cases is None:
+        return None
+    states = cases.states(mechanism)
 
     def delays(step: ChemistryStep) -> Array:
         return ignition_delay(roll_out(step, states, dt, QUICK.steps, lambda line: None).temperature, dt)

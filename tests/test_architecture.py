@@ -23,7 +23,8 @@ CHEMNET = [
     "solutions", "domain", "fused", "onnx_graph", "engines", "surrogate", "exporting",
     "sources", "recipe", "guarding", "auditing", "drawing", "sampling", "team", "muon", "training",
     "bench", "validation", "learning_set", "learning", "bench.training",
-    "condensation.stages", "condensation.routes", "condensation.results", "condensation.comparison",
+    "condensation.stages", "condensation.reduction",
+    "condensation.routes", "condensation.results", "condensation.comparison",
     "manifest", "coverage", "doctor", "info",
     "cli",
 ]

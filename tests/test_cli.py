@@ -87,7 +87,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--config", "drm91"], 2, "there are drm19"),
         (["train", "--config", "quick", "--set", "fit.stpes=3"], 2, "did you mean steps?"),
         (["train", "--config", "quick", "--data", "missing.h5"], 4, "no training set missing.h5"),
-        (["reduce"], 2, "--stage --compare is required"),
+        (["reduce"], 4, "First: chemnet train --config drm19"),
         (["reduce", "--config", "quick", "--stage", "1"], 4, "First: chemnet train --config quick"),
         (["reduce", "no-model", "--stage", "1"], 4, "no-model"),
         (["train", "--max-minutes", "0"], 2, "'0' is not a positive number"),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from chemnet.condensation import stages
-from chemnet.condensation.stages import Recipe, StageReport, read_recipe, run_stages, table
+from chemnet.condensation import reduction
+from chemnet.condensation.reduction import table
+from chemnet.condensation.stages import Bench, Delays, Recipe, StageReport, read_recipe, run_stages
 from chemnet.config import parse, parse_yaml
 from chemnet.domain import Domain
 from chemnet.errors import FileError, UsageError
@@ -23,6 +24,10 @@ from chemnet.transform import fit_transform
 
 RETRAIN = {"steps": 30, "learning_rate": 1e-3, "batch_size": 64, "report_every": 30}
 SILENT = {"report": lambda line: None}
+
+
+def bench(data, say=lambda line: None, **options):
+    return Bench(data, say=say, **options)
 
 
 def recipe(*cuts, **rule):
@@ -54,7 +59,7 @@ def hydrogen():
 def test_the_stage_asked_for_makes_the_earlier_ones_and_reports_sizes_and_losses(hydrogen, tmp_path):
     model, data = hydrogen
     three = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10}, {"layer": 1, "threshold": 0.2})
-    reports = run_stages(model, data, three, 3, tmp_path / "tiny", **SILENT)
+    reports = run_stages(model, bench(data), three, 3, tmp_path / "tiny")
     assert [r.stage for r in reports] == [1, 2, 3]
     assert [r.widths[1:3] for r in reports[:2]] == [(16, 20), (16, 10)]
     assert reports[0].loss_before == validation_loss(model.network, data)
@@ -71,7 +76,7 @@ def test_the_stage_asked_for_makes_the_earlier_ones_and_reports_sizes_and_losses
 
 def test_a_stage_folder_holds_model_report_settings_loss_curve_and_a_manifest(hydrogen, tmp_path):
     model, data = hydrogen
-    reports = run_stages(model, data, recipe({"layer": 1, "width": 16}), 1, tmp_path / "tiny", **SILENT)
+    reports = run_stages(model, bench(data), recipe({"layer": 1, "width": 16}), 1, tmp_path / "tiny")
     folder = tmp_path / "tiny" / "stage-1"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert {"model.safetensors", "report.json", "stage.yaml", "loss.csv", "last.pt"} <= set(manifest["files"])
@@ -85,12 +90,12 @@ def test_a_stage_folder_holds_model_report_settings_loss_curve_and_a_manifest(hy
 def test_an_earlier_stage_is_taken_only_if_it_was_made_from_the_same_weights_settings_data_and_seed(hydrogen, tmp_path):
     model, data = hydrogen
     two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
-    run_stages(model, data, two, 1, tmp_path / "made", **SILENT)
+    run_stages(model, bench(data), two, 1, tmp_path / "made")
 
     def taken(model=model, data=data, recipe=two, **options):
         shutil.copytree(tmp_path / "made", tmp_path / "tiny", dirs_exist_ok=True)
         lines: list[str] = []
-        run_stages(model, data, recipe, 2, tmp_path / "tiny", **options, report=lines.append)
+        run_stages(model, bench(data, lines.append, **options), recipe, 2, tmp_path / "tiny")
         return any(line.startswith("stage 1: taken from") for line in lines)
 
     other_start = describe(model.network).model_copy(update={"initialisation": "default"})
@@ -102,20 +107,85 @@ def test_an_earlier_stage_is_taken_only_if_it_was_made_from_the_same_weights_set
     assert not taken(model=model.with_network(build(other_start, seed=2)))
 
 
-def test_an_interrupted_stage_is_made_again(hydrogen, tmp_path):
-    model, data = hydrogen
-    two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
-    run_stages(model, data, two, 1, tmp_path, **SILENT)
+def interrupted(model, data, recipe, stage, out, at):
+    """Run stages until the line that starts with `at` is said."""
 
     def interrupt(line):
-        if line.startswith("step"):
+        if line.startswith(at):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_stages(model, data, two, 1, tmp_path, report=interrupt)
+        run_stages(model, bench(data, interrupt), recipe, stage, out)
+
+
+def test_a_stage_interrupted_half_way_goes_on_and_ends_as_if_it_had_not_been(hydrogen, tmp_path):
+    model, data = hydrogen
+    retrain = RETRAIN | {"report_every": 10}
+    two = [{"cuts": [{"layer": i, "width": w}], "retrain": retrain} for i, w in ((1, 16), (2, 10))]
+    two = parse(Recipe, {"stages": two}, "recipe")
+    expected = run_stages(model, bench(data), two, 2, tmp_path / "whole")
+    run_stages(model, bench(data), two, 1, tmp_path / "broken")
+    interrupted(model, data, two, 2, tmp_path / "broken", "step 20")
     lines: list[str] = []
-    run_stages(model, data, two, 2, tmp_path, report=lines.append)
-    assert not any("taken from" in line for line in lines)
+    reports = run_stages(model, bench(data, lines.append), two, 2, tmp_path / "broken")
+    assert lines[0].startswith("stage 1: taken from")
+    assert [line.split(",")[0] for line in lines if line.startswith("step")] == ["step 20", "step 30", "step 30"]
+    assert [r.loss_after for r in reports] == [r.loss_after for r in expected]
+    first, second = (Surrogate.load(tmp_path / name / "stage-2", model.mechanism) for name in ("whole", "broken"))
+    weights = zip(first.network.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+
+
+def test_an_interrupted_stage_of_other_settings_is_made_anew(hydrogen, tmp_path):
+    model, data = hydrogen
+    interrupted(model, data, recipe({"layer": 1, "width": 16}), 1, tmp_path, "step 30")
+    lines: list[str] = []
+    run_stages(model, bench(data, lines.append), recipe({"layer": 1, "width": 15}), 1, tmp_path)
+    assert any(line.startswith("step 0,") for line in lines)
+
+
+def test_a_finished_stage_is_not_made_twice(hydrogen, tmp_path):
+    model, data = hydrogen
+    one = recipe({"layer": 1, "width": 16})
+    first = run_stages(model, bench(data), one, 1, tmp_path)
+    lines: list[str] = []
+    assert run_stages(model, bench(data, lines.append), one, 1, tmp_path) == first
+    assert lines == [f"stage 1: taken from {tmp_path / 'stage-1'}"]
+
+
+def test_the_change_of_the_outputs_is_measured_and_a_rule_that_is_not_exact_is_warned_of(hydrogen, tmp_path):
+    model, data = hydrogen
+    start = describe(model.network).model_copy(update={"activation": "gelu", "initialisation": "default"})
+    curved, lines = model.with_network(build(start, seed=1)), list[str]()
+    (report,) = run_stages(curved, bench(data, lines.append), recipe({"layer": 1, "width": 4}), 1, tmp_path / "gelu")
+    assert any(line.startswith("warning: the paper's rule is not exact for gelu: it changed") for line in lines)
+    assert not report.exact and report.output_change > 0.01
+    lines.clear()
+    (report,) = run_stages(model, bench(data, lines.append), recipe({"layer": 1, "width": 24}), 1, tmp_path / "relu")
+    assert not any(line.startswith("warning") for line in lines)
+    assert report.exact and report.output_change < 1e-6
+
+
+def test_the_delays_of_a_stage_before_are_those_after_the_stage_before_it(hydrogen, tmp_path):
+    model, data = hydrogen
+    seen: list[tuple[int, ...]] = []
+
+    def delays(model):
+        seen.append(describe(model.network).widths[1:3])
+        return Delays(mean=float(len(seen)), max=None, failed=0, cases=1)
+
+    two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
+    reports = run_stages(model, bench(data, delays=delays), two, 2, tmp_path)
+    assert seen == [(24, 20), (16, 20), (16, 10)]
+    assert [(r.delays_before.mean, r.delays_after.mean) for r in reports] == [(1.0, 2.0), (2.0, 3.0)]
+
+
+def test_a_permitted_loss_increase_is_kept_on_the_states_that_it_looks_at(hydrogen, tmp_path):
+    model, data = hydrogen
+    cut = recipe({"layer": 1, "loss_increase": 0.05}, choice="forward", merge="refit", round_to=4)
+    (report,) = run_stages(model, bench(data), cut, 1, tmp_path)
+    assert report.widths[1] in (4, 8, 12, 16, 20)
+    assert report.loss_at_once <= 1.05 * report.loss_before
 
 
 def test_the_table_compares_every_stage_with_the_original(hydrogen):
@@ -128,6 +198,10 @@ def test_the_table_compares_every_stage_with_the_original(hydrogen):
         loss_before=0.2,
         loss_at_once=0.5,
         loss_after=0.1,
+        output_change=0.3,
+        exact=True,
+        delays_before=Delays(mean=0.2, max=1.0, failed=0, cases=25),
+        delays_after=Delays(mean=0.3, max=2.0, failed=1, cases=25),
         steps=3,
         seconds=1.0,
     )
@@ -136,6 +210,8 @@ def test_the_table_compares_every_stage_with_the_original(hydrogen):
     assert (first["weights [%]"], first["retrained"]) == (100.0, 0.2)
     assert second["weights [%]"] == pytest.approx(61.905, rel=1e-4, abs=0)
     assert (second["loss before"], second["at once"], second["retrained"]) == (0.2, 0.5, 0.1)
+    errors = ("delay error, mean [%]", "max [%]", "failed")
+    assert [[row[name] for name in errors] for row in (first, second)] == [[0.2, 1.0, 0], [0.3, 2.0, 1]]
 
 
 def test_every_config_that_ships_names_a_recipe_that_fits_its_network():
@@ -145,17 +221,27 @@ def test_every_config_that_ships_names_a_recipe_that_fits_its_network():
         settings.check(config.network.widths[1:-1], len(settings.stages))
 
 
-def test_the_papers_recipe_reproduces_the_counts_of_table_1():
-    config, settings = load_config("paper"), read_recipe("paper")
-    counts, widths = [], list(config.network.widths)
-    for stage in settings.stages:
+@pytest.mark.parametrize("name", ["paper", "published"])
+def test_the_published_widths_give_the_counts_of_table_1(name):
+    counts, widths = [], list(load_config("paper").network.widths)
+    for stage in read_recipe(name).stages:
         for cut in stage.cuts:
             widths[cut.layer] = cut.width
         counts.append(sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True)))
     assert counts == [5_187_915, 3_402_615, 2_848_260]
+
+
+def test_the_published_recipe_merges_and_retrains_as_published():
+    settings = read_recipe("published")
     assert {(stage.choice, stage.merge) for stage in settings.stages} == {("cosine", "paper")}
     assert [stage.retrain.rate_at(0, 0.0) for stage in settings.stages] == [1e-4, 1e-4, 4e-5]
     assert [settings.stages[0].retrain.batch_at(step) for step in (0, 2499, 2500, 4999)] == [1024, 1024, 131072, 131072]
+
+
+def test_the_deep_recipe_fits_the_large_network_with_widths_that_processors_like():
+    settings = read_recipe("deep")
+    settings.check(load_config("drm19").network.widths[1:-1], len(settings.stages))
+    assert {cut.width % 32 for stage in settings.stages for cut in stage.cuts} == {0}
 
 
 RETRAIN_LINE = "    retrain: {steps: 1}\n"
@@ -199,7 +285,7 @@ def test_a_bad_recipe_says_what_is_wrong(text, message):
 def test_a_recipe_that_does_not_fit_the_network_is_refused_before_any_work(hydrogen, tmp_path, cuts, stage, message):
     model, data = hydrogen
     with pytest.raises(UsageError, match=message):
-        run_stages(model, data, recipe(*cuts), stage, tmp_path / "run", **SILENT)
+        run_stages(model, bench(data), recipe(*cuts), stage, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -212,7 +298,7 @@ def test_the_cuts_of_one_stage_name_each_layer_once_in_ascending_order(layers):
 
 
 def test_an_unknown_recipe_lists_those_that_ship_and_a_missing_file_is_a_file_error(tmp_path):
-    with pytest.raises(UsageError, match="drm19, paper, quick"):
+    with pytest.raises(UsageError, match="deep, paper, published, quick"):
         read_recipe("papper")
     with pytest.raises(FileError, match="no file"):
         read_recipe(tmp_path / "mine.yaml")
@@ -221,10 +307,10 @@ def test_an_unknown_recipe_lists_those_that_ship_and_a_missing_file_is_a_file_er
 def test_without_a_finished_training_the_command_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError, match="chemnet train --config quick"):
-        stages.reduce(1, config=load_config("quick"), **SILENT)
+        reduction.reduce(1, config=load_config("quick"), **SILENT)
 
 
 def test_a_model_that_does_not_tell_its_config_needs_one_named(tmp_path):
     untrained("drm19", 20)[0].save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="--config"):
-        stages.reduce(1, tmp_path / "model.safetensors", **SILENT)
+        reduction.reduce(1, tmp_path / "model.safetensors", **SILENT)

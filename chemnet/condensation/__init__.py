@@ -18,7 +18,7 @@ _HOME = {
     "group_to_width": "similarity",
     "Recipe": "stages",
     "read_recipe": "stages",
-    "reduce": "stages",
+    "reduce": "reduction",
 }
 
 __all__ = [
@@ -34,8 +34,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from chemnet.condensation.dense import condense, condense_all
+    from chemnet.condensation.reduction import reduce
     from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
-    from chemnet.condensation.stages import Recipe, read_recipe, reduce
+    from chemnet.condensation.stages import Recipe, read_recipe
 
 
 def __getattr__(name: str) -> Any:

@@ -26,14 +26,14 @@ from torch import nn
 
 from chemnet.bench.model import FlameCells, flame_cells
 from chemnet.bench.timing import Timing, machine_table, take_turns
+from chemnet.condensation.reduction import find_data, find_original, learning_set_for
 from chemnet.condensation.results import RESULTS, Trial, draw_pareto, result_table
 from chemnet.condensation.rivals import RIVALS
 from chemnet.condensation.routes import ROUTES, USUAL, Clock, Large, Part, Route, few, plan, start_of, taught
-from chemnet.condensation.stages import find_original, tensors_for
 from chemnet.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, NumericalError, UsageError
 from chemnet.files import read_json, write_json
-from chemnet.learning import TrainConfig, ensure_data
+from chemnet.learning import TrainConfig
 from chemnet.network import count, describe
 from chemnet.state import Array
 from chemnet.surrogate import Surrogate
@@ -114,17 +114,16 @@ def compare_routes(
     device: str = "auto",
     report: Say = print,
 ) -> list[Table]:
-    """As `compare`, for settings that ship or of a YAML file and a model that is found as `stages.reduce` finds it.
+    """As `compare`, for settings that ship or of a YAML file and a model that is found as `reduction.reduce` finds it.
 
     All is left in `out`, by default in `runs/<config>/comparison`. Raises what both raise.
     """
     settings = read_comparison(name)
     original, config = find_original(model, config)
-    data = data or config.data
-    ensure_data(config, data, report)
+    learning = learning_set_for(original, find_data(original, config, data, report))
     out = out or Path("runs") / config.name / "comparison"
     cache = Path("runs") / "references"
-    return compare(original, tensors_for(original, data), settings, out, device=device, cache=cache, report=report)
+    return compare(original, learning.tensors, settings, out, device=device, cache=cache, report=report)
 
 
 def compare(

@@ -33,8 +33,9 @@ class Rule(Config):
 
     * `choice`: `cosine` groups by similarity as published; `qr` takes the neurons whose activations span the layer
       best; `forward` those from which what the next layer receives can be represented best, one after the other.
-    * `merge`: `paper` is eq. 10; `refit` adds a least-squares refit of the next layer, with a ridge relative to the
-      mean diagonal of the Gram matrix.
+    * `merge`: `paper` is eq. 10; `refit` adds a least-squares refit of the next layer, with a `ridge` relative to the
+      mean diagonal of the Gram matrix. A smaller ridge is better at once, but leaves weights so large that training
+      hardly moves them.
     * Without `include_bias` a neuron's vector is its weights alone.
     * `round_to`: widths that follow from a threshold or a loss are rounded up to a multiple of it.
     """
@@ -42,7 +43,7 @@ class Rule(Config):
     choice: Literal["cosine", "qr", "forward"] = "cosine"
     merge: Literal["paper", "refit"] = "paper"
     include_bias: bool = True
-    ridge: Annotated[float, Field(gt=0.0)] = 1e-6
+    ridge: Annotated[float, Field(gt=0.0)] = 1e-3
     round_to: Annotated[int, Field(ge=1)] = 1
 
     @model_validator(mode="after")

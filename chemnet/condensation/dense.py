@@ -107,6 +107,12 @@ def hidden_widths(network: nn.Sequential) -> tuple[int, ...]:
     return tuple(network[position].out_features for position in _positions(network)[:-1])
 
 
+def neuron_vectors(network: nn.Sequential, layer: int, include_bias: bool = True) -> Floats:
+    """The neurons of hidden layer `layer` as vectors (m, d [+ 1]); zeros for those of constant output."""
+    here, there = _positions(network)[layer - 1 : layer + 1]
+    return _read(network, here, there).vectors(include_bias)
+
+
 def is_homogeneous(network: nn.Sequential) -> bool:
     """Whether all activations are positively homogeneous, so that merging parallel neurons is exact."""
     positions = _positions(network)

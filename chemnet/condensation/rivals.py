@@ -37,8 +37,8 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Make = Callable[[nn.Sequential, Sequence[int], torch.Tensor, int], nn.Sequential]
 
-_RIDGE = 1e-6  # of a refit, relative to the mean diagonal of the Gram matrix
-_LARGER_RIDGES = tuple(10.0**power for power in range(-6, 5))
+_RIDGE = 1e-3  # of a refit, relative to the mean diagonal of the Gram matrix
+_LARGER_RIDGES = tuple(10.0**power for power in range(-3, 5))
 _MERGING_THRESHOLD = 0.45  # of Neuron Merging in its authors' runs on fully connected layers
 _NEEDS = {"torch-pruning": "torch_pruning"}  # packages that are not required of everyone
 
@@ -180,7 +180,7 @@ def by_groups(
     """Condensation by another `likeness` of neurons, or with a refit whose row norms are bounded.
 
     Neurons are alike by their `weights` (as published), by their `activations` on the calibration states, or by both:
-    the mean of the two similarities. With `bound` the refit's ridge is the smallest power of ten, from 1e-6 on, at
+    the mean of the two similarities. With `bound` the refit's ridge is the smallest power of ten, from 1e-3 on, at
     which no row of a layer has a norm above `bound` times the largest before the refit.
     """
 

@@ -1,39 +1,38 @@
 """Manual reduction (section 2.4.1): a recipe of stages, each condenses some layers and trains on.
 
 A stage starts from the model that the stage before it left, stage 1 from the original. Its folder `stage-N` holds the
-reduced model, the loss curve of its retraining, the stage as it was run, its report, and a manifest, written last.
+reduced model, the loss curve and the checkpoints of its retraining, the stage as it was run, its report, and a
+manifest, written last. A finished stage is taken as it is, an interrupted one goes on, where the weights, data and
+settings that it is made from are still the same.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
 
 from chemnet.condensation.cuts import Cut, Rule, check_cuts
-from chemnet.condensation.dense import condense_layers, hidden_widths
+from chemnet.condensation.dense import condense_layers, hidden_widths, is_homogeneous, output_change
 from chemnet.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, UsageError
 from chemnet.files import read_json, write_json, write_text
-from chemnet.learning import TrainConfig, ensure_data, finish_run, latest_run, load_config
-from chemnet.learning_set import load_learning_set
+from chemnet.learning import finish_run
 from chemnet.network import count, describe
 from chemnet.surrogate import Surrogate
-from chemnet.tables import Table
-from chemnet.training import FitOptions, FitReport, TrainingData, choose_device, fit, validation_loss
+from chemnet.training import FitOptions, Judge, TrainingData, choose_device, fit, validation_loss
 
-_MODEL, _MANIFEST = "model.safetensors", "manifest.json"
-_SIZES = ("model", "widths", "weights", "with biases", "weights [%]")
-_COLUMNS = (*_SIZES, "loss before", "at once", "retrained", "steps", "time [s]")
+_MODEL, _MANIFEST, _START = "model.safetensors", "manifest.json", "start.json"
+_LOSS_ROWS = 8192  # validation rows that a cut by a permitted loss increase looks at
 
 Say = Callable[[str], None]
-Train = Callable[[torch.nn.Module, FitOptions, Path], FitReport]
 
 
 class Stage(Rule):
@@ -58,21 +57,7 @@ class Recipe(Config):
             try:
                 widths = check_cuts(entry.cuts, entry, widths)
             except UsageError as error:
-                raise UsageError(f"stage {number}: {error}") from None
-
-
-class StageReport(Config):
-    """What one stage came to; losses are on the validation states, before the cut, at once, and after retraining."""
-
-    stage: int
-    widths: tuple[int, ...]
-    weights: int
-    weights_and_biases: int
-    loss_before: float
-    loss_at_once: float
-    loss_after: float
-    steps: int
-    seconds: float
+                raise UsageError(f"stage {number}: {error}\nThe recipe is made for another network.") from None
 
 
 def read_recipe(name: str | Path) -> Recipe:
@@ -81,117 +66,91 @@ def read_recipe(name: str | Path) -> Recipe:
     return parse(Recipe, read_yaml(path), str(path))
 
 
-def reduce(
-    stage: int,
-    model: str | Path | None = None,
-    config: TrainConfig | None = None,
-    *,
-    recipe: str | Path | None = None,
-    data: Path | None = None,
-    out: Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    max_minutes: float | None = None,
-    report: Say = print,
-) -> Table:
-    """Run stage `stage` of a recipe, and before it the earlier stages that are missing; the table of all of them.
+class Delays(Config):
+    """Errors of the ignition delays [%] of some `cases`, of which `failed` do not ignite or leave the domain."""
 
-    The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
-    one that the model was trained with. It names the recipe and the training set unless these are given. Stage N is
-    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`.
-    Raises FileError where there is no model, UsageError for a recipe or training set that does not fit the model.
+    mean: float | None
+    max: float | None
+    failed: int
+    cases: int
+
+
+class StageReport(Config):
+    """What one stage came to.
+
+    Losses are on the validation states: before the cut, at once after it, and after retraining. `output_change` is how
+    far the cut alone moved the outputs on the calibration states, relative to their mean size; `exact` says whether the
+    activation makes the merging of parallel neurons exact. The delays are those of the model before and after.
     """
-    original, config = find_original(model, config)
-    recipe = recipe or config.reduction
-    if recipe is None:
-        raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
-    settings = read_recipe(recipe)
-    settings.check(hidden_widths(original.network), stage)
-    data = data or config.data
-    ensure_data(config, data, report)
-    tensors = tensors_for(original, data)
-    out = out or Path("runs") / config.name
-    reports = run_stages(
-        original, tensors, settings, stage, out, seed=seed, device=device, max_minutes=max_minutes, report=report
-    )
-    return table(original, reports)
+
+    stage: int
+    widths: tuple[int, ...]
+    weights: int
+    weights_and_biases: int
+    loss_before: float
+    loss_at_once: float
+    loss_after: float
+    output_change: float
+    exact: bool
+    delays_before: Delays | None
+    delays_after: Delays | None
+    steps: int
+    seconds: float
 
 
-def run_stages(
-    original: Surrogate,
-    data: TrainingData,
-    recipe: Recipe,
-    stage: int,
-    out: Path,
-    *,
-    seed: int = 0,
-    device: str = "cpu",
-    max_minutes: float | None = None,
-    report: Say = print,
-) -> list[StageReport]:
-    """As `reduce`, for a model, tensors and recipe at hand; returns the reports of stages 1 to `stage`.
+@dataclass(frozen=True)
+class Bench:
+    """What all stages of a reduction share: data, seed, device, time limit, and how models are judged.
 
-    An earlier stage is taken as it is when its folder is finished and was made from the same weights and data with the
-    same settings and seed. `max_minutes` limits each retraining.
+    `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` tells the errors
+    of a model for the report.
+    """
+
+    data: TrainingData
+    seed: int = 0
+    device: str = "cpu"
+    max_minutes: float | None = None
+    judge: Judge | None = None
+    delays: Callable[[Surrogate], Delays] | None = None
+    say: Say = print
+
+    def errors_of(self, model: Surrogate) -> Delays | None:
+        """Its ignition delays, where there is something to judge by."""
+        return self.delays(model) if self.delays else None
+
+
+def run_stages(original: Surrogate, bench: Bench, recipe: Recipe, stage: int, out: Path) -> list[StageReport]:
+    """Run stages 1 to `stage` of a recipe, as far as they are not there yet in `out/stage-N`; their reports.
+
+    Raises UsageError for a recipe that does not fit, before anything is done, and what training raises.
     """
     recipe.check(hidden_widths(original.network), stage)
-    device = choose_device(device)
-    data = data.to(device)
-
-    def train(network: torch.nn.Module, options: FitOptions, folder: Path) -> FitReport:
-        return fit(network, data, options, folder, seed=seed, device=device, max_minutes=max_minutes, report=report)
-
-    model, reports = original, []
+    device = choose_device(bench.device)
+    bench = dataclasses.replace(bench, device=device, data=bench.data.to(device))
+    model, reports = original, list[StageReport]()
     for number, settings in enumerate(recipe.stages[:stage], start=1):
-        job = _Job(number, settings, out / f"stage-{number}", data, seed)
-        done = job.finished(model) if number < stage else None
+        job = _Job(number, settings, out / f"stage-{number}", bench)
+        done = job.finished(model)
         if done is None:
-            model, done = job.run(model, train, report)
+            delays = reports[-1].delays_after if reports else bench.errors_of(model)
+            model, done = job.run(model, delays)
         else:
-            report(f"stage {number}: taken from {job.folder}")
+            bench.say(f"stage {number}: taken from {job.folder}")
             model = Surrogate.load(job.folder, model.mechanism)
         reports.append(done)
     return reports
 
 
-def table(original: Surrogate, reports: Sequence[StageReport]) -> Table:
-    """Widths, sizes and losses of the original and of each stage, as in table 1 of the paper."""
-    network, full = original.network, count(original.network, biases=False)
-    sizes = (_dashed(describe(network).widths), full, count(network, biases=True), 100.0)
-    rows: list[tuple[Any, ...]] = [("original", *sizes, None, None, reports[0].loss_before, None, None)]
-    for r in reports:
-        sizes = (_dashed(r.widths), r.weights, r.weights_and_biases, 100.0 * r.weights / full)
-        rows.append((f"stage {r.stage}", *sizes, r.loss_before, r.loss_at_once, r.loss_after, r.steps, r.seconds))
-    return Table("reduction by condensation", _COLUMNS, rows)
+def calibration(data: TrainingData, count: int, seed: int) -> torch.Tensor:
+    """Training inputs drawn at random (count, m_in), the same for the same seed."""
+    order = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(seed))
+    return data.x[order[:count].to(data.x.device)]
 
 
-def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple[Surrogate, TrainConfig]:
-    """The model to reduce and its config, whichever of the two is given; without both, the latest training of drm19.
-
-    Raises FileError where there is no model, UsageError for one that does not tell its config.
-    """
-    if model is None:
-        config = config or load_config()
-        model = latest_run(config.name)
-        if model is None:
-            raise FileError(
-                f"no finished training of {config.name} below runs/\nFirst: chemnet train --config {config.name}"
-            )
-    original = Surrogate.load(model)
-    if config is None:
-        if "config" not in original.metadata:
-            raise UsageError(f"{model} does not tell how it was trained\nName a config: --config quick")
-        config = parse(TrainConfig, original.metadata["config"], str(model))
-    return original, config
-
-
-def tensors_for(model: Surrogate, path: Path) -> TrainingData:
-    """A training set as the model sees it. UsageError when it was made for another mechanism or time step."""
-    learning = load_learning_set(path, transform=model.transform)
-    if learning.mechanism.sha256 != model.mechanism.sha256:
-        raise UsageError(f"{path} was made with {learning.mechanism.name}, the model with {model.mechanism.name}")
-    model.check_dt(learning.dt)
-    return learning.tensors
+def loss_function(data: TrainingData, loss: str) -> Callable[[torch.nn.Module], float]:
+    """The validation loss on a part of the rows, for cuts by a permitted loss increase."""
+    part = dataclasses.replace(data, x_val=data.x_val[:_LOSS_ROWS], y_val=data.y_val[:_LOSS_ROWS])
+    return lambda network: validation_loss(network, part, loss)
 
 
 @dataclass(frozen=True)
@@ -201,65 +160,100 @@ class _Job:
     number: int
     settings: Stage
     folder: Path
-    data: TrainingData
-    seed: int
+    bench: Bench
 
     def finished(self, parent: Surrogate) -> StageReport | None:
         """The report of this stage, if its folder holds it made from these weights with these settings."""
-        path = self.folder / _MANIFEST
-        if not path.is_file() or read_json(path).get("origin") != self._origin(parent):
+        if not self._was_made_from(parent, _MANIFEST):
             return None
         return parse(StageReport, read_json(self.folder / "report.json"), str(self.folder))
 
-    def run(self, parent: Surrogate, train: Train, say: Say) -> tuple[Surrogate, StageReport]:
-        """Condense, train on, save; the reduced model and its report."""
+    def run(self, parent: Surrogate, delays: Delays | None) -> tuple[Surrogate, StageReport]:
+        """Condense, train on, save; the reduced model and its report. `delays` are those of the parent."""
+        data, options, bench = self.bench.data, self.settings.retrain, self.bench
+        resume = self._was_made_from(parent, _START) and (self.folder / "last.pt").is_file()
         (self.folder / _MANIFEST).unlink(missing_ok=True)
-        data, options = self.data, self.settings.retrain
+        write_json(self.folder / _START, {"origin": self._origin(parent)})
         before = copy.deepcopy(parent.network).to(data.x.device)
-        network = condense_layers(before, self.settings.cuts, self.settings, self._calibration())
+        network, change = self._cut(before)
         losses = [validation_loss(each, data, options.loss) for each in (before, network)]
-        say(
-            f"stage {self.number}: {_dashed(describe(before).widths)} to {_dashed(describe(network).widths)}, "
-            f"loss {losses[0]:.5f}, at once {losses[1]:.5f}"
+        bench.say(
+            f"stage {self.number}: {dashed(describe(before).widths)} to {dashed(describe(network).widths)}, "
+            f"loss {losses[0]:.5f}, at once {losses[1]:.5f}, outputs changed by {100.0 * change:.2g} %"
         )
-        result = train(network, options, self.folder)
+        sizes = {"weights": count(network, biases=False), "weights_and_biases": count(network, biases=True)}
+        result = fit(
+            network,
+            data,
+            options,
+            self.folder,
+            seed=bench.seed,
+            resume=resume,
+            device=bench.device,
+            max_minutes=bench.max_minutes,
+            judge=bench.judge if options.rollouts else None,
+            report=bench.say,
+        )
+        model = parent.with_network(network.cpu())
         done = StageReport(
             stage=self.number,
             widths=describe(network).widths,
-            weights=count(network, biases=False),
-            weights_and_biases=count(network, biases=True),
+            **sizes,
             loss_before=losses[0],
             loss_at_once=losses[1],
             loss_after=result.validation_loss,
+            output_change=change,
+            exact=is_homogeneous(network),
+            delays_before=delays,
+            delays_after=bench.errors_of(model),
             steps=result.steps,
             seconds=result.seconds,
         )
-        return self._save(parent, network.cpu(), done), done
+        return self._save(parent, model, done), done
 
-    def _save(self, parent: Surrogate, network: torch.nn.Sequential, done: StageReport) -> Surrogate:
+    def _cut(self, before: torch.nn.Sequential) -> tuple[torch.nn.Sequential, float]:
+        """The network after the cuts, and how far they move its outputs; a warning where merging is not exact."""
+        settings, bench = self.settings, self.bench
+        states = calibration(bench.data, settings.calibration_states, bench.seed)
+        loss = loss_function(bench.data, settings.retrain.loss)
+        network = condense_layers(before, settings.cuts, settings, states, loss)
+        change = output_change(before, network, states)
+        if settings.merge == "paper" and not is_homogeneous(before):
+            bench.say(
+                f"warning: the paper's rule is not exact for {describe(before).activation}: it changed the outputs by "
+                f"{100.0 * change:.2g} %; merge: refit mends most of it"
+            )
+        return network, change
+
+    def _save(self, parent: Surrogate, model: Surrogate, done: StageReport) -> Surrogate:
         """Write everything, the manifest last; the model tells all stages that it went through."""
-        entry = {"settings": self.settings.model_dump(mode="json"), "seed": self.seed, **done.model_dump(mode="json")}
-        model = parent.with_network(network, stages=[*parent.metadata.get("stages", []), entry])
+        report = done.model_dump(mode="json")
+        entry = {"settings": self.settings.model_dump(mode="json"), "seed": self.bench.seed, **report}
+        model = parent.with_network(model.network, stages=[*parent.metadata.get("stages", []), entry])
         model.save(self.folder / _MODEL)
         write_text(self.folder / "stage.yaml", dump_yaml(self.settings))
-        write_json(self.folder / "report.json", done.model_dump(mode="json"))
-        facts = {"kind": "reduction", "origin": self._origin(parent), **done.model_dump(mode="json")}
+        write_json(self.folder / "report.json", report)
+        facts = {"kind": "reduction", "origin": self._origin(parent), **report}
         finish_run(self.folder, f"{self.folder.parent.name}/{self.folder.name}", facts)
         return model
 
-    def _calibration(self) -> torch.Tensor:
-        """Training inputs drawn at random, the same for the same seed."""
-        generator = torch.Generator().manual_seed(self.seed)
-        x = self.data.x
-        return x[torch.randperm(len(x), generator=generator)[: self.settings.calibration_states].to(x.device)]
+    def _was_made_from(self, parent: Surrogate, file: str) -> bool:
+        """Whether a file of the folder says that the stage was made, or begun, from the same."""
+        try:
+            return bool(read_json(self.folder / file).get("origin") == self._origin(parent))
+        except FileError:
+            return False
 
     def _origin(self, parent: Surrogate) -> str:
         """SHA-256 of what this stage is made from: settings, seed, data, and the parent's weights."""
-        digest = hashlib.sha256(f"{self.seed} {len(self.data.x)} {self.settings.model_dump_json()}".encode())
-        for tensor in (self.data.x_val, self.data.y_val, *parent.network.state_dict().values()):
+        data, bench = self.bench.data, self.bench
+        plain = f"{bench.seed} {bench.max_minutes} {len(data.x)} {self.settings.model_dump_json()}"
+        digest = hashlib.sha256(plain.encode())
+        for tensor in (data.x_val, data.y_val, *parent.network.state_dict().values()):
             digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
 
-def _dashed(widths: Sequence[int]) -> str:
+def dashed(widths: Sequence[int]) -> str:
+    """Widths as the paper writes them: 23-3200-...-23."""
     return "-".join(map(str, widths))
