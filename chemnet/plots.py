@@ -79,6 +79,33 @@ def losses(path: Path, tables: Mapping[str, Path]) -> None:
     _save(figure, path)
 
 
+def loss_panels(path: Path, tables: Mapping[str, Path]) -> None:
+    """Draw training and validation loss over the steps of several trainings, a panel per `loss.csv`, at equal scale."""
+    figure = Figure(figsize=(3.2 * len(tables) + 0.8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
+        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
+        axes.semilogy(columns["step"], columns["training_loss"], color="0.6", label="training")
+        axes.semilogy(columns["step"], columns["validation_loss"], color="C3", label="validation")
+        axes.set(title=title, xlabel="step")
+        axes.grid(True, which="both", alpha=0.3)
+    panels[0].set_ylabel("loss")
+    panels[-1].legend()
+    _save(figure, path)
+
+
+def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
+    """Draw matrices of cosine similarity (m, m), -1 to 1, one panel each."""
+    figure = Figure(figsize=(3.4 * len(maps) + 0.9, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    for axes, (title, matrix) in zip(panels, maps.items(), strict=True):
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="none")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize="small")
+    figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85)
+    _save(figure, path)
+
+
 def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
     """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
 

@@ -25,6 +25,13 @@ class Table:
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
+    def markdown(self) -> str:
+        """The table in Markdown, without its title."""
+        words = [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
+        rules = ["---" if is_word else "--:" for is_word in words]
+        rows = [list(self.columns), rules, *([_grouped(value) for value in row] for row in self.rows)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
     def as_json(self) -> dict[str, Any]:
         """The table as plain data: the title and a list of {column: value}; None for what is not finite."""
         rows = [dict(zip(self.columns, map(_finite, row), strict=True)) for row in self.rows]
@@ -41,6 +48,12 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return "-" if value is None else str(value)
+
+
+def _grouped(value: Any) -> str:
+    """As `_cell`, with commas between thousands."""
+    value = _plain(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _cell(value)
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from chemnet import store
 from chemnet.condensation import similarity
 from chemnet.condensation.dense import condense_layers, hidden_widths, neuron_vectors
+from chemnet.condensation.reports import write_page
 from chemnet.condensation.stages import (
     Bench,
     Delays,
@@ -36,6 +37,7 @@ from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.figures import largest, mean
 from chemnet.validation.references import REFERENCES
 
+_LOSSES_OF_A_RUN = "loss.csv"
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 _SIZES = ("model", "widths", "weights", "with biases", "weights [%]")
@@ -60,7 +62,7 @@ def reduce(
 
     The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
     one that the model was trained with. It names the recipe and the training set unless these are given. Stage N is
-    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`.
+    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with the page `reduction.md`.
     Raises FileError where there is no model or no data, UsageError for a recipe or training set that does not fit the
     model.
     """
@@ -80,8 +82,22 @@ def reduce(
         delays=delays_by(judging_cases(facts, original.mechanism)) if judge else None,
         say=report,
     )
-    reports = run_stages(original, bench, settings, stage, out or Path("runs") / config.name)
-    return table(original, reports)
+    out = out or Path("runs") / config.name
+    reports = run_stages(original, bench, settings, stage, out)
+    sizes = table(original, reports)
+    report(f"written: {write_page(out, original, settings, reports, sizes, _curves(model, config, out, reports))}")
+    return sizes
+
+
+def _curves(
+    model: str | Path | None, config: TrainConfig, out: Path, reports: Sequence[StageReport]
+) -> dict[str, Path]:
+    """The loss curves of the original, where its run folder is there, and of the stages."""
+    run = latest_run(config.name) if model is None else Path(model)
+    stages = {f"stage {r.stage}": out / f"stage-{r.stage}" / _LOSSES_OF_A_RUN for r in reports}
+    if run is not None and (run / _LOSSES_OF_A_RUN).is_file():
+        return {"original": run / _LOSSES_OF_A_RUN, **stages}
+    return stages
 
 
 def preview(
