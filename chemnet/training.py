@@ -136,16 +136,15 @@ def validation_loss(network: nn.Module, data: TrainingData, loss: str = "l1") ->
     with torch.no_grad():
         for start in range(0, len(data.x_val), _VALIDATION_BLOCK):
             rows = slice(start, start + _VALIDATION_BLOCK)
-            total += _LOSSES[loss](
+            total += loss_of(loss)(
                 network(data.x_val[rows])[:, data.active], data.y_val[rows][:, data.active]
             ).item() * (len(data.x_val[rows]))
     return total / max(len(data.x_val), 1)
 
 
-_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "l1": nn.functional.l1_loss,
-    "mse": nn.functional.mse_loss,
-}
+def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The mean loss of this name, l1 or mse, of outputs and labels."""
+    return {"l1": nn.functional.l1_loss, "mse": nn.functional.mse_loss}[name]
 
 
 def fit(
@@ -206,8 +205,8 @@ def _threads_for(network: nn.Module) -> Iterator[None]:
 
 def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:
     """The steps of `fit` and nothing around them, at a constant rate: what `chemnet bench training` compares with."""
-    optimizers = _optimizers(network, options)
-    loss_of, labels = _LOSSES[options.loss], data.y[:, data.active]
+    optimizers = optimizers_for(network, options)
+    mean_loss, labels = loss_of(options.loss), data.y[:, data.active]
     order = torch.randperm(len(data.x))
     for step in range(options.steps):
         size = options.batch_at(step)
@@ -215,7 +214,7 @@ def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> N
         rows = order[start : start + size]
         with torch.autocast(data.x.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             outputs = network(data.x[rows])
-        loss = loss_of(outputs[:, data.active].float(), labels[rows])
+        loss = mean_loss(outputs[:, data.active].float(), labels[rows])
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -245,7 +244,7 @@ class _Fit:
         self.signals: list[int] = []
         self.stopped = False
         self.limit = math.inf if max_minutes is None else 60.0 * max_minutes
-        self.optimizers = _optimizers(network, options)
+        self.optimizers = optimizers_for(network, options)
         self.generator = torch.Generator().manual_seed(seed)
         self.order = torch.empty(0, dtype=torch.int64)
         self.position = 0
@@ -320,7 +319,7 @@ class _Fit:
         with torch.autocast(self.data.x.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
             outputs = self.network(self.data.x[mine])
         active = self.data.active
-        loss = _LOSSES[self.options.loss](outputs[:, active].float(), self.data.y[mine][:, active])
+        loss = loss_of(self.options.loss)(outputs[:, active].float(), self.data.y[mine][:, active])
         loss = loss * (len(mine) / len(rows))
         loss.backward()
         self._exchange(loss.item())
@@ -479,7 +478,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileError(f"{path} holds more than numbers ({str(error).splitlines()[0][:60]})") from None
 
 
-def _optimizers(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
+def optimizers_for(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
     """Adam or AdamW for everything, or Muon for the matrices with AdamW for the biases."""
     parameters = list(network.parameters())
     rate, decay = options.learning_rate, options.weight_decay

@@ -23,6 +23,7 @@ CHEMNET = [
     "solutions", "domain", "fused", "onnx_graph", "engines", "surrogate", "exporting",
     "sources", "recipe", "guarding", "auditing", "drawing", "sampling", "team", "muon", "training",
     "bench", "validation", "learning_set", "learning", "bench.training",
+    "condensation.automatic", "condensation.automatic_dense",
     "condensation.stages", "condensation.reports", "condensation.reduction",
     "condensation.routes", "condensation.results", "condensation.comparison",
     "manifest", "coverage", "doctor", "info",

@@ -1,0 +1,309 @@
+"""Automatic reduction (section 2.4.2): a network is trained, and whenever it is good enough all its layers are reduced.
+
+The algorithm knows nothing of the network but what `Reducible` asks for, so it serves fully connected and
+convolutional networks, and any metric. A step is what the network calls one, an epoch for example::
+
+    train until the metric meets the main criterion
+      for each layer: save point, condense at its threshold, train until the metric meets the layer's criterion;
+                      within the limit of steps it is the next layer's turn, otherwise back to the save point
+    repeat with lower criteria, as often as wanted; at the end, where asked for, one cut of one layer
+
+Every step is a row of `automatic.csv`, and a checkpoint from which an interrupted reduction goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from chemnet.config import Config
+from chemnet.errors import UsageError, signals_wait
+from chemnet.files import atomic
+from chemnet.tables import Table
+from chemnet.training import read_checkpoint, write_checkpoint
+
+LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
+
+_UNCHANGED = 1.0 - 1e-4  # a layer is not cut at a threshold above this
+_COLUMNS = ("step", "event", "layer", "threshold", "parameters", "metric", "main_criterion", "layer_criterion", "rate")
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Reducible(Protocol):
+    """A network in training, as far as the algorithm has to know it."""
+
+    def layers(self) -> Sequence[str]:
+        """Names of the layers to reduce, in this order; they stay the same."""
+
+    def parameters(self) -> int:
+        """How many it has now."""
+
+    def condense(self, layer: str, threshold: float) -> None:
+        """Merge the condensed neurons or channels of a layer."""
+
+    def begin(self, rate: float) -> None:
+        """Start the strategy of the training anew with this initial learning rate."""
+
+    def train(self) -> None:
+        """Train for one step."""
+
+    def metric(self) -> float:
+        """How good it is now; larger is better."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs, as tensors and plain data of its own."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Return to a state, whose layers may be wider."""
+
+
+class Falling(Config):
+    """A number that falls along half a cosine from `highest` to `lowest` over so many reductions (eq. 21, 22)."""
+
+    highest: float
+    lowest: float
+    over: Count
+
+    def at(self, reductions: int) -> float:
+        """Its value when so many layers have been reduced: t_reduction is 0 until the first has been."""
+        t = max(reductions - 1, 0)
+        if t >= self.over:
+            return self.lowest
+        return self.lowest + 0.5 * (self.highest - self.lowest) * (1.0 + math.cos(math.pi * t / self.over))
+
+
+class AutomaticOptions(Config):
+    """Criteria and limits; the defaults are those of section 3.2.2, whose metric is an accuracy.
+
+    * `main` and `layer` are the criteria, `rate` the initial learning rate after a reduction.
+    * A layer has `limit` steps to meet its criterion; each failure adds `limit_growth` for good. The last layer has
+      limit and criterion of its own.
+    * A metric below `deviation` after `deviation_steps` ends an attempt at once.
+    * A reduction that leaves more than `too_little` of the parameters lowers the layer's threshold for the next time.
+    * It ends after `main_reductions`, or when `target` of the parameters are left, or after `most_steps`; then
+      `final_layer` is cut once at `final_threshold`, and `final_steps` of training follow.
+    """
+
+    main: Falling = Falling(highest=0.88, lowest=0.85, over=100)
+    layer: Falling = Falling(highest=0.84, lowest=0.81, over=100)
+    rate: Falling = Falling(highest=0.01, lowest=1e-4, over=200)
+    limit: Count = 20
+    limit_growth: Annotated[int, Field(ge=0)] = 10
+    last_limit: Count = 200
+    last_criterion: float = 0.8
+    deviation: float = 0.5
+    deviation_steps: Count = 10
+    too_little: Share = 0.999
+    main_reductions: Count = 6
+    target: Share = 0.0
+    most_steps: Count = 20_000
+    final_layer: str | None = None
+    final_threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.4
+    final_steps: Count = 200
+
+
+def threshold_after(failures: int) -> float:
+    """Threshold of a layer that has failed so often, less the times that it lost too little (eq. 23-25)."""
+    return 1.0 / (1.0 + math.exp(-2.0 - 0.1 * failures))
+
+
+def reduce_automatically(
+    network: Reducible,
+    options: AutomaticOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Table:
+    """Train and reduce `network` in place; the table of its main reductions, as table 3 of the paper.
+
+    `folder` receives the log `automatic.csv` and the checkpoint `automatic.pt`. With `resume` the reduction goes on
+    from the latter. SIGINT and SIGTERM end it after the step, with a checkpoint. Raises UsageError for a final layer
+    that the network does not have or a checkpoint of other options, FileError for one that is missing or damaged.
+    """
+    layers = list(network.layers())
+    if options.final_layer is not None and options.final_layer not in layers:
+        raise UsageError(f"no layer {options.final_layer}; there are {', '.join(layers)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(network, options, folder, layers, say)
+    if resume:
+        run.load()
+    else:
+        run.start()
+    with signals_wait() as signals:
+        while run.phase != "done" and not signals:
+            run.take_step()
+            run.save()
+    if signals:
+        say(f"stopped after step {run.step}; it goes on from {folder / CHECKPOINT}")
+        signal.raise_signal(signals[0])
+    return run.table()
+
+
+class _Run:
+    """State of one automatic reduction; the plain parts that a checkpoint holds are in `_PLAIN`."""
+
+    def __init__(
+        self,
+        network: Reducible,
+        options: AutomaticOptions,
+        folder: Path,
+        layers: list[str],
+        say: Callable[[str], None],
+    ) -> None:
+        self.network, self.options, self.folder, self.layers, self.say = network, options, folder, layers, say
+        self.phase = "train"  # train, layer, final, done
+        self.step = self.reductions = self.main_done = 0
+        self.position = self.tried = 0  # the layer in work, and the steps since it was cut
+        self.limit = options.limit
+        self.before = 0  # parameters before that cut
+        self.failures = dict.fromkeys(layers, 0)
+        self.rate = options.rate.at(0)
+        self.rows: list[list[Any]] = []
+        self.stages: list[list[Any]] = []  # name, parameters, best metric since, step
+        self.save_point: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Begin with the network as it is."""
+        self.network.begin(self.rate)
+        metric = self.network.metric()
+        self.stages = [["original", self.network.parameters(), metric, 0]]
+        self._log("start", metric)
+
+    def take_step(self) -> None:
+        """Train for one step and do what its metric calls for."""
+        self.network.train()
+        self.step += 1
+        metric = self.network.metric()
+        self._log("step", metric)
+        if self.phase == "layer":
+            self._judge_layer(metric)
+        else:
+            self.stages[-1][2] = max(self.stages[-1][2], metric)
+            if self.phase == "final":
+                self.tried += 1
+                self.phase = "done" if self.tried >= self.options.final_steps else "final"
+            elif metric >= self.options.main.at(self.reductions):
+                self.say(f"step {self.step}: metric {metric:.4g}, main reduction {self.main_done + 1}")
+                self.phase, self.position = "layer", 0
+                self._cut_next()
+        if self.step >= self.options.most_steps and self.phase == "train":
+            self._finish()
+
+    def _cut_next(self) -> None:
+        """Cut the layer in work, or the first one after it that can still be cut; without one, end the reduction."""
+        while self.position < len(self.layers):
+            layer = self.layers[self.position]
+            threshold = threshold_after(self.failures[layer])
+            if threshold <= _UNCHANGED:
+                self.save_point = self.network.state()
+                self._cut(layer, threshold, "cut")
+                return
+            self._log("skipped", math.nan, layer, threshold)
+            self.position += 1
+        self._end_main_reduction()
+
+    def _cut(self, layer: str, threshold: float, event: str) -> None:
+        self.before, self.tried = self.network.parameters(), 0
+        self.network.condense(layer, threshold)
+        self.rate = self.options.rate.at(self.reductions + 1)
+        self.network.begin(self.rate)
+        metric = self.network.metric()
+        self._log(event, metric, layer, threshold)
+        share = self.network.parameters() / self.before
+        self.say(f"step {self.step}: {layer} at {threshold:.5f}, {100 * share:.1f} % left, metric {metric:.4g} at once")
+
+    def _judge_layer(self, metric: float) -> None:
+        """Accept the cut, return to the save point, or train on."""
+        options, layer = self.options, self.layers[self.position]
+        self.tried += 1
+        is_last = self.position == len(self.layers) - 1
+        criterion = options.last_criterion if is_last else options.layer.at(self.reductions)
+        if metric >= criterion:
+            if self.network.parameters() > options.too_little * self.before:
+                self.failures[layer] -= 1
+            self.reductions += 1
+            self._log("accepted", metric, layer)
+            self.position += 1
+            self._cut_next()
+        elif self.tried == options.deviation_steps and metric < options.deviation:
+            self._go_back("deviated", metric)
+        elif self.tried >= (options.last_limit if is_last else self.limit):
+            self.limit += 0 if is_last else options.limit_growth
+            self._go_back("failed", metric)
+
+    def _go_back(self, event: str, metric: float) -> None:
+        """Return to the save point and cut the layer again, less."""
+        layer = self.layers[self.position]
+        self.network.restore(self.save_point)
+        self.failures[layer] += 1
+        self._log(event, metric, layer)
+        self._cut_next()
+
+    def _end_main_reduction(self) -> None:
+        self.main_done += 1
+        self.phase, self.save_point = "train", {}
+        parameters = self.network.parameters()
+        self.stages.append([f"reduction {self.main_done}", parameters, self.network.metric(), self.step])
+        small_enough = parameters <= self.options.target * self.stages[0][1]
+        if self.main_done >= self.options.main_reductions or small_enough or self.step >= self.options.most_steps:
+            self._finish()
+
+    def _finish(self) -> None:
+        """The final cut, where one is asked for."""
+        layer = self.options.final_layer
+        self.phase = "done" if layer is None else "final"
+        if layer is not None:
+            self._cut(layer, self.options.final_threshold, "final cut")
+            self.stages.append(["final cut", self.network.parameters(), self.network.metric(), self.step])
+
+    def _log(self, event: str, metric: float, layer: str = "", threshold: float = math.nan) -> None:
+        criteria = self.options.main.at(self.reductions), self.options.layer.at(self.reductions)
+        self.rows.append([self.step, event, layer, threshold, self.network.parameters(), metric, *criteria, self.rate])
+        with atomic(self.folder / LOG) as path, open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows(self.rows)
+
+    def save(self) -> None:
+        """Write the checkpoint of this step."""
+        content = {name: getattr(self, name) for name in _PLAIN}
+        networks = {"network": self.network.state(), "save_point": self.save_point}
+        write_checkpoint(self.folder / CHECKPOINT, {"facts": self._facts(), **content, **networks})
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        path = self.folder / CHECKPOINT
+        saved = read_checkpoint(path)
+        if saved["facts"] != self._facts():
+            raise UsageError(
+                f"{path} belongs to a reduction with other options or layers\nRestore them, or start anew."
+            )
+        for name in _PLAIN:
+            setattr(self, name, saved[name])
+        self.save_point = saved["save_point"]
+        self.network.restore(saved["network"])
+
+    def _facts(self) -> dict[str, Any]:
+        return {"options": self.options.model_dump(mode="json"), "layers": self.layers}
+
+    def table(self) -> Table:
+        """Parameters and best metric of the original and after each main reduction."""
+        full = self.stages[0][1]
+        rows = [(name, n, 100.0 * n / full, metric, step) for name, n, metric, step in self.stages]
+        columns = ("network", "parameters", "parameters [%]", "best metric", "from step")
+        return Table("automatic reduction", columns, rows)
+
+
+_PLAIN = (
+    *("phase", "step", "reductions", "main_done", "position", "tried", "limit", "before", "failures", "rate"),
+    *("rows", "stages"),
+)
