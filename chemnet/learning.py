@@ -35,7 +35,7 @@ from chemnet.state import Array
 from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
 from chemnet.team import join_team
-from chemnet.training import FitOptions, FitReport, Judge, choose_device, fit
+from chemnet.training import FitOptions, FitReport, Judge, choose_device, few, fit
 from chemnet.transform import Label
 from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
 from chemnet.workers import available_cores
@@ -47,6 +47,7 @@ class TrainConfig(Config):
     """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
 
     `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
+    With `rows` only so many of its rows are trained on, drawn at random.
     `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`Surrogate`).
     """
 
@@ -54,6 +55,7 @@ class TrainConfig(Config):
     description: str = ""
     data: Path
     data_variant: str | None = None
+    rows: int | None = Field(None, ge=1)
     label: Label = "signed_root"
     cold_limit: float = Field(800.0, ge=0)
     calm_limit: float = Field(0.01, ge=0)
@@ -102,10 +104,10 @@ def train(
             team.wait()
         facts, learning = store.read_attributes(data), load_learning_set(data, config.label)
         config = _for_mechanism(config, learning.mechanism)
-        network = build(config.network, seed)
+        network, tensors = build(config.network, seed), few(learning.tensors, config.rows)
         if team.leads:
             report(
-                f"{config.name}: {count(network, biases=False):,} weights, {len(learning.tensors.x):,} rows, "
+                f"{config.name}: {count(network, biases=False):,} weights, {len(tensors.x):,} rows, "
                 f"device {device}, seed {seed}"
             )
 
@@ -117,7 +119,7 @@ def train(
 
         result = fit(
             network,
-            learning.tensors,
+            tensors,
             config.fit,
             out,
             seed=seed,

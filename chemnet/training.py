@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,6 +106,15 @@ class TrainingData:
     def to(self, device: str) -> TrainingData:
         """The same data on a device."""
         return TrainingData(*(getattr(self, name).to(device) for name in ("x", "y", "x_val", "y_val", "active")))
+
+
+def few(data: TrainingData, rows: int | None) -> TrainingData:
+    """The same data with no more than `rows` of its rows to train on, drawn at random, always the same ones; all are
+    left to validate with."""
+    if rows is None or rows >= len(data.x):
+        return data
+    chosen = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
+    return replace(data, x=data.x[chosen], y=data.y[chosen])
 
 
 @dataclass(frozen=True)

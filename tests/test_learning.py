@@ -42,6 +42,14 @@ def config(training_set):
     return learning.load_config("quick", changes)
 
 
+def test_a_training_on_few_rows_says_how_many_and_the_model_tells_it(config, tmp_path):
+    lines: list[str] = []
+    few = config.model_copy(update={"rows": 70, "fit": config.fit.model_copy(update={"batch_size": 32})})
+    run = learning.train(few, out=tmp_path / "run", device="cpu", report=lines.append)
+    assert ", 70 rows, " in lines[0]
+    assert Surrogate.load(run).metadata["config"]["rows"] == 70
+
+
 def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(config, training_set, tmp_path):
     run = learning.train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
     files = {"model.safetensors", "config.yaml", "loss.csv", "loss.png", "last.pt"}

@@ -29,7 +29,7 @@ from chemnet.bench.timing import Timing, machine_table, take_turns
 from chemnet.condensation.reduction import find_data, find_original, learning_set_for
 from chemnet.condensation.results import RESULTS, Trial, draw_pareto, result_table
 from chemnet.condensation.rivals import RIVALS
-from chemnet.condensation.routes import ROUTES, USUAL, Clock, Large, Part, Route, few, plan, start_of, taught
+from chemnet.condensation.routes import ROUTES, USUAL, Clock, Large, Part, Route, plan, start_of, taught
 from chemnet.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.errors import FileError, NumericalError, UsageError
 from chemnet.files import read_json, write_json
@@ -58,7 +58,6 @@ class Comparison(Config):
     * `rates` are tried with the first seed for `scan_steps` steps, or where a route trains longer for the same share of
       its steps, since a longer training wants a smaller rate; where the best is the smallest or the largest, up to
       three half or twice as large follow. A single rate is taken as it is.
-    * `rows`: train on so many random rows only; the large network should have been trained on the same (`routes.few`).
     * `large_steps`, `large_seconds`: what the training of the large network took, where its file does not tell or was
       trained on another machine.
     * `cases` are the ignitions, `flame` the cells for the cost of a step, `cells` of them, in `turns` turns.
@@ -72,7 +71,6 @@ class Comparison(Config):
     rates: tuple[Positive, ...] = Field((1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2), min_length=1)
     scan_steps: Count = 500
     calibration_states: Count = 8192
-    rows: Count | None = None
     large_steps: Count | None = None
     large_seconds: Positive | None = None
     cases: IgnitionCases = QUICK
@@ -179,7 +177,7 @@ class _Contest:
         if len(settings.widths) != len(widths) or any(a > b for a, b in zip(settings.widths, widths, strict=True)):
             raise UsageError(f"hidden widths {list(settings.widths)} do not fit into a network of {list(widths)}")
         self.original, self.settings, self.out, self.device, self.say = original, settings, out, device, report
-        self.data = few(data, settings.rows).to(device)
+        self.data = data.to(device)
         if len(self.data.x) <= settings.fit.batch_size:
             raise UsageError(f"{len(self.data.x)} rows for batches of {settings.fit.batch_size}: take smaller batches")
         self._taught = (0.0, self.data)

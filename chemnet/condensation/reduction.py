@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from chemnet.network import count, describe
 from chemnet.recipe import load_recipe
 from chemnet.surrogate import Surrogate
 from chemnet.tables import Table
-from chemnet.training import TrainingData
+from chemnet.training import TrainingData, few
 from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.figures import largest, mean
 from chemnet.validation.references import REFERENCES
@@ -137,15 +139,17 @@ def threshold_table(original: Surrogate) -> Table:
 
 
 def cut_table(original: Surrogate, recipe: Recipe, stage: int, data: TrainingData, seed: int) -> Table:
-    """Stages 1 to `stage`, cut one after the other without retraining, and their losses."""
+    """Stages 1 to `stage`, cut one after the other without retraining: their losses, and the time that a cut takes."""
     network = original.network
     full, loss = count(network, biases=False), loss_function(data, recipe.stages[0].retrain.loss)
-    rows = [(*_sizes("original", network, full), loss(network))]
+    rows = [(*_sizes("original", network, full), loss(network), None)]
     for number, settings in enumerate(recipe.stages[:stage], start=1):
         states = calibration(data, settings.calibration_states, seed)
+        start = time.perf_counter()
         network = condense_layers(network, settings.cuts, settings, states, loss)
-        rows.append((*_sizes(f"stage {number}", network, full), loss(network)))
-    return Table("stages without retraining", (*_SIZES, "loss at once"), rows)
+        seconds = time.perf_counter() - start
+        rows.append((*_sizes(f"stage {number}", network, full), loss(network), seconds))
+    return Table("stages without retraining", (*_SIZES, "loss at once", "time [s]"), rows)
 
 
 def table(original: Surrogate, reports: Sequence[StageReport]) -> Table:
@@ -215,12 +219,15 @@ def find_data(original: Surrogate, config: TrainConfig, data: Path | None, repor
 
 
 def learning_set_for(model: Surrogate, path: Path) -> LearningSet:
-    """A training set as the model sees it. UsageError when it was made for another mechanism or time step."""
+    """A training set as the model sees it, with as many rows as it was trained on.
+
+    Raises UsageError when it was made for another mechanism or time step.
+    """
     learning = load_learning_set(path, transform=model.transform)
     if learning.mechanism.sha256 != model.mechanism.sha256:
         raise UsageError(f"{path} was made with {learning.mechanism.name}, the model with {model.mechanism.name}")
     model.check_dt(learning.dt)
-    return learning
+    return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 
 def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | None:

@@ -209,15 +209,6 @@ def taught(data: TrainingData, teacher: nn.Module, share: float) -> TrainingData
         return dataclasses.replace(data, y=torch.lerp(data.y, answers, share))
 
 
-def few(data: TrainingData, rows: int | None, seed: int = 0) -> TrainingData:
-    """The same data with no more than `rows` random ones to train on; a large network meant for a comparison on few
-    labels is to be trained on the same. All are left to validate with."""
-    if rows is None or rows >= len(data.x):
-        return data
-    chosen = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(seed))[:rows].to(data.x.device)
-    return dataclasses.replace(data, x=data.x[chosen], y=data.y[chosen])
-
-
 def start_of(route: Route, large: Large, seed: int) -> nn.Sequential:
     """The network that a route makes its first one from."""
     if route.fresh is None:
