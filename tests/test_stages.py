@@ -85,6 +85,7 @@ def test_a_stage_folder_holds_model_report_settings_loss_curve_and_a_manifest(hy
     metadata = Surrogate.load(folder, model.mechanism).metadata
     assert metadata["made"] == "here"
     assert [entry["stage"] for entry in metadata["stages"]] == [1]
+    assert metadata["validation_loss"] == reports[0].loss_after
 
 
 def test_an_earlier_stage_is_taken_only_if_it_was_made_from_the_same_weights_settings_data_and_seed(hydrogen, tmp_path):

@@ -229,7 +229,13 @@ class _Job:
         """Write everything, the manifest last; the model tells all stages that it went through."""
         report = done.model_dump(mode="json")
         entry = {"settings": self.settings.model_dump(mode="json"), "seed": self.bench.seed, **report}
-        model = parent.with_network(model.network, stages=[*parent.metadata.get("stages", []), entry])
+        error = done.delays_after.mean if done.delays_after else None
+        model = parent.with_network(
+            model.network,
+            stages=[*parent.metadata.get("stages", []), entry],
+            validation_loss=done.loss_after,
+            quick_delay_error=None if error is None else 0.01 * error,
+        )
         model.save(self.folder / _MODEL)
         write_text(self.folder / "stage.yaml", dump_yaml(self.settings))
         write_json(self.folder / "report.json", report)
