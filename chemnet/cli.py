@@ -498,12 +498,24 @@ def _draw_ladder(source: Path, picture: Path) -> None:
     plots.ladder(picture, ignitions(source))
 
 
+def _draw_pareto(source: Path, picture: Path) -> None:
+    from chemnet.condensation.results import RESULTS, draw_pareto
+
+    folders = sorted(file.parent for file in source.rglob(RESULTS))
+    if not folders:
+        raise FileError(f"{source} holds no comparison\nMake one: chemnet reduce MODEL --compare quick")
+    draw_pareto(folders, picture)
+
+
 # By what a command's argument names: what draws it, from the source, into a file.
-_PICTURES = {"coverage": _draw_coverage, "ladder": _draw_ladder, "losses": _draw_losses}
+_PICTURES = {"coverage": _draw_coverage, "ladder": _draw_ladder, "losses": _draw_losses, "pareto": _draw_pareto}
 
 
 def _plot_arguments(command: argparse.ArgumentParser) -> None:
-    subjects = "coverage: of a training set; losses: of a run and its reductions; ladder: of what validate --json wrote"
+    subjects = (
+        "coverage: of a training set; losses: of a run and its reductions; ladder: of what validate --json wrote; "
+        "pareto: of all comparisons below a folder"
+    )
     command.add_argument("subject", choices=_PICTURES, help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
     command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")

@@ -94,6 +94,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["train", "--scan-rates", "1e-3", "fast"], 2, "'fast' is not a positive number"),
         (["train", "--scan-rates", "--resume"], 2, "starts every training anew"),
         (["plot", "losses", "nowhere"], 4, "nowhere holds no training"),
+        (["plot", "pareto", "nowhere"], 4, "nowhere holds no comparison"),
         (["plot", "loses", "nowhere"], 2, "invalid choice: 'loses'"),
         (["compare", "one"], 2, "two run folders"),
         (["compare", "one", "two"], 4, "one"),
