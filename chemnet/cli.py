@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chemnet import __version__
-from chemnet.errors import Parser, UsageError, run_command
+from chemnet.errors import FileError, Parser, UsageError, run_command
 from chemnet.tables import Table
 
 if TYPE_CHECKING:

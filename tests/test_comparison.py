@@ -374,6 +374,12 @@ def test_settings_that_do_not_fit_the_model_or_its_data_are_refused_before_any_w
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", ["drm19", "published-widths", "quick", "while-training"])
+def test_what_ships_can_be_read(name):
+    settings = read_comparison(name)
+    assert settings.seeds >= 2 and len(settings.routes) >= 2
+
+
 def test_settings_are_read_from_yaml(tmp_path):
     (tmp_path / "mine.yaml").write_text("widths: [12, 10]\nfit: {steps: 12}\nroutes: [qr, scratch-after]\n")
     found = read_comparison(tmp_path / "mine.yaml")
