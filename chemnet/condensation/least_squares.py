@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_CARRIED = 256  # steps for which a column that has been chosen is carried along
 _SMALLEST = 1e-8  # of what counts as zero in a Gram matrix: the square root of float64's resolution
 
 
@@ -45,11 +46,14 @@ def representing_columns(
     floor = max(ridge * left.mean(), np.finfo(float).tiny)
     factor = np.empty((count, len(gram)))
     chosen = np.empty(count, dtype=np.int64)
-    free = np.ones(len(gram), dtype=bool)
+    columns, free = np.arange(len(gram)), np.ones(len(gram), dtype=bool)
     for j in range(count):
+        if j % _CARRIED == 0:  # from time to time what has been chosen is left behind
+            columns, products, left, factor = columns[free], products[free], left[free], factor[:, free]
+            gram, free = gram[np.ix_(free, free)], free[free]
         gain = np.einsum("ij,ij->i", products, products) / (left + floor)
-        k = chosen[j] = int(np.where(free, gain, -1.0).argmax())
-        free[k] = False
+        k = int(np.where(free, gain, -1.0).argmax())
+        chosen[j], free[k] = columns[k], False
         scale = 1.0 / np.sqrt(left[k] + floor)
         row = factor[j] = scale * (gram[k] - factor[:j, k] @ factor[:j])
         products -= np.multiply.outer(row, scale * products[k])

@@ -24,7 +24,7 @@ from chemnet.tables import Table
 PAGE, PICTURES = "reduction.md", "pictures"
 
 _CONDENSED = 0.9  # similarity from which on neurons count as one group in the maps; the paper's first threshold
-_PIXELS = 800  # of a map, at most, in each direction
+_PIXELS = 320  # of a map, at most, in each direction
 
 _CHOICES = {
     "cosine": "grouped by the cosine similarity of their weights",
@@ -71,13 +71,18 @@ def _stage(parent: Surrogate, settings: Stage, report: StageReport) -> list[str]
     """What one stage did, in words."""
     before = describe(parent.network).widths
     cuts = ", ".join(_cut(cut, before[cut.layer], report.widths[cut.layer]) for cut in settings.cuts)
-    rule = "exact for parallel neurons" if report.exact else "not exact, since the activation is not homogeneous"
+    if settings.choice != "cosine":
+        merging = ""
+    elif report.exact:
+        merging = " Merging is exact for parallel neurons."
+    else:
+        merging = " Merging is not exact, since the activation is not homogeneous."
     saved = 1.0 - report.loss_after / report.loss_before
     change = "smaller" if saved > 0 else "larger"
     lines = [
         f"## Stage {report.stage}",
         "",
-        f"{cuts}. The neurons that stay are {_CHOICES[settings.choice]}; {_MERGES[settings.merge]}. Merging is {rule}.",
+        f"{cuts}. The neurons that stay are {_CHOICES[settings.choice]}; {_MERGES[settings.merge]}.{merging}",
         "",
         f"* The cut alone changed the outputs by {100.0 * report.output_change:.2g} % of their mean size, and the loss "
         f"from {report.loss_before:.4g} to {report.loss_at_once:.4g}.",
@@ -128,24 +133,35 @@ def _pictures(
         "",
         f"![losses]({PICTURES}/losses.png)",
     ]
-    lines += ["", "## Similarity of the neurons before each cut", ""]
+    lines += ["", "## Similarity of the neurons", ""]
     lines += [
         "Cosine similarity of the vectors of weights and bias, ordered by groups of neurons that are at least "
         f"{_CONDENSED:g} alike, the largest group first: where a layer has condensed there are red squares on the "
         "diagonal.",
         "",
     ]
-    for parent, settings, report in zip(parents, recipe.stages, reports, strict=False):
-        maps = {}
-        for cut in settings.cuts:
-            matrix = similarity.cosine_similarity(neuron_vectors(parent.network, cut.layer, settings.include_bias))
-            groups = similarity.group(matrix, _CONDENSED)
-            title = f"hidden layer {cut.layer}: {len(matrix)} neurons, {similarity.n_groups(groups)} groups"
-            maps[title] = pooled(matrix[np.ix_(order := by_group(groups), order)], _PIXELS)
-        name = f"similarity-{report.stage}.png"
-        plots.similarity_maps(folder / name, maps)
-        lines += [f"![before stage {report.stage}]({PICTURES}/{name})", ""]
+    every: Sequence[int] = range(1, len(describe(parents[0].network).widths) - 1)
+    shown = [("the original", "original", parents[0], every, recipe.stages[0])]
+    for parent, settings, report in list(zip(parents, recipe.stages, reports, strict=False))[1:]:
+        cut = [cut.layer for cut in settings.cuts]
+        shown.append((f"before stage {report.stage}", f"before-{report.stage}", parent, cut, settings))
+    for title, name, model, layers, settings in shown:
+        picture = f"similarity-{name}.png"
+        plots.similarity_maps(folder / picture, _maps(model, layers, settings.include_bias))
+        lines += [f"![{title}]({PICTURES}/{picture})", ""]
     return lines
+
+
+def _maps(model: Surrogate, layers: Sequence[int], include_bias: bool) -> dict[str, similarity.Floats]:
+    """The similarities in some hidden layers, in the order of their groups, by a title that counts them."""
+    maps = {}
+    for layer in layers:
+        matrix = similarity.cosine_similarity(neuron_vectors(model.network, layer, include_bias))
+        groups = similarity.group(matrix, _CONDENSED)
+        order = by_group(groups)
+        count = f"{len(matrix):,} neurons, {similarity.n_groups(groups):,} groups at {_CONDENSED:g}"
+        maps[f"hidden layer {layer}\n{count}"] = pooled(matrix[np.ix_(order, order)], _PIXELS)
+    return maps
 
 
 def by_group(main_of: similarity.Grouping) -> similarity.Grouping:
