@@ -5,7 +5,7 @@ import pytest
 
 from chemnet import learning, sources, store
 from chemnet.condensation import read_recipe
-from chemnet.condensation.reduction import THRESHOLDS, find_data, preview, reduce
+from chemnet.condensation.reduction import THRESHOLDS, find_data, preview, recipe_for, reduce
 from chemnet.condensation.similarity import cosine_similarity, group, n_groups
 from chemnet.config import dump_yaml
 from chemnet.errors import FileError, UsageError
@@ -95,6 +95,16 @@ def test_a_training_set_of_a_recipe_that_ships_is_sampled_where_it_is_not_there(
     model = Surrogate.load(home / "run")
     assert find_data(model.with_network(model.network, data={"recipe": shipped}), config, None, print) == config.data
     assert sampled == [config.data]
+
+
+def test_a_model_older_than_the_name_of_its_recipe_takes_the_one_that_its_config_names_today():
+    config = learning.load_config("drm19")
+    assert recipe_for(config.model_copy(update={"reduction": "gone"}), None) == read_recipe("paper")
+    assert recipe_for(config, "deep") == read_recipe("deep")
+    with pytest.raises(UsageError, match="no recipe gone"):
+        recipe_for(config, "gone")
+    with pytest.raises(UsageError, match="names no reduction"):
+        recipe_for(learning.load_config("small"), None)
 
 
 def test_a_recipe_for_another_network_is_refused_before_anything_is_done(home, tmp_path):

@@ -69,7 +69,7 @@ def reduce(
     model.
     """
     original, config = find_original(model, config)
-    settings = recipe_for(original, config, recipe)
+    settings = recipe_for(config, recipe)
     stage = len(settings.stages) if stage is None else stage
     settings.check(hidden_widths(original.network), stage)
     data = find_data(original, config, data, report)
@@ -118,7 +118,7 @@ def preview(
     Raises what `reduce` raises, but for data that are not there.
     """
     original, config = find_original(model, config)
-    settings = recipe_for(original, config, recipe)
+    settings = recipe_for(config, recipe)
     stage = len(settings.stages) if stage is None else stage
     settings.check(hidden_widths(original.network), stage)
     path = data or config.data
@@ -195,12 +195,22 @@ def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple
     return original, config
 
 
-def recipe_for(original: Surrogate, config: TrainConfig, recipe: str | Path | None) -> Recipe:
-    """The recipe of this name or file, or the config's. UsageError where there is none."""
-    name = recipe or config.reduction
-    if name is None:
+def recipe_for(config: TrainConfig, recipe: str | Path | None) -> Recipe:
+    """The recipe of this name or file, or the config's; where a model tells one that is gone, that of its config today.
+
+    Raises UsageError where there is none.
+    """
+    if recipe is not None:
+        return read_recipe(recipe)
+    if config.reduction is None:
         raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
-    return read_recipe(name)
+    try:
+        return read_recipe(config.reduction)
+    except UsageError:
+        today = load_config(config.name).reduction
+        if today in (None, config.reduction):
+            raise
+        return read_recipe(str(today))
 
 
 def find_data(original: Surrogate, config: TrainConfig, data: Path | None, report: Say) -> Path:
