@@ -13,7 +13,12 @@ from chemnet.status import Status
 from chemnet.surrogate import Surrogate, shipped_models
 from chemnet.validation import IgnitionCases, load_cases, validate_ignition
 
-WEIGHTS = {"drm19-original": 6_802_800, "drm19-small": 82_560}
+WEIGHTS = {
+    "drm19-original": 6_802_800,
+    "drm19-stage3": 2_848_260,
+    "drm19-condensed": 199_456,
+    "drm19-small": 82_560,
+}
 CARDS = Path(surrogate.__file__).parent / "pretrained"
 
 

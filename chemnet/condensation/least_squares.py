@@ -36,7 +36,7 @@ def representing_columns(
         l = (G_k - L^T L_k) / sqrt(d_k)    C -= l C_k / sqrt(d_k)    d -= l^2    gain = |C|^2 / d
 
     Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural Netw. 2 (1991)
-    302. Directions of C with less than 1e-12 of the largest squared singular value are left away; `ridge` is relative
+    302. Directions of C with less than 1e-16 of the largest squared singular value are left away; `ridge` is relative
     to the mean of d and keeps columns out that are represented already.
     """
     activations = activations - activations.mean(axis=0)
