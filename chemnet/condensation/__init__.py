@@ -19,6 +19,7 @@ _HOME = {
     "Recipe": "stages",
     "read_recipe": "stages",
     "reduce": "reduction",
+    "reduce_automatically": "automatic",
 }
 
 __all__ = [
@@ -30,9 +31,11 @@ __all__ = [
     "group_to_width",
     "read_recipe",
     "reduce",
+    "reduce_automatically",
 ]
 
 if TYPE_CHECKING:
+    from chemnet.condensation.automatic import reduce_automatically
     from chemnet.condensation.dense import condense, condense_all
     from chemnet.condensation.reduction import reduce
     from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
