@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
@@ -27,11 +30,33 @@ def representing_columns(
     activations: Floats, target: Floats, count: int, ridge: float = _SMALLEST
 ) -> NDArray[np.int64]:
     """The `count` columns of `activations` (n, m) from which `target` (n, q) is represented best, in
-    the order in which they are chosen.
+    the order in which they are chosen, by `forward_selection`. A bias takes up the means."""
+    activations = activations - activations.mean(axis=0)
+    target = target - target.mean(axis=0)
+    reader = Reader(activations.T @ activations, activations.T @ target, float(np.square(target).sum()))
+    return forward_selection([reader], count, ridge)[0]
 
-    Forward selection by orthogonal least squares: each is the column that takes most from the squared residual that the
-    columns before it and a bias leave. With G the Gram matrix of the centred columns and C their products with the
-    centred target, the residual parts follow from a Cholesky factorisation that grows by a row l a step::
+
+@dataclass(frozen=True)
+class Reader:
+    """What one reader of m columns needs: their Gram matrix (m, m), their products with its target (m, q), and the sum
+    of squares of the target."""
+
+    gram: Floats
+    products: Floats
+    energy: float
+
+
+def forward_selection(
+    readers: Sequence[Reader], count: int, ridge: float = _SMALLEST
+) -> tuple[NDArray[np.int64], Floats]:
+    """The `count` columns that represent the targets of all readers best, in the order in which they are chosen, and
+    the share of the targets' squares that is left without a column, with one, with two, ... (count + 1,).
+
+    Forward selection by orthogonal least squares: each is the column that takes most from the squared residuals,
+    relative to their targets, that the columns before it leave; every reader has weights of its own. With G the Gram
+    matrix of the columns and C their products with a target, the residual parts follow from a Cholesky factorisation
+    that grows by a row l a step::
 
         l = (G_k - L^T L_k) / sqrt(d_k)    C -= l C_k / sqrt(d_k)    d -= l^2    gain = |C|^2 / d
 
@@ -39,33 +64,76 @@ def representing_columns(
     302. Directions of C with less than 1e-16 of the largest squared singular value are left away; `ridge` is relative
     to the mean of d and keeps columns out that are represented already.
     """
-    activations = activations - activations.mean(axis=0)
-    gram = activations.T @ activations
-    products = _rotated(activations.T @ (target - target.mean(axis=0)))
-    left = gram.diagonal().copy()
-    floor = max(ridge * left.mean(), np.finfo(float).tiny)
-    factor = np.empty((count, len(gram)))
-    chosen = np.empty(count, dtype=np.int64)
-    columns, free = np.arange(len(gram)), np.ones(len(gram), dtype=bool)
+    selections = [_Selection(reader, count, ridge) for reader in readers]
+    columns, free = np.arange(len(readers[0].gram)), np.ones(len(readers[0].gram), dtype=bool)
+    wanting = np.mean([reader.energy > 0.0 for reader in readers])  # the others need no column
+    chosen, left = np.empty(count, dtype=np.int64), np.full(count + 1, wanting)
     for j in range(count):
         if j % _CARRIED == 0:  # from time to time what has been chosen is left behind
-            columns, products, left, factor = columns[free], products[free], left[free], factor[:, free]
-            gram, free = gram[np.ix_(free, free)], free[free]
-        gain = np.einsum("ij,ij->i", products, products) / (left + floor)
+            for selection in selections:
+                selection.leave_behind(free)
+            columns, free = columns[free], free[free]
+        gain = sum((selection.gains() for selection in selections), np.zeros(len(columns))) / len(selections)
         k = int(np.where(free, gain, -1.0).argmax())
-        chosen[j], free[k] = columns[k], False
-        scale = 1.0 / np.sqrt(left[k] + floor)
-        row = factor[j] = scale * (gram[k] - factor[:j, k] @ factor[:j])
-        products -= np.multiply.outer(row, scale * products[k])
-        left = np.maximum(left - row * row, 0.0)
-    return chosen
+        chosen[j], free[k], left[j + 1] = columns[k], False, max(left[j] - gain[k], 0.0)
+        for selection in selections:
+            selection.take(k, j)
+    return chosen, left
+
+
+class _Selection:
+    """The residual parts of the columns of one reader, as columns are chosen."""
+
+    def __init__(self, reader: Reader, count: int, ridge: float) -> None:
+        self._gram, self._energy = reader.gram, max(reader.energy, np.finfo(float).tiny)
+        self._products, self._left = _rotated(reader.products), reader.gram.diagonal().copy()
+        self._floor = max(ridge * self._left.mean(), np.finfo(float).tiny)
+        self._factor = np.empty((count, len(reader.gram)))
+
+    def leave_behind(self, free: NDArray[np.bool_]) -> None:
+        """Forget the columns that are no longer free."""
+        self._products, self._left, self._factor = self._products[free], self._left[free], self._factor[:, free]
+        self._gram = self._gram[np.ix_(free, free)]
+
+    def gains(self) -> Floats:
+        """What each column would take from the squared residual, relative to the target's squares."""
+        squares: Floats = np.einsum("ij,ij->i", self._products, self._products)
+        return squares / (self._left + self._floor) / self._energy
+
+    def take(self, k: int, step: int) -> None:
+        """Column k has been chosen, as the one of this step."""
+        scale = 1.0 / np.sqrt(self._left[k] + self._floor)
+        above = self._factor[:step]
+        row = self._factor[step] = scale * (self._gram[k] - above[:, k] @ above)
+        self._products -= np.multiply.outer(row, scale * self._products[k])
+        self._left = np.maximum(self._left - row * row, 0.0)
 
 
 def _rotated(products: Floats) -> Floats:
     """The same rows up to a rotation, which keeps their norms and products, in as few columns as they need."""
+    if products.shape[1] > len(products):  # a rotation of the row space does the same
+        products = scipy.linalg.qr(products.T, mode="r", check_finite=False)[0][: len(products)].T.copy()
     values, vectors = np.linalg.eigh(products.T @ products)
     rotated: Floats = products @ vectors[:, values > _SMALLEST**2 * values[-1]]
     return rotated
+
+
+def shares(gram: Floats, cross: Floats, kept: NDArray[np.int64], start: Floats, ridge: float) -> Floats:
+    """How the columns `kept` (k,) of a matrix A stand in for all columns of a matrix B: `share` (m, k), for which
+    A[:, kept] share^T is closest to B.
+
+    `gram` is A^T A and `cross` A^T B (m, m). Minimises |residual|^2 + ridge g |share - start|^2, with g the mean
+    diagonal of the Gram matrix of the kept columns: for any weights U that follow, share^T U is the refit of them.
+    """
+    inner = gram[np.ix_(kept, kept)]
+    penalty = ridge * inner.diagonal().mean()
+    if penalty <= 0.0:
+        return start
+    residual = cross[kept] - inner @ start.T
+    inner[np.diag_indices_from(inner)] += penalty
+    correction = scipy.linalg.solve(inner, residual, assume_a="pos")
+    result: Floats = start + correction.T
+    return result
 
 
 def refit(
