@@ -17,6 +17,9 @@ CHEMNET = [
     "closure", "transform", "network", "store",
     "condensation.similarity", "condensation.least_squares", "condensation.cuts", "condensation.dense",
     "condensation.rivals",
+    "condensation.spaces", "condensation.tracing", "condensation.channels",
+    "condensation.folding", "condensation.conv", "condensation.depthwise",
+    "condensation.samples", "condensation.sizes", "condensation.anynet",
     "reactor",
     "kinetics.simd", "kinetics.nasa", "kinetics.lu", "kinetics.tables", "kinetics.rates", "kinetics.jacobian",
     "kinetics.rosenbrock", "kinetics.evaluation", "kinetics.reactor", "kinetics",
@@ -26,6 +29,7 @@ CHEMNET = [
     "condensation.automatic", "condensation.automatic_dense",
     "condensation.stages", "condensation.reports", "condensation.reduction",
     "condensation.routes", "condensation.results", "condensation.comparison",
+    "vision",
     "manifest", "coverage", "doctor", "info",
     "cli",
 ]
@@ -86,6 +90,7 @@ DOORS = {
         "chemnet.bench.training",
         "chemnet.surrogate",
         "chemnet.condensation",
+        "chemnet.vision",
     },
 }
 

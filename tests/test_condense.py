@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.condensation import condense, condense_all
+from chemnet.condensation import condense_all, condense_layer
 from chemnet.condensation.least_squares import refit, representing_columns, spanning_columns
 from chemnet.errors import NumericalError, UsageError
 from chemnet.network import NetConfig, build, count, describe
@@ -53,7 +53,7 @@ def next_layer_error(original, reduced, layer, x):
 def test_merging_parallel_relu_neurons_keeps_the_output(layer, copies, seed):
     network = random_network((5, 12, 11, 10, 3), seed=seed)
     copy_neurons(network, layer, [source for source, _ in copies], [scale for _, scale in copies])
-    reduced = condense(network, layer, threshold=1.0)
+    reduced = condense_layer(network, layer, threshold=1.0)
     expected = describe(network).widths[layer] - len(copies)
     x = inputs(50, 5, seed)
     assert describe(reduced).widths[layer] == expected
@@ -65,8 +65,8 @@ def test_without_the_bias_in_the_vector_parallel_weights_with_another_bias_are_m
     copy_neurons(network, 1, [0], [1.0])
     with torch.no_grad():
         network[0].bias[-1] += 1.0
-    assert describe(condense(network, 1, threshold=0.99999)).widths[1] == 8
-    merged = condense(network, 1, threshold=0.99999, include_bias=False)
+    assert describe(condense_layer(network, 1, threshold=0.99999)).widths[1] == 8
+    merged = condense_layer(network, 1, threshold=0.99999, include_bias=False)
     assert describe(merged).widths[1] == 7
     assert np.abs(output(merged, inputs(20, 4)) - output(network, inputs(20, 4))).max() > 1e-3
 
@@ -75,7 +75,7 @@ def test_without_the_bias_in_the_vector_parallel_weights_with_another_bias_are_m
 def test_equal_neurons_are_merged_exactly_for_every_activation(activation):
     network = random_network((5, 12, 9, 3), activation)
     copy_neurons(network, 2, [0, 1, 1], [1.0, 1.0, 1.0])
-    reduced = condense(network, 2, width=6)
+    reduced = condense_layer(network, 2, width=6)
     assert_allclose(output(reduced, inputs(40, 5)), output(network, inputs(40, 5)), rtol=1e-12, atol=1e-14)
 
 
@@ -84,7 +84,7 @@ def test_the_main_row_stays_and_the_columns_add_with_the_ratio_of_norms():
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([[3.0, 0.0], [0.0, 1.0], [6.1, 0.1]], dtype=torch.float64))
         network[0].bias.copy_(torch.tensor([4.0, 0.0, 8.0]))
-    reduced = condense(network, 1, threshold=0.99)
+    reduced = condense_layer(network, 1, threshold=0.99)
     u = network[2].weight[0].tolist()
     ratio = np.sqrt(6.1**2 + 0.1**2 + 8.0**2) / 5.0
     assert reduced[0].weight.tolist() == [[3.0, 0.0], [0.0, 1.0]]
@@ -99,7 +99,7 @@ def test_a_neuron_without_incoming_weights_is_dropped_into_the_next_bias(activat
     with torch.no_grad():
         network[0].weight[2] = 0.0
         network[0].bias[2] = bias
-    reduced = condense(network, 1, threshold=1.0)
+    reduced = condense_layer(network, 1, threshold=1.0)
     assert describe(reduced).widths == (5, 7, 3)
     assert_allclose(output(reduced, inputs(30, 5)), output(network, inputs(30, 5)), rtol=1e-12, atol=1e-14)
 
@@ -110,8 +110,8 @@ def test_a_neuron_without_incoming_weights_is_dropped_into_the_next_bias(activat
 def test_refit_is_never_worse_than_the_papers_rule_on_the_calibration_states(activation, layer, width):
     network, x = random_network((6, 40, 36, 4), activation), inputs(300, 6)
     with contextlib.nullcontext() if activation == "relu" else pytest.warns(UserWarning, match="exact"):
-        paper = condense(network, layer, width=width)
-    mended = condense(network, layer, width=width, merge="refit", calibration=x)
+        paper = condense_layer(network, layer, width=width)
+    mended = condense_layer(network, layer, width=width, merge="refit", calibration=x)
     before, after = next_layer_error(network, paper, layer, x), next_layer_error(network, mended, layer, x)
     assert describe(paper).widths == describe(mended).widths
     assert after <= before
@@ -122,7 +122,7 @@ def test_refit_is_never_worse_than_the_papers_rule_on_the_calibration_states(act
 def test_refit_keeps_what_is_exact():
     network = random_network((5, 12, 4))
     copy_neurons(network, 1, [0, 1], [0.5, 3.0])
-    reduced = condense(network, 1, threshold=1.0, merge="refit", calibration=inputs(100, 5))
+    reduced = condense_layer(network, 1, threshold=1.0, merge="refit", calibration=inputs(100, 5))
     assert_allclose(output(reduced, inputs(9, 5, 1)), output(network, inputs(9, 5, 1)), rtol=1e-12, atol=1e-13)
 
 
@@ -185,7 +185,9 @@ def test_forward_selection_takes_no_neuron_that_another_one_stands_for():
 
 def test_forward_selection_leaves_less_error_than_qr_where_the_next_layer_does_not_need_all_neurons():
     network, x = random_network((6, 64, 8, 3), "gelu"), inputs(1000, 6)
-    reduced = {c: condense(network, 1, width=16, choice=c, merge="refit", calibration=x) for c in ("qr", "forward")}
+    reduced = {
+        c: condense_layer(network, 1, width=16, choice=c, merge="refit", calibration=x) for c in ("qr", "forward")
+    }
     errors = {choice: next_layer_error(network, one, 1, x) for choice, one in reduced.items()}
     assert errors["forward"] < 0.9 * errors["qr"]
 
@@ -194,7 +196,7 @@ def test_qr_with_refit_reproduces_a_layer_that_repeats_itself():
     network = random_network((5, 12, 8, 3), "gelu")
     copy_neurons(network, 1, [0, 1, 2, 3], [1.0, 1.0, 1.0, 1.0])
     x = inputs(200, 5)
-    reduced = condense(network, 1, width=8, choice="qr", merge="refit", calibration=x, ridge=1e-14)
+    reduced = condense_layer(network, 1, width=8, choice="qr", merge="refit", calibration=x, ridge=1e-14)
     assert_allclose(output(reduced, x), output(network, x), rtol=1e-6, atol=1e-8)
 
 
@@ -213,7 +215,7 @@ def test_later_layers_mend_what_earlier_cuts_have_broken():
     together = condense_all(network, (24, 24, 24), **options)
     one_by_one = network
     for layer in (1, 2, 3):
-        one_by_one = condense(one_by_one, layer, width=24, **options)
+        one_by_one = condense_layer(one_by_one, layer, width=24, **options)
     assert next_layer_error(network, together, 3, x) < next_layer_error(network, one_by_one, 3, x)
 
 
@@ -221,7 +223,7 @@ def test_the_papers_widths_give_the_counts_of_table_1():
     network = build(NetConfig(widths=(23, 3200, 1600, 800, 400, 23), activation="relu"), seed=0)
     counts = [count(network, biases=False)]
     for layer, width in ((1, 2205), (1, 1105), (2, 1309)):
-        network = condense(network, layer, width=width)
+        network = condense_layer(network, layer, width=width)
         counts.append(count(network, biases=False))
     assert counts == [6_802_800, 5_187_915, 3_402_615, 2_848_260]
 
@@ -230,7 +232,7 @@ def test_the_network_given_is_not_changed_and_dtype_and_random_state_stay():
     network, x = random_network((4, 9, 7, 2)).float(), inputs(50, 4).float()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = torch.random.get_rng_state()
-    reduced = condense(network, 1, width=5, merge="refit", calibration=x)
+    reduced = condense_layer(network, 1, width=5, merge="refit", calibration=x)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert {parameter.dtype for parameter in reduced.parameters()} == {torch.float32}
@@ -262,7 +264,7 @@ def test_a_strangers_sequential_is_condensed_too():
     with torch.no_grad():
         network[0].weight[3] = network[0].weight[1]
         network[2].weight[5] = 2.5 * network[2].weight[0]
-    reduced = condense(condense(network, 1, threshold=1.0), 2, threshold=1.0)
+    reduced = condense_layer(condense_layer(network, 1, threshold=1.0), 2, threshold=1.0)
     assert [reduced[i].out_features for i in (0, 2, 4)] == [8, 7, 2]
     assert reduced[0].bias is None and reduced[2].bias is None
     assert_allclose(output(reduced, inputs(20, 4)), output(network, inputs(20, 4)), rtol=1e-12, atol=1e-14)
@@ -273,7 +275,7 @@ def test_a_constant_neuron_gives_a_bias_to_a_next_layer_that_has_none():
     network = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2, bias=False)).double()
     with torch.no_grad():
         network[0].weight[1] = 0.0
-    reduced = condense(network, 1, threshold=1.0)
+    reduced = condense_layer(network, 1, threshold=1.0)
     assert reduced[2].bias is not None
     assert_allclose(output(reduced, inputs(20, 3)), output(network, inputs(20, 3)), rtol=1e-12, atol=1e-14)
 
@@ -300,7 +302,7 @@ def test_a_constant_neuron_gives_a_bias_to_a_next_layer_that_has_none():
 )
 def test_a_wrong_request_says_what_is_wrong(options, message):
     with pytest.raises(UsageError, match=message) as error:
-        condense(random_network((3, 8, 6, 2)), **options)
+        condense_layer(random_network((3, 8, 6, 2)), **options)
     assert len(str(error.value).splitlines()) <= 3
 
 
@@ -317,13 +319,13 @@ def test_a_wrong_request_says_what_is_wrong(options, message):
 )
 def test_a_network_that_cannot_be_condensed_is_refused(network):
     with pytest.raises(UsageError, match="cannot condense"):
-        condense(network, 1, width=1)
+        condense_layer(network, 1, width=1)
 
 
 def test_the_module_that_is_in_the_way_is_named():
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.LayerNorm(4), nn.Linear(4, 2))
     with pytest.raises(UsageError, match="module 2, LayerNorm"):
-        condense(network, 1, width=1)
+        condense_layer(network, 1, width=1)
 
 
 def test_layers_that_share_their_weights_are_named():
@@ -332,17 +334,17 @@ def test_layers_that_share_their_weights_are_named():
     network[4].weight = middle.weight
     for shared in (network, nn.Sequential(first, nn.ReLU(), middle, nn.ReLU(), middle)):
         with pytest.raises(UsageError, match="modules 2 and 4 share their weights"):
-            condense(shared, 1, width=2)
+            condense_layer(shared, 1, width=2)
 
 
 def test_weights_or_states_that_are_not_finite_are_refused():
     network = random_network((3, 5, 2))
     with pytest.raises(NumericalError, match="calibration"):
-        condense(network, 1, width=2, merge="refit", calibration=torch.full((5, 3), torch.nan))
+        condense_layer(network, 1, width=2, merge="refit", calibration=torch.full((5, 3), torch.nan))
     with torch.no_grad():
         network[2].weight[0, 0] = torch.inf
     with pytest.raises(NumericalError, match="not all finite"):
-        condense(network, 1, width=2)
+        condense_layer(network, 1, width=2)
 
 
 def test_the_number_of_widths_must_be_the_number_of_hidden_layers():
@@ -365,32 +367,32 @@ def squared_change(network, x):
 def test_a_permitted_loss_increase_finds_the_smallest_width_that_keeps_it(choice, round_to):
     network, x = random_network((5, 40, 20, 3), "gelu"), inputs(500, 5)
     loss, rule = squared_change(network, x), {"choice": choice, "merge": "refit", "calibration": x}
-    reduced = condense(network, 1, loss_increase=1e-4, loss=loss, round_to=round_to, **rule)
+    reduced = condense_layer(network, 1, loss_increase=1e-4, loss=loss, round_to=round_to, **rule)
     width = describe(reduced).widths[1]
     assert round_to <= width < 40 and width % round_to == 0
     assert loss(reduced) <= 1.0001
-    assert loss(condense(network, 1, width=width - round_to, **rule)) > 1.0001
+    assert loss(condense_layer(network, 1, width=width - round_to, **rule)) > 1.0001
 
 
 def test_a_layer_that_can_lose_nothing_keeps_its_width():
     network, x = random_network((5, 8, 6, 3)), inputs(200, 5)
     loss = squared_change(network, x)
-    reduced = condense(network, 2, loss_increase=0.0, loss=loss, choice="qr", merge="refit", calibration=x)
+    reduced = condense_layer(network, 2, loss_increase=0.0, loss=loss, choice="qr", merge="refit", calibration=x)
     assert describe(reduced).widths == (5, 8, 6, 3)
 
 
 def test_the_width_of_a_threshold_is_rounded_up_but_not_beyond_the_layer():
     network = random_network((5, 21, 7, 3))
     copy_neurons(network, 1, [0, 1, 2, 3, 4, 5, 6], [1.0] * 7)
-    assert describe(condense(network, 1, threshold=1.0)).widths[1] == 14
-    assert describe(condense(network, 1, threshold=1.0, round_to=4)).widths[1] == 16
-    assert describe(condense(network, 1, threshold=1.0, round_to=32)).widths[1] == 21
+    assert describe(condense_layer(network, 1, threshold=1.0)).widths[1] == 14
+    assert describe(condense_layer(network, 1, threshold=1.0, round_to=4)).widths[1] == 16
+    assert describe(condense_layer(network, 1, threshold=1.0, round_to=32)).widths[1] == 21
 
 
 def test_merging_through_an_activation_that_is_not_homogeneous_warns_with_the_change_it_made():
     network, x = random_network((4, 10, 3), "gelu"), inputs(100, 4)
     with pytest.warns(UserWarning, match="changed the outputs by .* % on the calibration states") as caught:
-        reduced = condense(network, 1, width=5, calibration=x)
+        reduced = condense_layer(network, 1, width=5, calibration=x)
     change = np.abs(output(reduced, x) - output(network, x)).mean() / np.abs(output(network, x)).mean()
     assert f"by {100 * change:.2g} %" in str(caught[0].message)
     assert caught[0].filename == __file__

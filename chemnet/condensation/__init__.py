@@ -3,16 +3,17 @@
 Source: Chen and Xu, "Efficient and Flexible Method for Reducing Moderate-size Deep Neural Networks with
 Condensation" (2024); "eq." in this package means its equations. The names are loaded on first use::
 
-    from chemnet.condensation import condense
-    smaller = condense(network, layer=1, threshold=0.9)
+    from chemnet.condensation import condense, survey
+    smaller = condense(network, example_input, threshold=0.9)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "condense": "dense",
+    "condense": "anynet",
     "condense_all": "dense",
+    "condense_layer": "dense",
     "cosine_similarity": "similarity",
     "group": "similarity",
     "group_to_width": "similarity",
@@ -20,23 +21,31 @@ _HOME = {
     "read_recipe": "stages",
     "reduce": "reduction",
     "reduce_automatically": "automatic",
+    "resize": "conv",
+    "survey": "channels",
 }
 
 __all__ = [
     "Recipe",
     "condense",
     "condense_all",
+    "condense_layer",
     "cosine_similarity",
     "group",
     "group_to_width",
     "read_recipe",
     "reduce",
     "reduce_automatically",
+    "resize",
+    "survey",
 ]
 
 if TYPE_CHECKING:
+    from chemnet.condensation.anynet import condense
     from chemnet.condensation.automatic import reduce_automatically
-    from chemnet.condensation.dense import condense, condense_all
+    from chemnet.condensation.channels import survey
+    from chemnet.condensation.conv import resize
+    from chemnet.condensation.dense import condense_all, condense_layer
     from chemnet.condensation.reduction import reduce
     from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
     from chemnet.condensation.stages import Recipe, read_recipe

@@ -41,7 +41,7 @@ _SAME = 1e-6  # relative change of the outputs that rounding may cause
 _PROBES = 256
 
 
-def condense(
+def condense_layer(
     network: nn.Sequential,
     layer: int,
     *,
@@ -64,14 +64,14 @@ def condense(
     calibration states that are not finite.
     """
     measure = {"threshold": threshold, "width": width, "loss_increase": loss_increase}
-    cut = parse(Cut, {"layer": layer, **measure}, "condense")
-    return _with_warning(network, [cut], parse(Rule, rule, "condense"), calibration, loss)
+    cut = parse(Cut, {"layer": layer, **measure}, "condense_layer")
+    return _with_warning(network, [cut], parse(Rule, rule, "condense_layer"), calibration, loss)
 
 
 def condense_all(
     network: nn.Sequential, widths: Sequence[int], *, calibration: torch.Tensor | None = None, **rule: object
 ) -> nn.Sequential:
-    """As `condense`, for all hidden layers in one go: `widths` are their new widths, first layer first."""
+    """As `condense_layer`, for all hidden layers in one go: `widths` are their new widths, first layer first."""
     n_hidden = len(hidden_widths(network))
     if len(widths) != n_hidden:
         raise UsageError(f"{len(widths)} widths for a network with {n_hidden} hidden layers")
@@ -86,7 +86,7 @@ def condense_layers(
     calibration: torch.Tensor | None = None,
     loss: Loss | None = None,
 ) -> nn.Sequential:
-    """As `condense`, without a warning, for cuts of ascending layers, one after the other.
+    """As `condense_layer`, without a warning, for cuts of ascending layers, one after the other.
 
     A refit aims at what the next layer of the uncut `network` receives, so later layers mend what earlier cuts broke.
     """

@@ -106,7 +106,7 @@ def neuron_merging(
 
     The kept neuron's outgoing weights receive those of the other times the ratio of their l2 norms, where their cosine
     similarity is at least `threshold`; otherwise they are dropped. A neuron's vector is its weights and its bias.
-    Source: Kim, Kim, Park, Jung, "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, algorithms 1 and 2
+    Source: Kim, Kim, Park, Jeon, "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, algorithms 1 and 2
     without batch normalisation.
     """
 
