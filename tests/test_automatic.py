@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.condensation.automatic import AutomaticOptions, reduce_automatically, threshold_after
+from chemnet.condensation.automatic import AutomaticOptions, reduce_automatically
 from chemnet.condensation.automatic_dense import DenseTraining
 from chemnet.errors import FileError, UsageError
 from chemnet.network import NetConfig, build, describe
@@ -34,8 +34,12 @@ def test_the_rates_and_thresholds_are_those_of_the_equations():
         [rate.at(0), rate.at(1), rate.at(101), rate.at(201)], [0.01, 0.01, 0.00505, 1e-4], rtol=1e-12, atol=0
     )
     expected = [1 / (1 + math.exp(-2 - 0.1 * failures)) for failures in (-1, 0, 5)]
-    assert_allclose([threshold_after(failures) for failures in (-1, 0, 5)], expected, rtol=1e-15, atol=0)
-    assert threshold_after(0) == pytest.approx(0.88080, rel=0, abs=5e-6)
+    options = AutomaticOptions()
+    assert_allclose([options.threshold_after(failures) for failures in (-1, 0, 5)], expected, rtol=1e-14, atol=0)
+    assert options.threshold_after(0) == pytest.approx(0.88080, rel=0, abs=5e-6)
+    assert AutomaticOptions(first_threshold=0.5).threshold_after(2) == pytest.approx(
+        1 / (1 + math.exp(-0.2)), rel=1e-14
+    )
 
 
 class Scripted:
@@ -49,8 +53,8 @@ class Scripted:
     def layers(self):
         return list(self.widths)
 
-    def parameters(self):
-        return int(sum(self.widths.values()))
+    def parameters(self, layer=None):
+        return int(sum(self.widths.values()) if layer is None else self.widths[layer])
 
     def condense(self, layer, threshold):
         self.widths[layer] *= self.shrink
@@ -60,9 +64,13 @@ class Scripted:
 
     def train(self):
         self.trained += 1
+        return 1.0 / self.trained
 
     def metric(self):
         return self.metrics[min(self.trained, len(self.metrics) - 1)]
+
+    def verdict(self):
+        return self.metric() - 0.01
 
     def state(self):
         return {"widths": dict(self.widths), "trained": self.trained}
@@ -120,7 +128,7 @@ def test_a_layer_that_fails_is_cut_again_with_a_higher_threshold_and_more_steps_
         (11, "accepted", "b"),
     ]
     thresholds = [float(row["threshold"]) for row in log_of(tmp_path) if row["event"] == "cut"]
-    assert_allclose(thresholds, [threshold_after(n) for n in (0, 1, 2, 0)], rtol=1e-12, atol=0)
+    assert_allclose(thresholds, [AutomaticOptions().threshold_after(n) for n in (0, 1, 2, 0)], rtol=1e-12, atol=0)
 
 
 def test_a_failure_returns_to_the_widths_of_the_save_point(tmp_path):
@@ -145,7 +153,7 @@ def test_the_last_layer_has_a_limit_and_a_criterion_of_its_own(tmp_path):
 def test_a_layer_that_loses_too_little_is_cut_more_the_next_time(tmp_path):
     run(tmp_path, [0.9], shrink=0.9995, main_reductions=3)
     cuts = [(row["layer"], float(row["threshold"])) for row in log_of(tmp_path) if row["event"] == "cut"]
-    expected = [(layer, threshold_after(failures)) for failures in (0, -1, -2) for layer in "ab"]
+    expected = [(layer, AutomaticOptions().threshold_after(failures)) for failures in (0, -1, -2) for layer in "ab"]
     assert [layer for layer, _ in cuts] == [layer for layer, _ in expected]
     assert_allclose([t for _, t in cuts], [t for _, t in expected], rtol=1e-12, atol=0)
 
@@ -153,7 +161,8 @@ def test_a_layer_that_loses_too_little_is_cut_more_the_next_time(tmp_path):
 def test_a_layer_whose_threshold_leaves_nothing_to_merge_is_skipped(tmp_path):
     run(tmp_path, [0.9] * 2 + [0.7] * 73 + [0.85], limit=1, limit_growth=0)
     assert events(tmp_path, "skipped") == [(74, "skipped", "a")]
-    assert threshold_after(72) <= 1 - 1e-4 < threshold_after(73)
+    after = AutomaticOptions().threshold_after
+    assert after(72) <= 1 - 1e-4 < after(73)
 
 
 def test_it_ends_at_the_share_of_parameters_asked_for_or_at_the_most_steps(tmp_path):
@@ -166,8 +175,8 @@ def test_it_ends_at_the_share_of_parameters_asked_for_or_at_the_most_steps(tmp_p
 def test_the_final_cut_is_made_once_at_its_own_threshold_and_trained_on(tmp_path):
     network, table = run(tmp_path, [0.9], final_layer="b", final_threshold=0.4, final_steps=4)
     final = [row for row in log_of(tmp_path) if row["event"] == "final cut"]
-    assert [(row["layer"], float(row["threshold"]), int(row["step"])) for row in final] == [("b", 0.4, 3)]
-    assert network.trained == 7 and network.widths == {"a": 500.0, "b": 250.0}
+    assert [(row["layer"], float(row["threshold"]), int(row["step"])) for row in final] == [("b", 0.4, 2)]
+    assert network.trained == 6 and network.widths == {"a": 500.0, "b": 500.0}
     assert [row[0] for row in table.rows] == ["original", "reduction 1", "final cut"]
 
 

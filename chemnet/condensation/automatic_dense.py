@@ -45,37 +45,52 @@ class DenseTraining:
         """The hidden layers, counted from 1."""
         return [f"hidden layer {i}" for i in range(1, len(hidden_widths(self.network)) + 1)]
 
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return count(self.network, biases=True)
+    def parameters(self, layer: str | None = None) -> int:
+        """Weights and biases, of all layers or of one hidden layer."""
+        if layer is None:
+            return count(self.network, biases=True)
+        return sum(p.numel() for p in self._linears()[self._number(layer)].parameters())
 
     def condense(self, layer: str, threshold: float) -> None:
         """Merge a hidden layer. Raises UsageError for a name that is not one of `layers`."""
+        cut = Cut(layer=self._number(layer) + 1, threshold=threshold)
+        self.network = condense_layers(self.network, [cut], self._rule, self._states)
+
+    def _number(self, layer: str) -> int:
         names = list(self.layers())
         if layer not in names:
             raise UsageError(f"no {layer}; there are {', '.join(names)}")
-        cut = Cut(layer=names.index(layer) + 1, threshold=threshold)
-        self.network = condense_layers(self.network, [cut], self._rule, self._states)
+        return names.index(layer)
+
+    def _linears(self) -> list[nn.Linear]:
+        return [module for module in self.network if isinstance(module, nn.Linear)]
 
     def begin(self, rate: float) -> None:
         """New optimisers with this learning rate."""
         self._rate = rate
         self._optimizers = optimizers_for(self.network, self._options.model_copy(update={"learning_rate": rate}))
 
-    def train(self) -> None:
-        """As many optimiser steps as the options say."""
-        data, loss = self._data, loss_of(self._options.loss)
+    def train(self) -> float:
+        """As many optimiser steps as the options say; their mean loss."""
+        data, loss, total = self._data, loss_of(self._options.loss), 0.0
         for _ in range(self._options.steps):
             rows = torch.randint(len(data.x), (self._options.batch_size,), generator=self._generator).to(data.x.device)
             for optimizer in self._optimizers:
                 optimizer.zero_grad(set_to_none=True)
-            loss(self.network(data.x[rows])[:, data.active], data.y[rows][:, data.active]).backward()
+            value = loss(self.network(data.x[rows])[:, data.active], data.y[rows][:, data.active])
+            value.backward()
+            total += value.item()
             for optimizer in self._optimizers:
                 optimizer.step()
+        return total / self._options.steps
 
     def metric(self) -> float:
         """The reference over the validation loss."""
         return self._reference / validation_loss(self.network, self._data, self._options.loss)
+
+    def verdict(self) -> float:
+        """The metric: there are no other data."""
+        return self.metric()
 
     def state(self) -> dict[str, Any]:
         """Description and weights of the network, optimisers, rate, random state."""
