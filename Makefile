@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (one to two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --no-deps --retries 0 torch
-	@$(PIP) -e '.[mpich,plot,onnx,test]'
+	@$(PIP) -e '.[mpich,plot,onnx,vision,test]'
 	@touch $@
 
 # The same flame three times, each on two ranks: by CVODE, by the batched exact integrator, and by the network.

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chemnet import __version__
 from chemnet.errors import FileError, Parser, UsageError, run_command
 from chemnet.tables import Table
+from chemnet.vision.commands import add_commands
 
 if TYPE_CHECKING:
     from chemnet.surrogate import Surrogate
@@ -51,14 +53,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"chemnet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, body: Body, text: str) -> argparse.ArgumentParser:
-        command: argparse.ArgumentParser = commands.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}."
-        )
-        command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
-        command.set_defaults(body=body)
-        return command
-
+    add = partial(_add, commands)
     _sample_arguments(add("sample", sample, "compute a training set from a recipe"))
     _train_arguments(add("train", train, "train a network, sampling first if there is no training set"))
     _reduce_arguments(add("reduce", reduce, "make a trained network smaller by condensation, stage by stage"))
@@ -70,9 +65,18 @@ def build_parser() -> Parser:
     _export_arguments(add("export", export, "write a model for other programs"))
     _compare_arguments(add("compare", compare, "compare runs of the flow solver in a table and a picture"))
     _plot_arguments(add("plot", plot, "draw what a file or run holds"))
+    vision = commands.add_parser("vision", help="train and condense a classifier of images: MobileNetV2 on CIFAR-10")
+    add_commands(partial(_add, vision.add_subparsers(title="commands", metavar="COMMAND", required=True)))
     _info_arguments(add("info", info, "tell what a mechanism, model, training set or run is"))
     add("doctor", doctor, "examine this machine and say what to do")
     return parser
+
+
+def _add(commands: Any, name: str, body: Body, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
+    command.set_defaults(body=body)
+    return command
 
 
 def _config_arguments(command: argparse.ArgumentParser, text: str, default: str | None = None) -> None:
@@ -507,14 +511,33 @@ def _draw_pareto(source: Path, picture: Path) -> None:
     draw_pareto(folders, picture)
 
 
+def _draw_steps(folder: Path, picture: Path) -> None:
+    from chemnet.vision.reduction import draw_steps
+
+    draw_steps(folder, picture)
+
+
+def _draw_layers(folder: Path, picture: Path) -> None:
+    from chemnet.vision.reduction import draw_layers
+
+    draw_layers(folder, picture)
+
+
 # By what a command's argument names: what draws it, from the source, into a file.
-_PICTURES = {"coverage": _draw_coverage, "ladder": _draw_ladder, "losses": _draw_losses, "pareto": _draw_pareto}
+_PICTURES = {
+    "coverage": _draw_coverage,
+    "ladder": _draw_ladder,
+    "losses": _draw_losses,
+    "pareto": _draw_pareto,
+    "steps": _draw_steps,
+    "layers": _draw_layers,
+}
 
 
 def _plot_arguments(command: argparse.ArgumentParser) -> None:
     subjects = (
         "coverage: of a training set; losses: of a run and its reductions; ladder: of what validate --json wrote; "
-        "pareto: of all comparisons below a folder"
+        "pareto: of all comparisons below a folder; steps, layers: figures 6 and 7 of an automatic reduction's folder"
     )
     command.add_argument("subject", choices=_PICTURES, help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")

@@ -22,6 +22,11 @@ def describe(what: str) -> list[Table]:
     Raises FileError for what does not exist or is damaged.
     """
     path = Path(what)
+    classifier = path / "classifier.pt" if path.is_dir() else path
+    if classifier.suffix == ".pt" and classifier.is_file():
+        from chemnet.vision.learning import classifier_table
+
+        return [classifier_table(classifier)]
     if path.is_dir():
         return [run_table(path)]
     if not path.is_file():

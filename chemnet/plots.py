@@ -106,6 +106,65 @@ def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
     _save(figure, path)
 
 
+def reduction_steps(path: Path, log: Path) -> None:
+    """Draw metric and training loss of an automatic reduction over its steps, each with the share of parameters that
+    are left; a dot where a layer was cut for good (figure 6 of the paper)."""
+    columns = _columns(log)
+    steps, events = columns["step"].astype(float), columns["event"]
+    left = columns["parameters"].astype(float)
+    left = 100.0 * left / left[0]
+    trained, cut = events == "step", np.isin(events, ("accepted", "final cut"))
+    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    for axes, name, label in zip(
+        figure.subplots(1, 2), ("metric", "loss"), ("accuracy on the validation images", "training loss"), strict=True
+    ):
+        values = columns[name].astype(float)
+        axes.plot(steps[trained], values[trained], color="C0")
+        axes.plot(steps[cut], np.interp(steps[cut], steps[trained], values[trained]), "o", color="C3", markersize=3.5)
+        axes.set(xlabel="step", ylabel=label)
+        axes.yaxis.label.set_color("C0")
+        share = axes.twinx()
+        share.plot(steps, left, color="0.45", drawstyle="steps-post")
+        share.set(ylabel="parameters left [%]", ylim=(0.0, 105.0))
+        axes.grid(True, alpha=0.3)
+    _save(figure, path)
+
+
+def first_main_reduction(path: Path, log: Path) -> None:
+    """Draw for each layer of the first main reduction the share of its parameters that is left, and the metric at once
+    and after one step of training (figure 7 of the paper)."""
+    columns = _columns(log)
+    events = list(zip(columns["event"], columns["layer"], strict=True))
+    layers: list[str] = []
+    names = ("parameters of the layer left", "accuracy at once", "accuracy after one step")
+    bars: dict[str, list[float]] = {name: [] for name in names}
+    for row, (event, layer) in enumerate(events):
+        if event != "accepted" or layer in layers:
+            continue
+        start = max(place for place in range(row) if events[place] == ("cut", layer))
+        after = next(place for place in range(start, row) if columns["event"][place] == "step")
+        layers.append(layer)
+        values = columns["layer_left"][start], columns["metric"][start], columns["metric"][after]
+        for heights, value in zip(bars.values(), values, strict=True):
+            heights.append(100.0 * float(value))
+    figure = Figure(figsize=(max(6.0, 0.62 * len(layers) + 1.5), 4.0), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(layers))
+    for number, ((name, heights), colour) in enumerate(zip(bars.items(), ("C3", "C2", "C0"), strict=True)):
+        axes.bar(places + 0.27 * (number - 1), heights, 0.25, label=name, color=colour)
+    axes.set(xticks=places, ylabel="[%]", xlabel="layer", ylim=(0.0, 112.0))
+    axes.set_xticklabels([layer.removeprefix("layer ") for layer in layers])
+    axes.legend(loc="upper center", ncols=3, frameon=False)
+    axes.grid(True, axis="y", alpha=0.3)
+    _save(figure, path)
+
+
+def _columns(table: Path) -> dict[str, NDArray[np.str_]]:
+    """The columns of a CSV file, as text."""
+    rows = np.genfromtxt(table, delimiter=",", dtype=str, encoding="utf-8")
+    return {str(name): rows[1:, place] for place, name in enumerate(rows[0])}
+
+
 def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
     """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
 

@@ -16,10 +16,22 @@ from chemnet.info import loss_tables
 from chemnet.tables import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("sample", "train", "reduce", "validate", "compare", "bench", "guard", "export", "plot", "info", "doctor")
+COMMANDS = (
+    *("sample", "train", "reduce", "validate", "compare", "bench", "guard", "export", "plot", "vision", "info"),
+    "doctor",
+)
+VISION = ("train", "reduce", "compare", "bench")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        *([name, "--help"] for name in COMMANDS),
+        *(["vision", name, "--help"] for name in VISION),
+    ],
+)
 def test_help_loads_no_heavy_library(arguments):
     heavy = {"torch", "cantera", "numba", "h5py", "scipy", "numpy", "pydantic", "matplotlib"}
     code = f"""
@@ -53,6 +65,19 @@ def test_the_version_is_that_of_the_package(capsys):
     [
         ([], 2, "required: COMMAND"),
         (["trian"], 2, "invalid choice: 'trian'"),
+        (["vision"], 2, "required: COMMAND"),
+        (["vision", "train"], 2, "required: --data"),
+        (["vision", "train", "--data", "no/such"], 4, "no images at no/such"),
+        (
+            ["vision", "train", "--data", "x.npz", "--recipe", "shrt"],
+            2,
+            "no recipe shrt; there are paper, short",
+        ),
+        (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
+        (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),
+        (["vision", "compare", "--data", "x.npz", "--comparison", "c.yaml"], 4, "c.yaml"),
+        (["vision", "bench", "no.pt"], 4, "no classifier no.pt"),
+        (["plot", "steps", "."], 4, "holds no automatic reduction"),
         (["info"], 2, "one of the arguments WHAT --models is required"),
         (["export", "drm19-small", "--to", "torch", "--ladder", "x.json"], 2, "--ladder go with --to chemnet"),
         (["export", "drm19-small", "--to", "chemnet", "--calm-limit", "-1"], 2, "a limit of -1"),

@@ -41,7 +41,9 @@ def test_the_required_packages_hold_no_mpi_and_the_extras_add_it():
 
 
 def test_every_direct_requirement_is_pinned_for_the_tested_set():
-    asked = requirements().union(*(requirements(extra) for extra in ("mpich", "plot", "onnx", "test")))
+    asked = requirements().union(
+        *(requirements(extra) for extra in ("mpich", "plot", "onnx", "vision", "rivals", "test"))
+    )
     assert asked <= set(pins())
     assert pins()["torch"] == "2.13.0"
 
@@ -76,6 +78,8 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
         "chemnet/mechanisms/drm19.yaml",
         "chemnet/pretrained/drm19-small.safetensors",
         "chemnet/configs/quick.yaml",
+        "chemnet/vision/recipes/short.yaml",
+        "chemnet/vision/comparisons/short.yaml",
         "cfd_coupling/__main__.py",
         f"{shared}/constraints.txt",
         f"{shared}/cases/turbulent_ignition/case.yaml",

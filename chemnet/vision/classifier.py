@@ -1,0 +1,62 @@
+"""A trained classifier as one file: weights, classes, and everything needed to build the network again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from chemnet.condensation.conv import resize
+from chemnet.errors import ChemnetError, FileError
+from chemnet.training import read_checkpoint, write_checkpoint
+from chemnet.vision.mobilenet import MobileNetV2
+
+MODEL = "classifier.pt"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, the names of its classes, its downsampling, and facts about its making."""
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    downsampling: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def fingerprint(self) -> str:
+        """Twelve digits that tell its weights from others."""
+        digest = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def save(self, path: str | Path) -> None:
+        """Write it to one file, whole or not at all, with a checksum."""
+        weights = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
+        content = {"classes": list(self.classes), "downsampling": self.downsampling, "facts": dict(self.facts)}
+        write_checkpoint(Path(path), {**content, "network": weights})
+
+
+def load_classifier(path: str | Path) -> Classifier:
+    """The classifier of a file or of a run folder, in use and of whatever widths it was given by condensation.
+
+    Raises FileError for what is missing, damaged, or no classifier.
+    """
+    path = Path(path)
+    path = path / MODEL if path.is_dir() else path
+    if not path.is_file():
+        raise FileError(f"no classifier {path}\nTrain one: chemnet vision train --data IMAGES")
+    content = read_checkpoint(path)
+    try:
+        classes, downsampling = tuple(content["classes"]), int(content["downsampling"])
+        network = MobileNetV2(len(classes), downsampling=downsampling, dropout=0.0)
+        resize(network, content["network"])
+    except (KeyError, TypeError, ValueError, ChemnetError) as error:
+        raise FileError(f"{path} is no classifier ({str(error).splitlines()[0][:80]})") from None
+    network.to(memory_format=torch.channels_last).eval()
+    return Classifier(network, classes, downsampling, content["facts"])

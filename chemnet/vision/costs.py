@@ -1,0 +1,79 @@
+"""What a classifier costs: multiply-adds, counted, and seconds, measured."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from chemnet.tables import Table
+from chemnet.vision.memory import keep_freed_memory
+from chemnet.vision.mobilenet import count
+from chemnet.vision.training import outputs_of
+
+_SIDE = 32
+_AT_LEAST = 0.05  # [s] of a turn; calls of one image are repeated that long
+
+
+def multiply_adds(network: nn.Module, side: int = _SIDE) -> int:
+    """Multiply-adds of the convolutions and matrix products for one image (3, side, side)."""
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, 3, side, side))
+    return int(counter.get_total_flops()) // 2
+
+
+def bench(networks: Mapping[str, nn.Module], batches: Sequence[int] = (1, 128), turns: int = 7) -> Table:
+    """Parameters, multiply-adds and latency of networks on one core, beside the first of them.
+
+    The networks take turns, so that a machine that is disturbed disturbs all of them; the median counts. `saved` is the
+    share of the first one's time that is saved over the share of its multiply-adds that is.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    try:
+        seconds = {batch: _seconds(networks, batch, turns) for batch in batches}
+    finally:
+        torch.set_num_threads(threads)
+    costs = {name: multiply_adds(network) for name, network in networks.items()}
+    first = next(iter(networks))
+    rows = []
+    for name, network in networks.items():
+        row: list[object] = [name, count(network), 1e-6 * costs[name], 100.0 * costs[name] / costs[first]]
+        for batch in batches:
+            left = seconds[batch][name] / seconds[batch][first]
+            saved = 1.0 - costs[name] / costs[first]
+            row += [1e3 * seconds[batch][name], 100.0 * left, (1.0 - left) / saved if saved > 0.0 else float("nan")]
+        rows.append(row)
+    columns = ["network", "parameters", "multiply-adds [M]", "multiply-adds [%]"]
+    for batch in batches:
+        columns += [f"batch {batch} [ms]", f"batch {batch} [%]", f"batch {batch} saved"]
+    return Table("latency on one core", columns, rows)
+
+
+def _seconds(networks: Mapping[str, nn.Module], batch: int, turns: int) -> dict[str, float]:
+    """Median seconds of a call with so many images."""
+    inputs = torch.rand(batch, 3, _SIDE, _SIDE).contiguous(memory_format=torch.channels_last)
+    calls: dict[str, Callable[[], object]] = {
+        name: lambda network=network: outputs_of(network, inputs)  # type: ignore[misc]
+        for name, network in networks.items()
+    }
+    repeats = {name: max(1, round(_AT_LEAST / _time(call, 2))) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(turns):
+        for name, call in calls.items():
+            times[name].append(_time(call, repeats[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _time(call: Callable[[], object], repeats: int) -> float:
+    """Mean seconds of a call."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
