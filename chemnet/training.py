@@ -487,6 +487,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise FileError(f"{path} holds more than numbers ({str(error).splitlines()[0][:60]})") from None
 
 
+def copied(content: Any) -> Any:
+    """Nested plain data with copies of its tensors: a state that later training does not change."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().clone()
+    if isinstance(content, dict):
+        return {key: copied(value) for key, value in content.items()}
+    return [copied(value) for value in content] if isinstance(content, list) else content
+
+
 def optimizers_for(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
     """Adam or AdamW for everything, or Muon for the matrices with AdamW for the biases."""
     parameters = list(network.parameters())

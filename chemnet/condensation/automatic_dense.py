@@ -12,7 +12,7 @@ from chemnet.condensation.cuts import Cut, Rule
 from chemnet.condensation.dense import condense_layers, hidden_widths
 from chemnet.errors import UsageError
 from chemnet.network import NetConfig, build, count, describe
-from chemnet.training import FitOptions, TrainingData, loss_of, optimizers_for, validation_loss
+from chemnet.training import FitOptions, TrainingData, copied, loss_of, optimizers_for, validation_loss
 
 _CALIBRATION_STATES = 8192
 
@@ -97,7 +97,7 @@ class DenseTraining:
         return {
             "network": describe(self.network).model_dump(mode="json"),
             "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
-            "optimizers": [_copy(optimizer.state_dict()) for optimizer in self._optimizers],
+            "optimizers": [copied(optimizer.state_dict()) for optimizer in self._optimizers],
             "rate": self._rate,
             "generator": self._generator.get_state(),
         }
@@ -108,14 +108,5 @@ class DenseTraining:
         self.network.load_state_dict(state["weights"])
         self.begin(state["rate"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(_copy(saved))
+            optimizer.load_state_dict(copied(saved))
         self._generator.set_state(state["generator"])
-
-
-def _copy(content: Any) -> Any:
-    """Nested plain data with copies of its tensors."""
-    if isinstance(content, torch.Tensor):
-        return content.detach().clone()
-    if isinstance(content, dict):
-        return {key: _copy(value) for key, value in content.items()}
-    return [_copy(value) for value in content] if isinstance(content, list) else content

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from chemnet.errors import NumericalError, UsageError
+from chemnet.training import copied
 from chemnet.vision.images import Images, ImageSet
 from chemnet.vision.memory import keep_freed_memory
 from chemnet.vision.recipe import Phase, TrainingRecipe
@@ -99,7 +100,7 @@ class ImageTraining:
         """Weights, optimiser, random state and place in the strategy, as tensors and plain data of its own."""
         return {
             "network": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
-            "optimizer": _copy(self._optimizer.state_dict()),
+            "optimizer": copied(self._optimizer.state_dict()),
             "generator": self._generator.get_state(),
             "order": self._order.clone(),
             **{name: getattr(self, name) for name in _PLAIN},
@@ -111,7 +112,7 @@ class ImageTraining:
         for name in _PLAIN:
             setattr(self, name, state[name])
         self._optimizer = _optimizer(self.network, self.recipe.strategy[self._phase])
-        self._optimizer.load_state_dict(_copy(state["optimizer"]))
+        self._optimizer.load_state_dict(copied(state["optimizer"]))
         self._generator.set_state(state["generator"])
         self._order = state["order"].clone()
 
@@ -191,12 +192,3 @@ def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
     if phase.optimizer == "sgd":
         return torch.optim.SGD(groups, 1.0, momentum=_MOMENTUM, nesterov=phase.weight_decay > 0.0)
     return torch.optim.Adam(groups, 1.0)
-
-
-def _copy(content: Any) -> Any:
-    """Nested plain data with copies of its tensors."""
-    if isinstance(content, torch.Tensor):
-        return content.detach().clone()
-    if isinstance(content, dict):
-        return {key: _copy(value) for key, value in content.items()}
-    return [_copy(value) for value in content] if isinstance(content, list) else content
