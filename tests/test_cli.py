@@ -71,7 +71,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (
             ["vision", "train", "--data", "x.npz", "--recipe", "shrt"],
             2,
-            "no recipe shrt; there are paper, short",
+            "no recipe shrt; there are paper, published, short",
         ),
         (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
         (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),

@@ -105,7 +105,7 @@ class _Comparing:
     ) -> None:
         self.comparison, self.classifier, self.images, self.folder = comparison, classifier, images, folder
         self.device, self.report = device, report
-        phase = Phase(optimizer="sgd", schedule="cosine", period=1, weight_decay=comparison.weight_decay)
+        phase = Phase(optimizer="sgd", schedule="cosine", period=1, weight_decay=comparison.weight_decay, nesterov=True)
         changes = {"strategy": (phase,), "batches": comparison.batches}
         self.recipe = recipe.model_copy(update=changes)
         self.results = self._read()

@@ -24,8 +24,8 @@ class Phase(Config):
     end).
 
     `cosine` falls from the rate to `lowest` over each `period`, after `warmup` steps in which it rises; `alternating`
-    changes between the rate and `lowest` every `period`. Without a `rate` it is the initial rate of the strategy,
-    which the automatic reduction changes after every cut.
+    changes between the rate and `lowest` every `period`. Without a `rate` it is the initial rate of the strategy, which
+    the automatic reduction changes after every cut. SGD has a momentum of 0.9, on request Nesterov's.
     """
 
     optimizer: Literal["sgd", "adam"]
@@ -35,6 +35,7 @@ class Phase(Config):
     lowest: NotNegative = 0.0
     warmup: NotNegative = 0.0
     weight_decay: NotNegative = 0.0
+    nesterov: bool = False
     steps: Count | None = None
 
     def rate_at(self, time: float, initial: float) -> float:

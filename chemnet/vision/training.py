@@ -190,5 +190,5 @@ def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if phase.optimizer == "sgd":
-        return torch.optim.SGD(groups, 1.0, momentum=_MOMENTUM, nesterov=phase.weight_decay > 0.0)
+        return torch.optim.SGD(groups, 1.0, momentum=_MOMENTUM, nesterov=phase.nesterov)
     return torch.optim.Adam(groups, 1.0)
