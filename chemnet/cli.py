@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chemnet import __version__
+from chemnet.arguments import positive, positive_number
 from chemnet.errors import FileError, Parser, UsageError, run_command
 from chemnet.tables import Table
 from chemnet.vision.commands import add_commands
@@ -91,22 +92,6 @@ def _config_arguments(command: argparse.ArgumentParser, text: str, default: str 
     )
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _positive_number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0.0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return number
-
-
 # ---- sample
 
 
@@ -119,7 +104,7 @@ def _sample_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
     command.add_argument(
         "--workers",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="processes (default: one a core); or start ranks: mpiexec -n N chemnet sample",
     )
@@ -157,7 +142,7 @@ def _learning_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=_positive_number, metavar="M", help="end each training after M minutes")
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help="end each training after M minutes")
 
 
 def _learning_options(options: Options) -> dict[str, Any]:
@@ -171,7 +156,7 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--scan-rates",
         nargs="*",
-        type=_positive_number,
+        type=positive_number,
         metavar="RATE",
         help="compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to "
         "four times the config's)",
@@ -197,7 +182,7 @@ def train(options: Options) -> list[Table]:
 def _reduce_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
     task = command.add_mutually_exclusive_group()
-    task.add_argument("--stage", type=_positive, metavar="N", help="run up to this stage (default: all)")
+    task.add_argument("--stage", type=positive, metavar="N", help="run up to this stage (default: all)")
     task.add_argument(
         "--compare", metavar="NAME", help="with pruning, distillation and training anew: quick, or a YAML file"
     )
@@ -303,8 +288,8 @@ def _bench_arguments(command: argparse.ArgumentParser) -> None:
         help=f"name or path; `{_EXACT}`: cost and error of the batched integrator beside CVODES; "
         f"`{_TRAINING}`: samples/s of the training loop beside a bare one",
     )
-    command.add_argument("--cells", type=_positive, metavar="N", help="cells of a call (default 1000)")
-    command.add_argument("--turns", type=_positive, metavar="N", help="turns of each (default 7; exact 5; training 3)")
+    command.add_argument("--cells", type=positive, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument("--turns", type=positive, metavar="N", help="turns of each (default 7; exact 5; training 3)")
     command.add_argument("--config", metavar="CONFIG", help=f"of `{_TRAINING}`: name or YAML file (default small)")
     exact = command.add_argument_group(f"with `{_EXACT}`")
     exact.add_argument(

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up: a module may import those before it, never the other way.
 # fmt: off
 CHEMNET = [
-    "errors", "status",
+    "errors", "status", "arguments",
     "tables", "files", "seal", "compiling", "workers", "config", "plots",
     "mechanism", "thermo",
     "state",

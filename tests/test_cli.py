@@ -76,6 +76,8 @@ def test_the_version_is_that_of_the_package(capsys):
         (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
         (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),
         (["vision", "compare", "--data", "x.npz", "--comparison", "c.yaml"], 4, "c.yaml"),
+        (["vision", "train", "--data", "x.npz", "--max-minutes", "-1"], 2, "'-1' is not a positive number"),
+        (["vision", "bench", "no.pt", "--batch", "0"], 2, "'0' is not a positive whole number"),
         (["vision", "bench", "no.pt"], 4, "no classifier no.pt"),
         (["plot", "steps", "."], 4, "holds no automatic reduction"),
         (["info"], 2, "one of the arguments WHAT --models is required"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from chemnet.arguments import positive, positive_number
 from chemnet.tables import Table
 
 Options = argparse.Namespace
@@ -17,7 +18,9 @@ def add_commands(add: Add) -> None:
     """Add `train`, `reduce`, `compare` and `bench` by a function that makes a sub-command."""
     train_command = add("train", train, "train MobileNetV2 on images")
     _common(train_command, "default runs/vision-RECIPE")
-    train_command.add_argument("--max-minutes", type=float, metavar="M", help="stop with a checkpoint after M minutes")
+    train_command.add_argument(
+        "--max-minutes", type=positive_number, metavar="M", help="stop with a checkpoint after M minutes"
+    )
     reduce_command = add("reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
     _common(reduce_command, "default: reduction, beside the classifier", model=True)
     compare_command = add("compare", compare, "compare condensation with its rivals at equal parameters and retraining")
@@ -25,8 +28,8 @@ def add_commands(add: Add) -> None:
     compare_command.add_argument("--comparison", default="short", metavar="NAME", help="short, or a YAML file")
     bench_command = add("bench", bench, "parameters, multiply-adds and latency of classifiers, beside the first")
     bench_command.add_argument("models", metavar="MODEL", nargs="+", type=Path, help="classifiers or their run folders")
-    bench_command.add_argument("--batch", type=int, nargs="+", default=[1, 128], metavar="N", help="default 1 128")
-    bench_command.add_argument("--turns", type=int, default=7, metavar="N", help="default 7")
+    bench_command.add_argument("--batch", type=positive, nargs="+", default=[1, 128], metavar="N", help="default 1 128")
+    bench_command.add_argument("--turns", type=positive, default=7, metavar="N", help="default 7")
 
 
 def _common(command: argparse.ArgumentParser, out: str, *, model: bool = False, seeds: bool = True) -> None:

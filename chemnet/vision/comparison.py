@@ -128,6 +128,7 @@ class _Comparing:
             "multiply_adds": multiply_adds(network),
             "at_once": at_once,
             "rate": rate,
+            "validation": trained[rate][0],
             "accuracy": trained[rate][1],
         }
         after = f"{100 * trained[rate][1]:.2f} % at rate {rate:g}"
