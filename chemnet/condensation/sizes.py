@@ -98,10 +98,9 @@ class Sizes:
         """The widths at the largest argument at which they need at most `target` parameters, and what still fits."""
         best = widths(low)
         if self.total(best) > target:
-            full = self.total()
+            least = self.total(best) / self.total()
             raise UsageError(
-                f"ratio {target / full:.4g}: these layers can be condensed to no less than "
-                f"{self.total(best) / full:.4g} of the parameters"
+                f"these layers can be condensed to no less than {least:.4g} of the parameters: raise the ratio"
             )
         beyond = {space: space.width for space in best}
         for _ in range(_HALVINGS):

@@ -80,8 +80,9 @@ class ImageTraining:
             self._taken += 1
             total += loss.item()
             if not math.isfinite(total):
+                kept = f"; the checkpoint of step {self.step} is kept" if self.step else ""
                 raise NumericalError(
-                    f"the loss is {loss.item()} in step {self.step + 1}; the checkpoint of step {self.step} is kept\n"
+                    f"the loss is {loss.item()} in step {self.step + 1}{kept}\n"
                     f"Start anew with a smaller rate: --set initial_rate={0.5 * self._initial:g}"
                 )
         self.step += 1
