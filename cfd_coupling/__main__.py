@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chemnet.errors import Parser, run_command
+from chemnet.runtime.errors import Parser, run_command
 
 if TYPE_CHECKING:
     from cfd_coupling.config import CaseConfig
@@ -62,7 +62,7 @@ def run_case(arguments: argparse.Namespace, comm: Communicator) -> int:
 
     An error of the set-up concerns all ranks or one of them: one rank tells it, and all of them end.
     """
-    from chemnet.errors import ChemnetError
+    from chemnet.runtime.errors import ChemnetError
 
     failure = None
     try:
@@ -89,7 +89,7 @@ def _set_up(arguments: argparse.Namespace, comm: Communicator) -> Simulation:
 def show(arguments: argparse.Namespace) -> int:
     """Print a case as it would run."""
     from cfd_coupling.config import load_case, variant_names
-    from chemnet.config import dump_yaml
+    from chemnet.runtime.config import dump_yaml
 
     case = load_case(arguments.case, arguments.variant, arguments.assignments)
     grid = case.grid

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from cfd_coupling.config import ChemistryConfig
 from cfd_coupling.fields import Fields, interior
-from chemnet.errors import NumericalError, UsageError
-from chemnet.mechanism import Mechanism
-from chemnet.status import Status, sentence
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.status import Status, sentence
+from chemnet.runtime.errors import NumericalError, UsageError
 
 if TYPE_CHECKING:
-    from chemnet.reactor import ChemistryStep
+    from chemnet.kinetics.cvodes import ChemistryStep
 
 KINDS = ("frozen", "exact", "cvode", "neural", "fallback")
 
@@ -175,7 +175,7 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
     place: dict[str, Any] = {"min_temperature": config.min_temperature, "first_row": first_row}
     if config.kind != "neural":
         return Reacting(config.kind, _exact_step(config.kind, config, mechanism), **place)
-    from chemnet.surrogate import Surrogate
+    from chemnet.surrogate.model import Surrogate
 
     model = Surrogate.load(config.model, engine=config.engine)
     if model.mechanism.sha256 != mechanism.sha256:
@@ -191,7 +191,7 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
 def _exact_step(kind: str, config: ChemistryConfig, mechanism: Mechanism) -> ChemistryStep:
     """`exact` or `cvode` at the tolerances of the case, on one thread: the ranks share the cores."""
     from chemnet.kinetics import RosenbrockReactor
-    from chemnet.reactor import CvodesReactor
+    from chemnet.kinetics.cvodes import CvodesReactor
 
     given = {name: value for name in ("rtol", "atol") if (value := getattr(config, name)) is not None}
     return CvodesReactor(mechanism, **given) if kind == "cvode" else RosenbrockReactor(mechanism, **given)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cfd_coupling.config import BURNT_TEMPERATURE
 from cfd_coupling.output import Snapshot, read_image, snapshots
-from chemnet.errors import FileError, UsageError
-from chemnet.files import read_json
-from chemnet.tables import Table
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.files import read_json
+from chemnet.runtime.tables import Table
 
 CHEMISTRY_COLUMN = "seconds_chemistry"
 
@@ -185,7 +185,7 @@ def _percent(part: float, whole: float) -> float | None:
 
 def draw(runs: Sequence[RunData], picture: Path) -> None:
     """T of each run at equal scale, and the difference of each from the first, as a picture."""
-    from chemnet.plots import temperature_comparison
+    from chemnet.runtime.plots import temperature_comparison
 
     snapshot = runs[0].snapshot
     temperature_comparison(

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from chemnet.config import Config, override, parse, read_yaml
-from chemnet.errors import FileError, UsageError
-from chemnet.files import shipped
+from chemnet.runtime.config import Config, override, parse, read_yaml
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.files import shipped
 
 BURNT_TEMPERATURE = 1500.0  # [K]; hotter gas counts as burnt
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cfd_coupling.active import ActiveCells
+from cfd_coupling.active_cells import ActiveCells
 from cfd_coupling.fields import Fields, Floats
 from cfd_coupling.grid import Grid
 from cfd_coupling.kernels.convection import carry_density, convection_stage, mass_flux

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cfd_coupling.active import ActiveCells, Integers
+from cfd_coupling.active_cells import ActiveCells, Integers
 from cfd_coupling.fields import Fields, Floats
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import Grid

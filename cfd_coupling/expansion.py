@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cfd_coupling.active import ActiveCells, all_cells
+from cfd_coupling.active_cells import ActiveCells, all_cells
 from cfd_coupling.fields import Fields, Floats, interior
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import add_enthalpy, compressibility, density_excess, temperatures
 from cfd_coupling.parallel import Communicator
-from chemnet.errors import NumericalError
+from chemnet.runtime.errors import NumericalError
 
 FRAME_CELLS = 8  # width of the sink at an open edge
 

@@ -11,7 +11,7 @@ from cfd_coupling.compare import read_history
 from cfd_coupling.config import find_case, load_case
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.simulation import run
-from chemnet.errors import NumericalError
+from chemnet.runtime.errors import NumericalError
 
 # The case as it stands, but as narrow as one process allows, without snapshots, and only until its speed has settled
 # (to 0.1 %: from 0.3 ms on, at equivalence ratios from 0.7).

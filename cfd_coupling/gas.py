@@ -8,8 +8,8 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.errors import UsageError
-from chemnet.mechanism import Mechanism
+from chemnet.gas.mechanism import Mechanism
+from chemnet.runtime.errors import UsageError
 
 Floats = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.errors import UsageError
+from chemnet.runtime.errors import UsageError
 
 GHOSTS = 3  # rows and columns around each array; WENO5 reaches three cells
 

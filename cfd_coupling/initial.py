@@ -12,9 +12,9 @@ from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import GAS_CONSTANT
 from cfd_coupling.kernels.transport import viscosity
 from cfd_coupling.parallel import Communicator
-from chemnet.mechanism import Mechanism
-from chemnet.sources import premixed
-from chemnet.thermo import row_enthalpy_cp
+from chemnet.gas.canonical import premixed
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.thermo import row_enthalpy_cp
 
 _SPECTRUM_END = 4.0  # in units of k_e: beyond it the Passot-Pouquet spectrum is below 1e-11 of its peak
 

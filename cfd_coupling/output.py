@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import Communicator
-from chemnet.errors import FileError, UsageError
-from chemnet.files import atomic
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.files import atomic
 
 PLAIN_FIELDS = ("T", "rho", "h", "p")
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, slab_bounds
-from chemnet.errors import ChemnetError
-from chemnet.workers import mpi_world
+from chemnet.runtime.errors import ChemnetError
+from chemnet.runtime.processes import mpi_world
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import chemnet
 from cfd_coupling import initial, monitors
 from cfd_coupling.chemistry import build_chemistry
 from cfd_coupling.config import CaseConfig
@@ -23,10 +22,11 @@ from cfd_coupling.output import SnapshotWriter
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.progress import Log, Progress
 from cfd_coupling.stepping import StepOptions, Stepper
-from chemnet.config import dump_yaml
-from chemnet.errors import UsageError
-from chemnet.files import read_json, write_json, write_text
-from chemnet.mechanism import load_mechanism
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.runtime.config import dump_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import read_json, write_json, write_text
+from chemnet.version import __version__
 
 
 def run(case: CaseConfig, folder: Path, comm: Communicator, overwrite: bool = False) -> Path:
@@ -125,7 +125,7 @@ class Simulation:
                 "ranks": self.comm.size,
                 "mechanism_sha256": self.mechanism.sha256,
                 "transport_fit_error": self.gas.fit_error,
-                "chemnet": chemnet.__version__,
+                "chemnet": __version__,
                 "python": platform.python_version(),
                 **state,
             },

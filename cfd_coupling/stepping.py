@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from cfd_coupling.active import ActiveCells, all_cells, find_active
+from cfd_coupling.active_cells import ActiveCells, all_cells, find_active
 from cfd_coupling.convection import Convection
 from cfd_coupling.diffusion import Diffusion
 from cfd_coupling.expansion import Expansion
@@ -27,8 +27,8 @@ from cfd_coupling.kernels.convection import largest_cfl
 from cfd_coupling.kernels.state import first_bad_cell
 from cfd_coupling.momentum import Momentum
 from cfd_coupling.parallel import Communicator
-from cfd_coupling.poisson import Projection
-from chemnet.errors import NumericalError
+from cfd_coupling.pressure import Projection
+from chemnet.runtime.errors import NumericalError
 
 if TYPE_CHECKING:
     from cfd_coupling.chemistry import Chemistry, ChemistryReport

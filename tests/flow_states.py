@@ -13,8 +13,8 @@ from cfd_coupling.chemistry import ChemistryReport
 from cfd_coupling.fields import interior
 from cfd_coupling.gas import Gas
 from cfd_coupling.parallel import Communicator
-from chemnet.mechanism import load_mechanism
-from chemnet.thermo import temperature_from_enthalpy
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.thermo import temperature_from_enthalpy
 
 ATMOSPHERE = 101325.0
 COMM = Communicator()

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from chemnet import store
-from chemnet.recipe import load_recipe
+from chemnet.data import dataset
+from chemnet.data.recipe import load_recipe
 
 SMALL = (  # hydrogen: its flame is solved in a second
     "mechanism=h2o2.yaml",
@@ -27,9 +27,9 @@ def small_recipe(*changes):
 
 def assert_same_content(path, other):
     """Rows, audit, and every attribute but the date."""
-    first, second = store.read(path), store.read(other)
+    first, second = dataset.read(path), dataset.read(other)
     for name in ("states", "next_states", "split", "group", "kind"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    np.testing.assert_array_equal(store.read_audit(path).difference, store.read_audit(other).difference)
-    facts, others = store.read_attributes(path), store.read_attributes(other)
+    np.testing.assert_array_equal(dataset.read_audit(path).difference, dataset.read_audit(other).difference)
+    facts, others = dataset.read_attributes(path), dataset.read_attributes(other)
     assert {name for name in {*facts, *others} if str(facts[name]) != str(others[name])} <= {"date"}

@@ -7,38 +7,29 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# From the ground up: a module may import those before it, never the other way.
+# Rooms of chemnet by floor, from the ground up: a module may import from the floors below its own, and from its room.
+FLOORS = (
+    {"version", "runtime"},
+    {"gas"},
+    {"kinetics", "condensation"},
+    {"data", "surrogate"},
+    {"benchmark"},
+    {"validation"},
+    {"training"},
+    {"reduction"},
+    {"vision"},
+    {"cli"},
+    {"__main__"},
+)
+
+# Files of cfd_coupling, from the ground up.
 # fmt: off
-CHEMNET = [
-    "errors", "status", "arguments",
-    "tables", "files", "seal", "compiling", "workers", "config", "plots",
-    "mechanism", "thermo",
-    "state",
-    "closure", "transform", "network", "store",
-    "condensation.similarity", "condensation.least_squares", "condensation.cuts", "condensation.dense",
-    "condensation.rivals",
-    "condensation.spaces", "condensation.tracing", "condensation.channels",
-    "condensation.folding", "condensation.conv", "condensation.depthwise",
-    "condensation.samples", "condensation.sizes", "condensation.anynet",
-    "reactor",
-    "kinetics.simd", "kinetics.nasa", "kinetics.lu", "kinetics.tables", "kinetics.rates", "kinetics.jacobian",
-    "kinetics.rosenbrock", "kinetics.evaluation", "kinetics.reactor", "kinetics",
-    "solutions", "domain", "fused", "onnx_graph", "engines", "surrogate", "exporting",
-    "sources", "recipe", "guarding", "auditing", "drawing", "sampling", "team", "muon", "training",
-    "bench", "validation", "learning_set", "learning", "bench.training",
-    "condensation.automatic", "condensation.automatic_dense",
-    "condensation.stages", "condensation.reports", "condensation.reduction",
-    "condensation.routes", "condensation.results", "condensation.comparison",
-    "vision",
-    "manifest", "coverage", "doctor", "info",
-    "cli",
-]
 CFD_COUPLING = [
     "config", "grid", "kernels",
     "parallel", "fields",
     "gas",
-    "active", "rkl2",
-    "convection", "diffusion", "expansion", "momentum", "poisson",
+    "active_cells", "rkl2",
+    "convection", "diffusion", "expansion", "momentum", "pressure",
     "initial", "chemistry",
     "output",
     "stepping",
@@ -50,54 +41,39 @@ CFD_COUPLING = [
 
 # Which modules may import a heavy library (a package's name stands for all of its modules).
 DOORS = {
-    "mpi4py": {"cfd_coupling.parallel", "chemnet.workers"},
-    "h5py": {"chemnet.store", "cfd_coupling.output"},
-    "matplotlib": {"chemnet.plots"},
+    "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
+    "h5py": {"chemnet.data.dataset", "cfd_coupling.output"},
+    "matplotlib": {"chemnet.runtime.plots"},
     "numba": {
-        "chemnet.compiling",
-        "chemnet.thermo",
-        "chemnet.state",
-        "chemnet.closure",
-        "chemnet.transform",
+        "chemnet.runtime.compilation",
+        "chemnet.gas.thermo",
+        "chemnet.gas.state",
+        "chemnet.gas.closure",
         "chemnet.kinetics",
-        "chemnet.fused",
+        "chemnet.surrogate.transform",
+        "chemnet.surrogate.fused_step",
         "cfd_coupling.kernels",
     },
     "cantera": {
-        "chemnet.mechanism",
-        "chemnet.reactor",
-        "chemnet.solutions",
-        "chemnet.exporting",
-        "chemnet.kinetics.tables",
+        "chemnet.gas",
+        "chemnet.kinetics.cvodes",
+        "chemnet.kinetics.mechanism_tables",
         "chemnet.kinetics.rates",
-        "chemnet.sources",
-        "chemnet.sampling",
+        "chemnet.data.sampling",
+        "chemnet.surrogate.export",
         "chemnet.validation",
         "cfd_coupling.gas",
         "cfd_coupling.initial",
     },
-    "torch": {
-        "chemnet.network",
-        "chemnet.transform",
-        "chemnet.engines",
-        "chemnet.onnx_graph",
-        "chemnet.exporting",
-        "chemnet.team",
-        "chemnet.muon",
-        "chemnet.training",
-        "chemnet.learning",
-        "chemnet.learning_set",
-        "chemnet.bench.training",
-        "chemnet.surrogate",
-        "chemnet.condensation",
-        "chemnet.vision",
-    },
+    "torch": {"chemnet.condensation", "chemnet.surrogate", "chemnet.training", "chemnet.reduction", "chemnet.vision"},
 }
 
-# What the flow solver may use of chemnet: the foundation anywhere, chemistry only where the two meet.
-FOUNDATION = {"errors", "files", "config", "tables", "workers", "mechanism", "thermo"}
-CHEMISTRY = {"reactor", "kinetics", "surrogate", "status", "sources", "plots"}
-MEETING_PLACES = {"initial", "chemistry", "gas", "compare"}
+# Rooms of chemnet that condensation, a library of its own, may use; and what the flow solver may: the first anywhere,
+# the others only where flow and chemistry meet.
+CONDENSATION_USES = {"runtime"}
+FLOW_USES = {"runtime", "gas", "version"}
+CHEMISTRY = {"kinetics", "surrogate"}
+MEETING_PLACES = {"initial", "chemistry", "gas"}
 
 
 def module_name(path: Path) -> str:
@@ -127,19 +103,22 @@ def imported(tree: ast.Module, name: str) -> set[str]:
     return found
 
 
-def rank(name: str, order: list[str]) -> int:
-    """Place of a module in `order`, by its own name or by that of the package that holds it."""
-    inside = name.partition(".")[2]
-    if inside in order:
-        return order.index(inside)
-    package = inside.partition(".")[0]
-    assert package in order, f"{name} has no place yet: add it to the order in {Path(__file__).name}"
-    return order.index(package)
+def room(name: str) -> str:
+    """The folder, or file, of a module below the top: `gas` of `chemnet.gas.closure`."""
+    return name.split(".")[1]
 
 
-def same_package(name: str, other: str) -> bool:
-    """Both in one folder below the top: `chemnet.sampling.flames` and `chemnet.sampling.mixing`."""
-    return name.split(".")[1] == other.split(".")[1]
+def floor(name: str) -> int:
+    """Floor of a module of chemnet."""
+    floors = [number for number, rooms in enumerate(FLOORS) if room(name) in rooms]
+    assert floors, f"{name} has no floor yet: add {room(name)} to FLOORS in {Path(__file__).name}"
+    return floors[0]
+
+
+def place(name: str) -> int:
+    """Place of a module of cfd_coupling in the order of its files."""
+    assert room(name) in CFD_COUPLING, f"{name} has no place yet: add it to CFD_COUPLING in {Path(__file__).name}"
+    return CFD_COUPLING.index(room(name))
 
 
 def inner(top: str) -> list[str]:
@@ -148,16 +127,30 @@ def inner(top: str) -> list[str]:
     return [name for name in sorted(MODULES) if name.startswith(f"{top}.") and name not in packages]
 
 
-@pytest.mark.parametrize("top, order", [("chemnet", CHEMNET), ("cfd_coupling", CFD_COUPLING)])
-def test_imports_go_down_only(top, order):
+@pytest.mark.parametrize("top, height", [("chemnet", floor), ("cfd_coupling", place)])
+def test_imports_go_down_only(top, height):
     upward = [
         f"{name} imports {other}"
         for name in inner(top)
         for other in imported(MODULES[name], name)
-        if other.startswith(f"{top}.") and not same_package(name, other)
-        if rank(other, order) >= rank(name, order)
+        if other.startswith(f"{top}.") and room(name) != room(other) and height(other) >= height(name)
     ]
     assert not upward
+
+
+def test_condensation_is_a_library_of_its_own():
+    used = {
+        room(other)
+        for name in inner("chemnet")
+        if room(name) == "condensation"
+        for other in imported(MODULES[name], name)
+        if other.startswith("chemnet.")
+    }
+    assert used <= CONDENSATION_USES | {"condensation"}
+
+
+def test_few_files_lie_in_no_room():
+    assert len(list((ROOT / "chemnet").glob("*.py"))) <= 5
 
 
 def test_modules_of_one_folder_do_not_import_each_other_in_circles():
@@ -179,13 +172,13 @@ def test_modules_of_one_folder_do_not_import_each_other_in_circles():
 
 def test_chemnet_does_not_know_the_flow_solver_apart_from_its_command_line():
     knows = {n for n in inner("chemnet") if any(i.startswith("cfd_coupling") for i in imported(MODULES[n], n))}
-    assert knows <= {"chemnet.cli"}
+    assert {room(name) for name in knows} <= {"cli"}
 
 
 def test_the_flow_solver_uses_only_what_it_may_of_chemnet():
     for name in inner("cfd_coupling"):
-        allowed = FOUNDATION | (CHEMISTRY if name.split(".")[1] in MEETING_PLACES else set())
-        used = {i.removeprefix("chemnet.") for i in imported(MODULES[name], name) if i.startswith("chemnet.")}
+        allowed = FLOW_USES | (CHEMISTRY if room(name) in MEETING_PLACES else set())
+        used = {room(i) for i in imported(MODULES[name], name) if i.startswith("chemnet.")}
         assert used <= allowed, f"{name} imports {sorted(used - allowed)} of chemnet"
 
 

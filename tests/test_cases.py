@@ -17,7 +17,7 @@ from cfd_coupling.config import load_case, variant_names
 from cfd_coupling.gas import Gas
 from cfd_coupling.initial import kinematic_viscosity, unburnt
 from cfd_coupling.output import read_image, snapshots
-from chemnet.mechanism import load_mechanism
+from chemnet.gas.mechanism import load_mechanism
 
 CASES = sorted(path.parent for path in (Path(__file__).parent.parent / "cases").glob("*/case.yaml"))
 MPIEXEC = Path(sys.executable).parent / "mpiexec"

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from small_recipe import SMALL, assert_same_content, small_recipe
 
-from chemnet import cli, sampling, store
-from chemnet.files import write_text
-from chemnet.store import Pairs
+from chemnet.cli import main as cli
+from chemnet.data import dataset, sampling
+from chemnet.data.dataset import Pairs
+from chemnet.runtime.files import write_text
 
 LARGER = ("rows=18000", "integrator.audit=0.002")
 CHANGES = [word for change in (*SMALL, *LARGER) for word in ("--set", change)]
@@ -51,7 +52,7 @@ def test_sampling_goes_on_after_kill_9_with_one_shard_lost_per_worker(uninterrup
     path = tmp_path / "states.h5"
     parts = tmp_path / "states.h5.parts"
     command = ["sample", *CHANGES, "--out", str(path), "--workers", str(workers)]
-    process = subprocess.Popen([sys.executable, "-m", "chemnet.cli", *command], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "chemnet", *command], stdout=subprocess.DEVNULL)
     until(lambda: list(parts.glob("rows-*.h5")))
     started = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
@@ -60,7 +61,7 @@ def test_sampling_goes_on_after_kill_9_with_one_shard_lost_per_worker(uninterrup
     finished = {shard: shard.stat().st_mtime_ns for shard in parts.glob("rows-*.h5")}
     assert finished and not path.exists()
     for shard in finished:
-        assert len(store.read(shard)) in (5000, 3000)
+        assert len(dataset.read(shard)) in (5000, 3000)
     seen = {}
 
     def look(line):
@@ -74,13 +75,13 @@ def test_sampling_goes_on_after_kill_9_with_one_shard_lost_per_worker(uninterrup
 
 WRITER = """
 import sys, numpy as np
-from chemnet import store
+from chemnet.data import dataset
 n = 20_000
 print("ready", flush=True)
 for value in range(1, 1000):
     ones = np.full((n, 12), float(value))
     flags = np.zeros(n, np.int8)
-    store.write(sys.argv[1], [store.Pairs(ones, ones, flags, flags.astype(np.int32), flags)], {"value": value})
+    dataset.write(sys.argv[1], [dataset.Pairs(ones, ones, flags, flags.astype(np.int32), flags)], {"value": value})
 """
 
 
@@ -98,12 +99,12 @@ def test_a_training_set_is_whole_after_kill_9_at_any_moment_of_writing(tmp_path)
     for _ in range(20):
         kill_while_writing(path, rng.uniform(0.0, 0.15))
         if path.exists():
-            pairs = store.read(path)
-            assert (pairs.states == store.read_attributes(path)["value"]).all()
+            pairs = dataset.read(path)
+            assert (pairs.states == dataset.read_attributes(path)["value"]).all()
             values.append(pairs.states[0, 0])
     assert len(set(values)) > 3
     flags = np.zeros(1, np.int8)
-    store.write(path, [Pairs(np.ones((1, 3)), np.ones((1, 3)), flags, flags.astype(np.int32), flags)], {})
+    dataset.write(path, [Pairs(np.ones((1, 3)), np.ones((1, 3)), flags, flags.astype(np.int32), flags)], {})
     assert list(tmp_path.iterdir()) == [path]  # the temporary files of those that were killed are gone
 
 

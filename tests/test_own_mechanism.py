@@ -5,8 +5,8 @@ import json
 import pytest
 
 from cfd_coupling.__main__ import main as flow
-from chemnet.cli import main
-from chemnet.files import shipped
+from chemnet.cli.main import main
+from chemnet.runtime.files import shipped
 
 FLAME = (
     "name=hydrogen",

@@ -75,9 +75,9 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     shared = f"chemnet-{chemnet.__version__}.data/data/share/chemnet"
     for expected in (
-        "chemnet/mechanisms/drm19.yaml",
-        "chemnet/pretrained/drm19-small.safetensors",
-        "chemnet/configs/quick.yaml",
+        "chemnet/gas/mechanisms/drm19.yaml",
+        "chemnet/surrogate/pretrained/drm19-small.safetensors",
+        "chemnet/training/configs/quick.yaml",
         "chemnet/vision/recipes/short.yaml",
         "chemnet/vision/comparisons/short.yaml",
         "cfd_coupling/__main__.py",
@@ -86,4 +86,4 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
         f"{shared}/datasets/drm19/recipe.yaml",
     ):
         assert expected in names
-    assert any(name.startswith("chemnet/recipes/") for name in names)
+    assert any(name.startswith("chemnet/reduction/recipes/") for name in names)

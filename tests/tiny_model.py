@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from chemnet.domain import Domain
-from chemnet.mechanism import load_mechanism
-from chemnet.network import NetConfig, build
-from chemnet.surrogate import Surrogate
-from chemnet.transform import fit_transform
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.surrogate.domain import Domain
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.network import NetConfig, build
+from chemnet.surrogate.transform import fit_transform
 
 
 def save_tiny_model(path: Path, dt: float, name: str = "drm19") -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import cantera as ct
 
 from cfd_coupling.config import load_case
-from chemnet.mechanism import load_mechanism
+from chemnet.gas.mechanism import load_mechanism
 
 WIDTH = 0.03  # [m]
 REFINEMENTS = ((0.06, 0.12), (0.03, 0.06), (0.015, 0.03), (0.0075, 0.015), (0.004, 0.008))  # (slope, curve)

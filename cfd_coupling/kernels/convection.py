@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chemnet.thermo import row_njit
+from chemnet.gas.thermo import row_njit
 
 _SMALLEST = 1e-36  # keeps the weights finite in a uniform field
 

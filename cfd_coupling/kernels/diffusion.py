@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chemnet.thermo import row_njit
+from chemnet.gas.thermo import row_njit
 
 
 @row_njit

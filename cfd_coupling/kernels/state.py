@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chemnet.thermo import row_enthalpy_cp, row_njit, row_temperatures
+from chemnet.gas.thermo import row_enthalpy_cp, row_njit, row_temperatures
 
 GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chemnet.thermo import row_njit, row_species_enthalpy_cp
+from chemnet.gas.thermo import row_njit, row_species_enthalpy_cp
 
 _TRACE = 1e-14  # mole fraction added to each species: a species alone then has its self-diffusion limit
 

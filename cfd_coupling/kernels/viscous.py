@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chemnet.thermo import row_njit
+from chemnet.gas.thermo import row_njit
 
 
 @row_njit

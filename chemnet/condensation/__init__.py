@@ -1,4 +1,4 @@
-"""Make a trained network small: group neurons that have condensed, merge each group, train on.
+"""Condensation of any network: group neurons that do the same, merge each group into one.
 
 Source: Chen and Xu, "Efficient and Flexible Method for Reducing Moderate-size Deep Neural Networks with
 Condensation" (2024); "eq." in this package means its equations. The names are loaded on first use::
@@ -7,56 +7,36 @@ Condensation" (2024); "eq." in this package means its equations. The names are l
     smaller = condense(network, example_input, threshold=0.9)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "condense": "anynet",
+from chemnet.runtime.lazy import exports
+
+_HOMES = {
+    "condense": "condenser",
     "condense_all": "dense",
     "condense_layer": "dense",
     "cosine_similarity": "similarity",
     "group": "similarity",
     "group_to_width": "similarity",
-    "Recipe": "stages",
-    "read_recipe": "stages",
-    "reduce": "reduction",
-    "reduce_automatically": "automatic",
-    "resize": "conv",
+    "resize": "surgery",
     "survey": "channels",
 }
 
 __all__ = [
-    "Recipe",
     "condense",
     "condense_all",
     "condense_layer",
     "cosine_similarity",
     "group",
     "group_to_width",
-    "read_recipe",
-    "reduce",
-    "reduce_automatically",
     "resize",
     "survey",
 ]
+__getattr__, __dir__ = exports(__name__, _HOMES)
 
 if TYPE_CHECKING:
-    from chemnet.condensation.anynet import condense
-    from chemnet.condensation.automatic import reduce_automatically
     from chemnet.condensation.channels import survey
-    from chemnet.condensation.conv import resize
+    from chemnet.condensation.condenser import condense
     from chemnet.condensation.dense import condense_all, condense_layer
-    from chemnet.condensation.reduction import reduce
     from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
-    from chemnet.condensation.stages import Recipe, read_recipe
-
-
-def __getattr__(name: str) -> Any:
-    """Load an exported name from its module on first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from chemnet.condensation.surgery import resize

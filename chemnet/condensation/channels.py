@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from chemnet.condensation.spaces import Place, Segment, Space
+from chemnet.condensation.graph import Place, Segment, Space
 from chemnet.condensation.tracing import Tracer
-from chemnet.errors import UsageError
-from chemnet.tables import Table
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.tables import Table
 
 
 class Channels:

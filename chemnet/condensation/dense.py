@@ -22,17 +22,17 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from chemnet.condensation import least_squares, similarity
-from chemnet.condensation.cuts import Cut, Rule, check_cuts
-from chemnet.config import parse
-from chemnet.errors import NumericalError, UsageError
-from chemnet.network import linear
+from chemnet.condensation import selection, similarity
+from chemnet.condensation.rules import Cut, Rule, check_cuts
+from chemnet.runtime.config import parse
+from chemnet.runtime.errors import NumericalError, UsageError
 
 Floats = similarity.Floats
 Loss = Callable[[nn.Sequential], float]
@@ -241,15 +241,15 @@ class _HiddenLayer:
         candidates = np.flatnonzero(self.neurons.varying())
         columns, count = self._activations[:, candidates], min(count, len(candidates))
         if self._rule.choice == "qr":
-            return candidates[least_squares.spanning_columns(columns - columns.mean(axis=0), count)]
-        return candidates[least_squares.representing_columns(columns, self._target, count)]
+            return candidates[selection.spanning_columns(columns - columns.mean(axis=0), count)]
+        return candidates[selection.representing_columns(columns, self._target, count)]
 
     def merged(self, main_of: similarity.Grouping) -> nn.Sequential:
         """The network with this layer merged; its other modules are those of the network itself."""
         kept = similarity.mains(main_of)
         u, c = _merge(self.neurons, main_of, self._rule.include_bias)
         if self._rule.merge == "refit":
-            u, c = least_squares.refit(self._activations[:, kept], self._target, u, c, self._rule.ridge)
+            u, c = selection.refit(self._activations[:, kept], self._target, u, c, self._rule.ridge)
         modules = list(self.network)
         b = self.neurons.b[kept] if self.neurons.has_bias else None
         modules[self._here] = _layer(self.neurons.v[kept], b, modules[self._here].weight)
@@ -283,7 +283,8 @@ def _read(network: nn.Sequential, here: int, there: int) -> _Neurons:
 
 
 def _layer(weight: Floats, bias: Floats | None, like: torch.Tensor) -> nn.Linear:
-    layer = linear(weight.shape[1], weight.shape[0], bias=bias is not None, like=like)
+    place: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], bias=bias is not None, **place)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
         if bias is not None:

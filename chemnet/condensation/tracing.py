@@ -19,7 +19,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from chemnet.condensation.spaces import (
+from chemnet.condensation.graph import (
     Block,
     Layer,
     Layout,
@@ -30,7 +30,7 @@ from chemnet.condensation.spaces import (
     Transposed,
     is_depthwise,
 )
-from chemnet.errors import UsageError
+from chemnet.runtime.errors import UsageError
 
 
 @contextmanager

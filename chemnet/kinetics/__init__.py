@@ -1,10 +1,25 @@
-"""Exact chemistry at SIMD speed, for any ideal-gas mechanism of Cantera.
+"""Exact chemistry at SIMD speed, for any ideal-gas mechanism of Cantera, and Cantera's CVODES.
 
 `RosenbrockReactor` takes the step; `evaluate` gives the rates and the Jacobian that it works with.
 """
 
-from chemnet.kinetics.evaluation import Evaluation, evaluate
-from chemnet.kinetics.reactor import RosenbrockReactor
-from chemnet.kinetics.rosenbrock import RODAS5P, Method
+from typing import TYPE_CHECKING
 
-__all__ = ["RODAS5P", "Evaluation", "Method", "RosenbrockReactor", "evaluate"]
+from chemnet.runtime.lazy import exports
+
+_HOMES = {
+    "RODAS5P": "rosenbrock",
+    "CvodesReactor": "cvodes",
+    "Evaluation": "evaluation",
+    "Method": "rosenbrock",
+    "RosenbrockReactor": "rosenbrock_reactor",
+    "evaluate": "evaluation",
+}
+__all__ = ["RODAS5P", "CvodesReactor", "Evaluation", "Method", "RosenbrockReactor", "evaluate"]
+__getattr__, __dir__ = exports(__name__, _HOMES)
+
+if TYPE_CHECKING:
+    from chemnet.kinetics.cvodes import CvodesReactor
+    from chemnet.kinetics.evaluation import Evaluation, evaluate
+    from chemnet.kinetics.rosenbrock import RODAS5P, Method
+    from chemnet.kinetics.rosenbrock_reactor import RosenbrockReactor

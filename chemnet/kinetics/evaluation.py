@@ -8,13 +8,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from chemnet.errors import NumericalError
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array, as_states
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
+from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
 from chemnet.kinetics.simd import W, aligned
-from chemnet.kinetics.tables import tables_of
-from chemnet.mechanism import Mechanism
-from chemnet.state import Array, as_states
+from chemnet.runtime.errors import NumericalError
 
 
 class Evaluation(NamedTuple):

@@ -18,6 +18,7 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rates import (
     GAS_CONSTANT,
     LOG_10,
@@ -32,7 +33,6 @@ from chemnet.kinetics.rates import (
     troe_center,
 )
 from chemnet.kinetics.simd import aligned, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
-from chemnet.kinetics.tables import Tables
 
 
 class JacobianLanes(NamedTuple):

@@ -12,6 +12,7 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.simd import (
     W,
     absolute,
@@ -27,7 +28,6 @@ from chemnet.kinetics.simd import (
     splat,
     store,
 )
-from chemnet.kinetics.tables import Tables
 
 GAS_CONSTANT = ct.gas_constant  # [J/kmol/K]
 _STANDARD_PRESSURE = ct.one_atm

@@ -16,8 +16,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from chemnet.gas.state import is_valid, largest_element_change
+from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import complete, factorise, solve
+from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
 from chemnet.kinetics.simd import (
@@ -37,9 +40,6 @@ from chemnet.kinetics.simd import (
     store,
     take_number,
 )
-from chemnet.kinetics.tables import Tables
-from chemnet.state import is_valid, largest_element_change
-from chemnet.status import Status
 
 _SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
 _OK, _INVALID, _FAILED = int(Status.OK), int(Status.INVALID), int(Status.FAILED)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.mechanism import Mechanism
-from chemnet.reactor import ChemistryStep
-from chemnet.sources import burnt, premixed
-from chemnet.state import Array, check_time_step, enthalpy
-from chemnet.status import Status
-from chemnet.tables import Table
-from chemnet.thermo import temperature_from_enthalpy
-from chemnet.validation.figures import Figure, largest
+from chemnet.gas.canonical import burnt, premixed
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array, check_time_step, enthalpy
+from chemnet.gas.status import Status
+from chemnet.gas.thermo import temperature_from_enthalpy
+from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.runtime.tables import Table
+from chemnet.validation.metrics import Figure, largest
 from chemnet.validation.references import cached, key_of, reference_step
 from chemnet.validation.rollouts import Report, roll_out
 

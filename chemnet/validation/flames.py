@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chemnet.errors import NumericalError
-from chemnet.tables import Table
-from chemnet.validation.figures import Figure
+from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.tables import Table
+from chemnet.validation.metrics import Figure
 from chemnet.validation.references import ATOL, RTOL, cached
 from chemnet.validation.rollouts import Report
 

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from chemnet.config import Config, override, parse, read_yaml
-from chemnet.errors import NumericalError, UsageError
-from chemnet.mechanism import Mechanism
-from chemnet.reactor import ChemistryStep
-from chemnet.sources import ignition_path, premixed
-from chemnet.state import Array, check_time_step
-from chemnet.status import Status
-from chemnet.tables import Table
-from chemnet.validation.figures import Figure, largest, mean
+from chemnet.gas.canonical import ignition_path, premixed
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array, check_time_step
+from chemnet.gas.status import Status
+from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.runtime.config import Config, override, parse, read_yaml
+from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.tables import Table
+from chemnet.validation.metrics import Figure, largest, mean
 from chemnet.validation.references import array, cached, key_of, plain, reference_step
 from chemnet.validation.rollouts import IGNITION_RISE, Report, RollOut, ignition_delay, roll_out
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from chemnet import __version__
-from chemnet.errors import FileError
-from chemnet.files import read_json, write_json
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
-from chemnet.mechanism import Mechanism
-from chemnet.state import Array
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.files import read_json, write_json
+from chemnet.version import __version__
 
 REFERENCES = Path("runs/references")
 RTOL, ATOL = 1e-7, 1e-13  # of the batched integrator as the reference

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from chemnet.errors import FileError
-from chemnet.files import read_json
-from chemnet.state import Array
-from chemnet.tables import Table
-from chemnet.validation.figures import LADDER_OF, mean
+from chemnet.gas.state import Array
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.files import read_json
+from chemnet.runtime.tables import Table
 from chemnet.validation.ignition import CASES
+from chemnet.validation.metrics import LADDER_OF, mean
 
 _COLUMNS = {
     "T0": "T0 [K]",

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.mechanism import Mechanism
-from chemnet.reactor import ChemistryStep
-from chemnet.state import Array, equivalence_ratios
-from chemnet.status import Status
-from chemnet.store import Pairs
-from chemnet.tables import Table
-from chemnet.validation.figures import Figure
+from chemnet.data.dataset import Pairs
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array, equivalence_ratios
+from chemnet.gas.status import Status
+from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.runtime.tables import Table
+from chemnet.validation.metrics import Figure
 
 RUNG = "steps"
 TEMPERATURES = (700.0, 1200.0, 1800.0, 2300.0)  # [K] edges of the regions

@@ -6,10 +6,11 @@ The names are loaded on first use::
     images = read_images("cifar-10-batches-py")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
+from chemnet.runtime.lazy import exports
+
+_HOMES = {
     "Classifier": "classifier",
     "ImageSet": "images",
     "Images": "images",
@@ -19,19 +20,9 @@ _HOME = {
 }
 
 __all__ = ["Classifier", "ImageSet", "Images", "MobileNetV2", "load_classifier", "read_images"]
+__getattr__, __dir__ = exports(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from chemnet.vision.classifier import Classifier, load_classifier
     from chemnet.vision.images import Images, ImageSet, read_images
     from chemnet.vision.mobilenet import MobileNetV2
-
-
-def __getattr__(name: str) -> Any:
-    """Load an exported name from its module on first use (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from chemnet.condensation.conv import resize
-from chemnet.errors import ChemnetError, FileError
-from chemnet.training import read_checkpoint, write_checkpoint
+from chemnet.condensation.surgery import resize
+from chemnet.runtime.errors import ChemnetError, FileError
+from chemnet.training.loop import read_checkpoint, write_checkpoint
 from chemnet.vision.mobilenet import MobileNetV2
 
 MODEL = "classifier.pt"

@@ -18,12 +18,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from chemnet.condensation.anynet import condense
-from chemnet.config import Config, parse, read_yaml, shipped_yaml
-from chemnet.errors import UsageError
-from chemnet.files import read_json, write_json, write_text
-from chemnet.tables import Table
-from chemnet.training import choose_device
+from chemnet.condensation.condenser import condense
+from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import read_json, write_json, write_text
+from chemnet.runtime.tables import Table
+from chemnet.training.loop import choose_device
 from chemnet.vision import rivals
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds

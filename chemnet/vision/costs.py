@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from chemnet.tables import Table
-from chemnet.vision.memory import keep_freed_memory
+from chemnet.runtime.malloc import keep_freed_memory
+from chemnet.runtime.tables import Table
 from chemnet.vision.mobilenet import count
 from chemnet.vision.training import outputs_of
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chemnet.errors import FileError, UsageError
+from chemnet.runtime.errors import FileError, UsageError
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]

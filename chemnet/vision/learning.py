@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from chemnet.config import dump_yaml
-from chemnet.errors import UsageError, signals_wait
-from chemnet.files import atomic, write_text
-from chemnet.tables import Table
-from chemnet.training import choose_device, read_checkpoint, write_checkpoint
+from chemnet.runtime.config import dump_yaml
+from chemnet.runtime.errors import UsageError, signals_wait
+from chemnet.runtime.files import atomic, write_text
+from chemnet.runtime.tables import Table
+from chemnet.training.loop import choose_device, read_checkpoint, write_checkpoint
 from chemnet.vision.classifier import MODEL, Classifier, load_classifier
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count

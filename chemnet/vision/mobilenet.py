@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from chemnet.errors import UsageError
+from chemnet.runtime.errors import UsageError
 
 Initialisation = Literal["default", "paper"]
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from chemnet.condensation.anynet import ChannelRule
-from chemnet.condensation.automatic import AutomaticOptions
-from chemnet.config import Config, override, parse, read_yaml, shipped_yaml
+from chemnet.condensation.condenser import ChannelRule
+from chemnet.reduction.automatic import AutomaticOptions
+from chemnet.runtime.config import Config, override, parse, read_yaml, shipped_yaml
 from chemnet.vision.mobilenet import Initialisation
 
 Count = Annotated[int, Field(ge=1)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from chemnet.condensation.anynet import condense
-from chemnet.condensation.conv import resize
-from chemnet.errors import UsageError
+from chemnet.condensation.condenser import condense
+from chemnet.condensation.surgery import resize
+from chemnet.runtime.errors import UsageError
 from chemnet.vision.images import ImageSet
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
 from chemnet.vision.recipe import TrainingRecipe

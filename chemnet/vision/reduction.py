@@ -10,11 +10,11 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-from chemnet.condensation.automatic import LOG, reduce_automatically
-from chemnet.errors import FileError
-from chemnet.files import write_text
-from chemnet.tables import Table
-from chemnet.training import choose_device
+from chemnet.reduction.automatic import LOG, reduce_automatically
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.files import write_text
+from chemnet.runtime.tables import Table
+from chemnet.training.loop import choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import read_images
@@ -72,14 +72,14 @@ def reduce(
 
 def draw_steps(folder: Path, picture: Path) -> None:
     """Figure 6: accuracy, training loss and parameters over the steps of a reduction."""
-    from chemnet import plots
+    from chemnet.runtime import plots
 
     plots.reduction_steps(picture, _log(folder))
 
 
 def draw_layers(folder: Path, picture: Path) -> None:
     """Figure 7: what the first main reduction did to each layer."""
-    from chemnet import plots
+    from chemnet.runtime import plots
 
     plots.first_main_reduction(picture, _log(folder))
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import similarity
-from chemnet.errors import UsageError
+from chemnet.runtime.errors import UsageError
 from chemnet.vision.mobilenet import InvertedResidual, MobileNetV2, count
 
 Floats = NDArray[np.float64]

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from chemnet.errors import NumericalError, UsageError
-from chemnet.training import copied
+from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.malloc import keep_freed_memory
+from chemnet.training.loop import copied
 from chemnet.vision.images import Images, ImageSet
-from chemnet.vision.memory import keep_freed_memory
 from chemnet.vision.recipe import Phase, TrainingRecipe
 
 _BLOCK = 100  # images of one call when a network is judged: what it makes of them fits the cache

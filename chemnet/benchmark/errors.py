@@ -1,0 +1,105 @@
+"""Cost and errors of several exact steps on the same cells, the errors against CVODES at 1e-10/1e-16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chemnet.benchmark.timing import Timing, take_turns
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
+from chemnet.gas.status import Status
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.kinetics.cvodes import CvodesReactor
+
+REFERENCE = (1e-10, 1e-16)  # rtol, atol of the CVODES that is the truth here
+TRACE = (1e-12, 1e-6)  # mass fractions of what counts as a trace
+_PERCENTILE = 0.99
+
+Rival = CvodesReactor | RosenbrockReactor
+
+
+@dataclass(frozen=True)
+class Errors:
+    """99th percentiles of what is wrong.
+
+    * `temperature` [K], over the cells
+    * `mass_fraction`, the largest absolute error of any species in a cell, over the cells
+    * `trace`, relative, over all pairs of a cell and a species with 1e-12 < Y < 1e-6
+
+    None where there is nothing to judge.
+    """
+
+    temperature: float | None
+    mass_fraction: float | None
+    trace: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Cost and errors of one step on some cells: mean internal steps of a cell (None if it does not tell), the number
+    of cells it gave to CVODES, and of those it refused, which are in no error."""
+
+    errors: Errors
+    n_steps: float | None
+    handed_over: int
+    refused: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of the same cells by several steps, by name."""
+
+    timing: Timing
+    judged: Mapping[str, Judged]
+
+
+def compare(steps: Mapping[str, Rival], states: Array, dt: float, turns: int) -> Comparison:
+    """Cost and errors of every step on `states` (n, 2 + K) over dt [s]."""
+    truth = Truth(next(iter(steps.values())).mechanism, states, dt)
+    judged = {name: truth.judge(step) for name, step in steps.items()}
+    return Comparison(take_turns(steps, states, dt, turns), judged)
+
+
+class Truth:
+    """Where some cells really are after dt; `known` (n,) False where even the reference gives up."""
+
+    def __init__(self, mechanism: Mechanism, states: Array, dt: float) -> None:
+        self._states, self._dt = states, dt
+        self.next_states, status = CvodesReactor(mechanism, *REFERENCE).advance(states, dt)
+        self.known = status < Status.FAILED
+
+    def judge(self, step: Rival) -> Judged:
+        """Errors of one call."""
+        next_states, status = step.advance(self._states, self._dt)
+        taken = status < Status.FAILED
+        both = taken & self.known
+        n_steps, handed_over = None, 0
+        if isinstance(step, RosenbrockReactor) and both.any():
+            n_steps, handed_over = float(step.n_steps[both].mean()), step.handed_over
+        found = errors(self.next_states[both], next_states[both])
+        return Judged(found, n_steps, handed_over, int((~taken).sum()))
+
+
+def errors(truth: Array, states: Array) -> Errors:
+    """Errors of `states` (n, 2 + K)."""
+    T_error = np.abs(states[:, 0] - truth[:, 0])
+    Y_error = np.abs(states[:, 2:] - truth[:, 2:]).max(axis=1)
+    return Errors(percentile(T_error), percentile(Y_error), percentile(trace_errors(truth, states)[0]))
+
+
+def trace_errors(truth: Array, states: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Relative errors (m,) of all mass fractions that are traces in `truth`, and the species (m,) of each."""
+    Y = truth[:, 2:]
+    low, high = TRACE
+    rows, species = np.nonzero((low < Y) & (high > Y))
+    exact = Y[rows, species]
+    return np.abs(states[rows, 2 + species] - exact) / exact, species
+
+
+def percentile(values: Array) -> float | None:
+    """The 99th percentile; None of no values."""
+    return float(np.quantile(values, _PERCENTILE)) if values.size else None

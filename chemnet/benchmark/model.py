@@ -1,0 +1,114 @@
+"""What a step of a model costs: beside CVODES and beside the batched integrator, the honest rival of any network,
+on the same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from chemnet.benchmark.timing import Timing, in_fresh_process, machine_table, take_turns
+from chemnet.gas import canonical
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.kinetics.cvodes import ChemistryStep, CvodesReactor
+from chemnet.runtime.config import Config
+from chemnet.runtime.tables import Table
+from chemnet.surrogate.inference import available_engines
+from chemnet.surrogate.model import Surrogate, find_model
+from chemnet.surrogate.network import NetConfig, build
+
+COLD = 500.0  # [K] a flow solver leaves colder cells alone
+ALONE = "network everywhere"  # the network of the model for cold and calm gas, too
+AROUND = "no network"
+
+
+class FlameCells(Config):
+    """The free flame whose cells are advanced; `fuel` as mole fractions."""
+
+    phi: float = 1.0
+    T: float = 300.0  # [K] of the unburnt gas
+    P: float = 101325.0  # [Pa]
+    fuel: dict[str, float] = {"CH4": 1.0}
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """What is measured: the model by name or path, how many cells, how many turns each."""
+
+    model: str
+    cells: int = 1000
+    turns: int = 7
+    flame: FlameCells = FlameCells()
+
+
+def bench(task: BenchTask) -> list[Table]:
+    """Tables of the machine and of the costs, measured in a fresh process that has one thread.
+
+    Raises what loading the model and solving the flame raise.
+    """
+    find_model(task.model)  # a wrong name is told at once
+    timings = in_fresh_process(measure, task)
+    return [machine_table(), cost_table(task, timings), engine_table(task, timings)]
+
+
+def measure(task: BenchTask) -> dict[str, Timing]:
+    """Costs by kind of cells: of CVODES, of the batched integrator, of the model, and of it with each engine."""
+    model = Surrogate.load(task.model)
+    columns = model.mechanism.n_species + 2
+    steps: dict[str, ChemistryStep] = {
+        "CVODES": CvodesReactor(model.mechanism),
+        "exact": RosenbrockReactor(model.mechanism),
+        "model": model,
+        **{engine: model.with_engine(engine) for engine in available_engines()},
+        ALONE: model.with_limits(0.0, 0.0),
+        AROUND: model.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))).with_limits(0, 0),
+    }
+    kinds = flame_cells(model.mechanism, task.flame, task.cells)
+    return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
+
+
+def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:
+    """n states hotter than 500 K of a free flame (n, 2 + K), spread evenly over its refined grid, and in space.
+
+    The first are mostly reacting, as at the front of a flow solver; the second mostly burnt.
+    """
+    ((grid, states),) = canonical.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, canonical.AIR)
+    hot = states[:, 0] > COLD
+    grid, states = grid[hot], states[hot]
+    index = np.arange(len(grid))
+    positions = {
+        "flame front": np.linspace(0.0, index[-1], n),
+        "front and burnt gas": np.interp(np.linspace(grid[0], grid[-1], n), grid, index),
+    }
+    return {
+        kind: np.column_stack([np.interp(at, index, column) for column in states.T]) for kind, at in positions.items()
+    }
+
+
+def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
+    """One row per kind of cells."""
+    names = ("CVODES", "exact", "model")
+    rows = []
+    for kind, timing in timings.items():
+        costs = [figure for name in names for figure in (1e6 * timing.per_cell(name)[0], timing.spread(name))]
+        ratios = [timing.ratio(rival, "model") for rival in names[:2]]
+        rows.append((kind, timing.cells, timing.refused, 100.0 * timing.integrated / timing.cells, *costs, *ratios))
+    figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
+    columns = ("cells", "number", "refused", "integrated by the model [%]", *figures, "CVODES / model", "exact / model")
+    title = f"one step of {task.model} against CVODES and `exact`, the batched integrator; per cell, one thread"
+    return Table(f"{title}, medians of {task.turns} turns", columns, rows)
+
+
+def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
+    """One row per kind of cells and engine, then two of the model's own engine: asked about cold and calm gas, too, and
+    what is left without a network: checks, transform and closure."""
+    rows = []
+    for kind, timing in timings.items():
+        for engine in (*available_engines(), ALONE, AROUND):
+            cost = 1e6 * timing.per_cell(engine)[0], timing.spread(engine)
+            rows.append((kind, engine, *cost, *(timing.ratio(rival, engine) for rival in ("CVODES", "exact"))))
+    columns = ("cells", "engine", "cost [us]", "from - to", "CVODES / engine", "exact / engine")
+    return Table(f"one step of {task.model} by engine, in the same turns", columns, rows)

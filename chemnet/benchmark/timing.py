@@ -1,0 +1,101 @@
+"""Fair timing: steps take turns on the same cells, so that a machine that slows down or speeds up meanwhile does so
+for all of them, and medians are compared. Measured is the whole call of `advance`, checks and closure included."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from chemnet.gas.state import Array
+from chemnet.gas.status import Status
+from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.runtime.processes import available_cores, ordered_map
+from chemnet.runtime.tables import Table
+
+_SHORTEST_TURN = 0.05  # [s] a turn repeats its call until it has lasted this long
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call of each turn, by name of the step, over the same `cells`.
+
+    At most so many of them were `refused` by a step, and `integrated` by a model in the place of its network.
+    """
+
+    cells: int
+    refused: int
+    seconds: Mapping[str, list[float]]
+    integrated: int = 0
+
+    def per_cell(self, name: str) -> tuple[float, float, float]:
+        """Median, minimum and maximum over the turns [s]."""
+        values = np.array(self.seconds[name]) / self.cells
+        return float(np.median(values)), float(values.min()), float(values.max())
+
+    def spread(self, name: str) -> str:
+        """Cheapest and dearest turn [us] in words."""
+        _, low, high = self.per_cell(name)
+        return " - ".join(f"{t:.3g}" if t < 1000.0 else f"{t:.0f}" for t in (1e6 * low, 1e6 * high))
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """How many times cheaper `fast` is, of the medians."""
+        return self.per_cell(slow)[0] / self.per_cell(fast)[0]
+
+
+def take_turns(steps: Mapping[str, ChemistryStep], states: Array, dt: float, turns: int) -> Timing:
+    """Seconds of `advance(states, dt)` of each step, in turns, after one call each that is not counted."""
+    refused = integrated = 0
+    for step in steps.values():
+        refused = max(refused, int((step.advance(states, dt)[1] >= Status.FAILED).sum()))
+        integrated = max(integrated, getattr(step, "integrated", 0))
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(turns):
+        for name, step in steps.items():
+            seconds[name].append(seconds_per_call(partial(step.advance, states, dt)))
+    return Timing(len(states), refused, seconds, integrated)
+
+
+def seconds_per_call(call: Callable[[], object]) -> float:
+    """Wall seconds of one call, from as many as fill a turn."""
+    calls, start = 0, time.perf_counter()
+    while calls == 0 or time.perf_counter() - start < _SHORTEST_TURN:
+        call()
+        calls += 1
+    return (time.perf_counter() - start) / calls
+
+
+def in_fresh_process(function: Callable[[Task], Result], task: Task) -> Result:
+    """`function(task)` in a process of its own whose libraries have one thread each."""
+    (result,) = ordered_map(function, [task], n_workers=2)  # with one worker it would run in this process
+    return result
+
+
+def machine_table() -> Table:
+    """The machine and the versions that the figures belong to."""
+    packages = ("cantera", "torch", "numba", "numpy")
+    rows = [
+        ("processor", processor()),
+        ("usable cores", str(available_cores())),
+        ("Python", platform.python_version()),
+        *((name, metadata.version(name)) for name in packages),
+    ]
+    return Table("machine", ("part", "value"), rows)
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""The command line, `chemnet COMMAND`: one file per command."""

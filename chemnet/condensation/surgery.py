@@ -1,0 +1,208 @@
+"""Give the modules around a space fewer channels: rows of its layers and followers go, columns of readers are merged.
+
+With `kept` (k,) the channels that stay, and for each reader a `share` (m, k), which says how strongly each kept channel
+stands in for each of the m that were there (appendix A.1 and A.2)::
+
+    layer               followers           reader
+    W -> W[kept]        w -> w[kept]        U (out, m, places) -> U'[o, j, p] = sum_k share[k, j] U[o, k, p]
+
+Source: Chen and Xu, eq. 36-38; eq. 36 has v_k where u_k is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from chemnet.condensation.channels import Channels
+from chemnet.condensation.graph import Layer, Normalisation, Place, Space, Transposed, is_depthwise
+from chemnet.runtime.errors import UsageError
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class Surgery:
+    """A model in the course of losing channels; `survivors` are those that each normalisation still has. What reaches
+    the normalisations that are `rewritten` is not what it was, and they have statistics for it."""
+
+    def __init__(self, model: nn.Module, channels: Channels) -> None:
+        self.model, self._channels = model, channels
+        self._modules = dict(model.named_modules())
+        self.survivors = {
+            name: np.arange(module.num_features)
+            for name, module in self._modules.items()
+            if isinstance(module, Normalisation)
+        }
+        self.rewritten: set[str] = set()
+
+    def weights(self, place: Place) -> Floats:
+        """What a reader makes of each channel (m, q): its weights, of all outputs and places."""
+        module, columns = self._modules[place.module], self._columns(place)
+        weight = module.weight if isinstance(module, Transposed) else module.weight.transpose(0, 1)
+        m = self._channels.inputs[place.module][place.segment]
+        rows = weight.detach().to("cpu", torch.float64)
+        if getattr(module, "groups", 1) > 1:
+            return self._weights_of_groups(rows, module.groups)
+        return rows[columns].reshape(self._channels.width_of(m), -1).numpy()
+
+    def shifts(self, place: Place) -> bool:
+        """Whether a reader takes up a constant that its channels gain or lose: by a bias, or by a BatchNorm behind it
+        whose mean is estimated anew. Over a border padded by zeros no constant is exact, nor is one in a transposed
+        convolution."""
+        module = self._modules[place.module]
+        padding = getattr(module, "padding", 0)
+        is_padded = padding == "same" or (padding != "valid" and bool(np.any(padding)))
+        if isinstance(module, Transposed) or (is_padded and module.padding_mode == "zeros"):
+            return False
+        return module.bias is not None or place.module in self._channels.normalised
+
+    def cut(self, space: Space, kept: Indices, shares: Mapping[Place, Floats], shifts: Mapping[Place, Floats]) -> None:
+        """Leave `kept` of a space; every reader gets its `share` (m, k), its bias what it makes of `shifts` (m,)."""
+        # backwards: the columns of a segment begin behind those before it, which may be of the same space
+        for place in reversed(space.consumers):
+            self._merge_columns(place, shares[place], shifts.get(place))
+        for place in reversed(space.followers):
+            self._keep_followed(place, kept)
+        for name in space.layers:
+            self._keep_rows(name, kept)
+        space.width = len(kept)
+
+    def _columns(self, place: Place) -> slice:
+        start, segment = self._channels.offset(place), self._channels.inputs[place.module][place.segment]
+        return slice(start, start + self._channels.width_of(segment) * segment.repeats)
+
+    def _weights_of_groups(self, weight: torch.Tensor, groups: int) -> Floats:
+        """Of a grouped convolution, (in / groups, out, places): each channel is read by the outputs of its group."""
+        of_groups = weight.reshape(len(weight), groups, -1)
+        return of_groups.transpose(0, 1).reshape(groups * len(weight), -1).numpy()
+
+    def _merge_columns(self, place: Place, share: Floats, shift: Floats | None) -> None:
+        module, columns = self._modules[place.module], self._columns(place)
+        if shift is not None and module.bias is not None:
+            _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
+        if getattr(module, "groups", 1) > 1:
+            _set(module, "weight", _merged_groups(module.weight, share, module.groups))
+            module.in_channels = share.shape[1]
+            return
+        axis = 0 if isinstance(module, Transposed) else 1
+        weight = module.weight.transpose(0, axis)
+        mine = weight[columns].reshape(len(share), -1)
+        merged = (torch.from_numpy(share.T).to(mine) @ mine).reshape(-1, *weight.shape[1:])
+        whole = torch.cat([weight[: columns.start], merged, weight[columns.stop :]])
+        _set(module, "weight", whole.transpose(0, axis))
+        setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(whole))
+
+    def _summed(self, place: Place) -> Floats:
+        """Weights of a reader summed over the places of each channel (m, out)."""
+        module, segment = self._modules[place.module], self._channels.inputs[place.module][place.segment]
+        outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        weights, m = self.weights(place), self._channels.width_of(segment)
+        groups = getattr(module, "groups", 1)
+        if isinstance(module, nn.Linear):
+            summed: Floats = weights.reshape(m, segment.repeats, outputs).sum(axis=1)
+            return summed
+        places = weights.reshape(m, outputs // groups, -1).sum(axis=2)
+        result = np.zeros((groups, m // groups, groups, outputs // groups))
+        for group in range(groups):
+            result[group, :, group] = places.reshape(groups, m // groups, -1)[group]
+        return result.reshape(m, outputs)
+
+    def _keep_followed(self, place: Place, kept: Indices) -> None:
+        module, columns = self._modules[place.module], self._columns(place)
+        repeats = self._channels.repeats(place)
+        every = np.arange(module.num_features if isinstance(module, Normalisation) else module.out_channels)
+        mine = every[columns].reshape(-1, repeats)[kept].ravel()
+        left = np.concatenate([every[: columns.start], mine, every[columns.stop :]])
+        if isinstance(module, Normalisation):
+            self.survivors[place.module] = self.survivors[place.module][left]
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                _keep(module, name, left)
+            module.num_features = len(left)
+        else:
+            _keep(module, "weight", left)
+            _keep(module, "bias", left)
+            module.in_channels = module.out_channels = module.groups = len(left)
+
+    def _keep_rows(self, name: str, kept: Indices) -> None:
+        module = self._modules[name]
+        if isinstance(module, Transposed):
+            _set(module, "weight", module.weight[:, torch.from_numpy(kept)])
+        else:
+            _keep(module, "weight", kept)
+        _keep(module, "bias", kept)
+        setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(kept))
+
+
+def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Give the layers of `model`, in place, the numbers of channels of a state dict, and load it: how a condensed model
+    is built again from its class and its weights. Raises UsageError where the two do not belong together."""
+    for name, module in model.named_modules():
+        for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            given = weights.get(f"{name}.{key}" if name else key)
+            if given is not None and given.shape != tensor.shape:
+                if not isinstance(module, Layer | Normalisation) or given.ndim != tensor.ndim:
+                    kind = type(module).__name__
+                    raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
+                _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
+        if isinstance(module, Layer | Normalisation):
+            _describe(module)
+    try:
+        model.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise _unfit(model, " ".join(str(error).splitlines()[1:2]).strip()[:160]) from None
+    return model
+
+
+def _unfit(model: nn.Module, reason: str) -> UsageError:
+    return UsageError(f"these weights are not of a {type(model).__name__}\n{reason}")
+
+
+def _describe(module: nn.Module) -> None:
+    """Bring the numbers by which a module describes itself into line with its weights."""
+    if isinstance(module, Normalisation):
+        one = module.running_mean if module.weight is None else module.weight
+        module.num_features = module.num_features if one is None else len(one)
+        return
+    weight = module.weight
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif is_depthwise(module):
+        module.in_channels = module.out_channels = module.groups = len(weight)
+    elif isinstance(module, Transposed):
+        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+    else:
+        module.in_channels, module.out_channels = weight.shape[1] * module.groups, weight.shape[0]
+
+
+def _merged_groups(weight: torch.Tensor, share: Floats, groups: int) -> torch.Tensor:
+    """Weights (out, in / groups, ...) of a grouped convolution, each group with its own block of the share."""
+    m, k = (size // groups for size in share.shape)
+    blocks = [share[g * m : (g + 1) * m, g * k : (g + 1) * k] for g in range(groups)]
+    parts = weight.reshape(groups, -1, *weight.shape[1:])
+    merged = [
+        torch.tensordot(part, torch.from_numpy(block).to(part), dims=([1], [0])).movedim(-1, 1)
+        for part, block in zip(parts, blocks, strict=True)
+    ]
+    return torch.cat(merged)
+
+
+def _keep(module: nn.Module, name: str, kept: Indices) -> None:
+    tensor = getattr(module, name)
+    if tensor is not None:
+        _set(module, name, tensor[torch.from_numpy(kept).to(tensor.device)])
+
+
+def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
+    """Put a tensor in the place of a parameter or buffer, in the memory format of that."""
+    old = getattr(module, name)
+    is_last = value.ndim == 4 and old.is_contiguous(memory_format=torch.channels_last)
+    value = value.detach().clone(memory_format=torch.channels_last if is_last else torch.contiguous_format)
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad))
+    else:
+        setattr(module, name, value)

@@ -1,0 +1,124 @@
+"""How many parameters a network has at other widths, and which widths make the best of a number of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from chemnet.condensation import similarity
+from chemnet.condensation.channels import Channels
+from chemnet.condensation.graph import Normalisation, Segment, Space, is_depthwise
+from chemnet.runtime.errors import UsageError
+
+Floats = NDArray[np.float64]
+Widths = dict[Space, int]
+Rounded = Callable[[Space, int], int]
+
+_HALVINGS = 60
+_ROUNDS = 4  # the price of a channel depends on the widths around it: so often it is looked up anew
+
+
+class Sizes:
+    """Parameters of a model as a function of the widths of its spaces."""
+
+    def __init__(self, model: nn.Module, channels: Channels) -> None:
+        self._channels = channels
+        self._modules = dict(model.named_modules())
+        self._made = {name: space for space in channels.spaces for name in space.layers}
+        counted = sum(self._count(name, {}) for name in channels.inputs)
+        self._rest = sum(p.numel() for p in model.parameters()) - counted
+
+    def total(self, widths: Mapping[Space, int] | None = None) -> int:
+        """Parameters at these widths; other spaces keep theirs."""
+        return self._rest + sum(self._count(name, widths or {}) for name in self._channels.inputs)
+
+    def _count(self, name: str, widths: Mapping[Space, int]) -> int:
+        module = self._modules[name]
+        read = sum(self._width(segment, widths) * segment.repeats for segment in self._channels.inputs[name])
+        if isinstance(module, Normalisation):
+            return read * sum(1 for p in module.parameters(recurse=False))
+        if is_depthwise(module):
+            return read * (module.weight[0].numel() + (module.bias is not None))
+        space = self._made[name]
+        made = widths.get(space, space.width)
+        groups = 1 if isinstance(module, nn.Linear) else module.groups
+        places = module.weight[0, 0].numel()
+        return made * (read // groups * places + (module.bias is not None))
+
+    def _width(self, segment: Segment, widths: Mapping[Space, int]) -> int:
+        width = self._channels.width_of(segment)
+        return width if segment.space is None else widths.get(self._channels.space_of(segment), width)
+
+    def by_threshold(self, matrices: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
+        """Widths of the groups at the largest common threshold at which at most `target` parameters are left."""
+
+        def widths(threshold: float) -> Widths:
+            return {
+                space: rounded(space, similarity.n_groups(similarity.group(matrix, threshold)))
+                for space, matrix in matrices.items()
+            }
+
+        return self._bisected(widths, target, rounded, -1.0, 1.0 + 2.0 * similarity.TOLERANCE)
+
+    def cheapest(self, curves: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
+        """Widths with the smallest sum of what is left unexplained at most `target` parameters.
+
+        `curves` say for each space what share of its readers' inputs is left with no channel, with one, ... A channel
+        is worth what it explains more and costs parameters; at a common price of a parameter every space takes the
+        width of the smallest sum of both.
+        """
+
+        def widths(saving: float) -> Widths:
+            price, found = 10.0**-saving, {space: space.width for space in curves}
+            for _ in range(_ROUNDS):
+                costs = {space: self._cost(space, found) for space in curves}
+                found = {
+                    space: rounded(space, 1 + int(np.argmin(left[1:] + price * costs[space] * np.arange(1, len(left)))))
+                    for space, left in curves.items()
+                }
+            return found
+
+        return self._bisected(widths, target, rounded, 0.0, 12.0)
+
+    def _cost(self, space: Space, widths: Widths) -> float:
+        """Parameters of one channel of a space, at these widths of the others."""
+        full, half = space.width, max(space.width // 2, 1)
+        if full == half:
+            return 1.0
+        around = {place.module for place in (*space.followers, *space.consumers)}.union(space.layers)
+        with_full, with_half = ({**widths, space: width} for width in (full, half))
+        return sum(self._count(name, with_full) - self._count(name, with_half) for name in around) / (full - half)
+
+    def _bisected(
+        self, widths: Callable[[float], Widths], target: float, rounded: Rounded, low: float, high: float
+    ) -> Widths:
+        """The widths at the largest argument at which they need at most `target` parameters, and what still fits."""
+        best = widths(low)
+        if self.total(best) > target:
+            least = self.total(best) / self.total()
+            raise UsageError(
+                f"these layers can be condensed to no less than {least:.4g} of the parameters: raise the ratio"
+            )
+        beyond = {space: space.width for space in best}
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            found = widths(middle)
+            if self.total(found) <= target:
+                low, best = middle, found
+            else:
+                high, beyond = middle, found
+        return self._filled(best, beyond, target, rounded)
+
+    def _filled(self, widths: Widths, beyond: Widths, target: float, rounded: Rounded) -> Widths:
+        """Widths on the way to those `beyond` as long as they fit: a threshold may bring many channels at once."""
+        for space in widths:
+            few, many = widths[space], beyond[space] + 1
+            while many - few > 1:
+                middle = (few + many) // 2
+                fits = self.total({**widths, space: rounded(space, middle)}) <= target
+                few, many = (middle, many) if fits else (few, middle)
+            widths = {**widths, space: rounded(space, few)}
+        return widths

@@ -1,0 +1,1 @@
+"""Training sets: recipes, sampling, labels by the exact integrator, the HDF5 file."""

@@ -1,0 +1,182 @@
+"""The recipe of a training set: what kinds of states, how many, over which ranges; a YAML file becomes a `Recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field, model_validator
+
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.state import Array
+from chemnet.runtime.config import Config, override, parse, read_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import shipped
+
+SOURCES = ("ignition", "kernel", "flames", "burnt")
+PERTURBED = ("perturbed", "strongly_perturbed")
+KINDS = (*SOURCES, *PERTURBED, "mixed", "transported")
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0.0 < limits[0] <= limits[1]:
+        raise ValueError("a range is two positive numbers, the smaller one first")
+    return limits
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Paths(Config):
+    """Ignition paths: share of the rows, number, range of initial temperatures [K]."""
+
+    share: Share
+    trajectories: int = Field(ge=2)
+    T0: Range
+
+
+class Flames(Config):
+    """Free flames: share of the rows, equivalence ratios, and (P [Pa], T unburnt [K]) to solve them at.
+
+    A mechanism without transport data goes without: `flames: null`.
+    """
+
+    share: Share
+    phi: list[Positive] = Field(min_length=1)
+    at: list[tuple[Positive, Positive]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _both_sides_of_the_split(self) -> Flames:
+        if len(self.phi) * len(self.at) < 2:
+            raise ValueError("at least two flames are needed, one to train on and one to validate with")
+        return self
+
+
+class Burnt(Config):
+    """Gas in equilibrium: share of the rows, number of states, range of the unburnt temperature [K]."""
+
+    share: Share
+    states: int = Field(ge=2)
+    T_unburnt: Range
+
+
+class Perturbation(Config):
+    """Perturbed source states: log-uniform amplitude, and the share evolved for a log-uniform time [s]."""
+
+    share: Share
+    amplitude: Range
+    evolved_share: Share
+    evolution: Range
+
+
+class Mixing(Config):
+    """Mixtures of two states; unburnt gas takes part at a temperature in `T_unburnt` [K]."""
+
+    share: Share
+    evolved_share: Share
+    evolution: Range
+    T_unburnt: Range
+
+
+class Transport(Config):
+    """Flame states in time steps of transport and chemistry: up to `steps` of them, under `factor` times the transport
+    that holds the steady flame."""
+
+    share: Share
+    steps: int = Field(ge=1)
+    factor: Range
+
+
+class Oxidizer(Config):
+    """What the fuel burns with, in moles by species, and in which share of the paths, flames and unburnt gases."""
+
+    share: Positive
+    moles: dict[str, Positive] = Field(min_length=1)
+
+
+class Integrator(Config):
+    """Who computes the labels, `exact` (all cells of a batch at once) or `cvode`, and its tolerances.
+
+    CVODES computes the labels of the share `audit` of the rows again at 1e-10, 1e-16; the differences are kept.
+    """
+
+    kind: Literal["exact", "cvode"] = "exact"
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-12
+    audit: Share = 0.01
+
+
+class Recipe(Config):
+    """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for."""
+
+    mechanism: str = "drm19"
+    fuel: dict[str, Positive] = Field(min_length=1)
+    oxidizers: list[Oxidizer] = Field(min_length=1)
+    rows: int = Field(ge=1)
+    dt: Positive
+    seed: int = Field(ge=0)
+    validation_share: Share
+    integrator: Integrator = Integrator()
+    phi: Range
+    pressure: Range
+    ignition: Paths
+    kernel: Paths
+    flames: Flames | None
+    burnt: Burnt
+    perturbed: Perturbation
+    strongly_perturbed: Perturbation
+    mixed: Mixing
+    transported: Transport | None = None
+
+    def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
+        """One of the oxidizers, by their shares."""
+        position = rng.random() * sum(oxidizer.share for oxidizer in self.oxidizers)
+        for oxidizer in self.oxidizers:
+            position -= oxidizer.share
+            if position < 0.0:
+                break
+        return oxidizer.moles
+
+    def shares(self) -> Array:
+        """Share of the rows of each kind, in the order of KINDS, summing to 1; without flames none is transported."""
+        without = () if self.flames else ("transported",)
+        shares = np.array([0.0 if kind in without else getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
+        return shares / shares.sum()
+
+
+def load_recipe(
+    path: str | Path | None = None,
+    variant: str | None = None,
+    changes: Sequence[str] = (),
+    *,
+    mechanism: str | None = None,
+    fuel: Mapping[str, float] | None = None,
+    oxidizer: Mapping[str, float] | None = None,
+) -> Recipe:
+    """The recipe of a file (default: the shipped one of DRM19), with a variant and `key=value` changes applied.
+
+    Another `mechanism`, `fuel` and `oxidizer` (moles by species) take the place of the file's; of the file's
+    oxidizers another mechanism keeps those that it has the species of.
+    Raises UsageError for unknown keys, variants, values or mechanisms, FileError when there is no such file.
+    """
+    path = path or shipped("datasets/drm19/recipe.yaml")
+    data = read_yaml(path)
+    variants = data.pop("variants", {})
+    if variant is not None and variant not in variants:
+        raise UsageError(f"{path} has no variant {variant}; it has {', '.join(variants) or 'none'}")
+    for key, value in variants.get(variant, {}).items():
+        data[key] = {**data[key], **value} if isinstance(value, dict) else value
+    if mechanism is not None:
+        data["mechanism"] = mechanism
+        known = set(load_mechanism(mechanism).species_names)
+        oxidizers = data.get("oxidizers", [])
+        data["oxidizers"] = [one for one in oxidizers if known.issuperset(one["moles"])] or oxidizers
+    if fuel is not None:
+        data["fuel"] = fuel
+    if oxidizer is not None:
+        data["oxidizers"] = [{"share": 1.0, "moles": oxidizer}]
+    return parse(Recipe, override(data, changes), str(path))

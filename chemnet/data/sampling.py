@@ -1,0 +1,294 @@
+"""States to learn from, and their labels: a recipe becomes one HDF5 file.
+
+First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F) and burnt
+gas (B). Then chunks of rows are drawn from them, plain, perturbed (P, Q) or mixed (M), some evolved for a while, and
+labelled by the exact step; a share of the labels is audited by CVODES (`label_audit.py`). Every task has its own random
+generator, seeded by the recipe's seed and the task's number, so that the content depends neither on the number of
+workers nor on interruptions; finished tasks are kept as shards beside the file until it is whole.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cantera as ct
+import numpy as np
+
+from chemnet.data import dataset, label_audit
+from chemnet.data.augmentation import Drawer, premixed
+from chemnet.data.dataset import Audit, Pairs
+from chemnet.data.recipe import KINDS, Paths, Recipe
+from chemnet.gas import canonical
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.state import Array
+from chemnet.gas.status import Status
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.kinetics.cvodes import ChemistryStep, CvodesReactor
+from chemnet.runtime.config import dump_yaml, parse, parse_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.processes import ordered_map
+from chemnet.version import __version__
+
+_RECIPE = "recipe.yaml"
+_ROWS_PER_SHARD = 5_000
+_PATHS_PER_TASK = 10
+_ROWS_PER_SOURCE = 400
+_CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
+_PATH_END, _AFTER_IGNITION = 5.0, 2e-3  # [s]
+
+Facts = dict[str, float]
+
+
+def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable[[str], None] = print) -> None:
+    """Make the training set of a recipe at `out`, going on from the shards of an interrupted run.
+
+    Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
+    whatever sources and store raise.
+    """
+    mechanism = load_mechanism(recipe.mechanism)
+    unburnt = [canonical.premixed(mechanism, recipe.phi[0], recipe.fuel, air.moles) for air in recipe.oxidizers]
+    if recipe.flames:
+        canonical.check_transport(mechanism)
+    labeller = _labeller(recipe)
+    out = Path(out)
+    parts = out.with_name(out.name + ".parts")
+    _begin(parts, recipe)
+    n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
+    _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
+    _compile(labeller, unburnt[0], recipe)
+    _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
+    pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
+    for line in _merge(recipe, pieces, out):
+        report(line)
+    shutil.rmtree(parts)
+
+
+def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
+    """Write the shards into one file; returns what there is to tell of it."""
+    facts = [dataset.read_attributes(piece) for piece in pieces]
+    total = {name: sum(fact[name] for fact in facts) for name in ("rows", "lost", "retried", *_CLOCKS)}
+    starts = np.cumsum([0, *(fact["rows"] for fact in facts)])
+    audits = [dataset.read_audit(piece) for piece in pieces]
+    audit = dataset.Audit(
+        np.concatenate([part.row + start for part, start in zip(audits, starts[:-1], strict=True)]),
+        np.concatenate([part.difference for part in audits]),
+    )
+    found = {
+        "lost": int(total["lost"]),
+        "retried": int(total["retried"]),
+        "raw_drift": max(fact["raw_drift"] for fact in facts),
+        **label_audit.figures(audit),
+    }
+    dataset.write(out, map(dataset.read, pieces), _provenance(recipe) | found, audit)
+    spent = ", ".join(f"{name.removeprefix('seconds_')} {total[name]:.1f} s" for name in _CLOCKS)
+    return [
+        f"{out}: {total['rows']} pairs, {found['lost']} labels lost, {found['retried']} found at the second attempt",
+        f"elements off by up to {found['raw_drift']:.1e} kg/kg before the closure",
+        f"core time of the shards: {spent}",
+    ]
+
+
+def _compile(labeller: ChemistryStep, unburnt: Array, recipe: Recipe) -> None:
+    """Compile here what the disk has no copy of, and not in every worker."""
+    row = np.hstack([300.0, recipe.pressure[0], unburnt])[None]
+    for step in (labeller, CvodesReactor(labeller.mechanism)):
+        step.advance(row, recipe.dt)
+
+
+def _begin(parts: Path, recipe: Recipe) -> None:
+    text = dump_yaml(recipe)
+    kept = parts / _RECIPE
+    if kept.exists() and kept.read_text() != text:
+        raise UsageError(f"{parts} holds shards of another recipe\nRemove the folder, or choose another --out.")
+    parts.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text)
+
+
+def _provenance(recipe: Recipe) -> dict[str, Any]:
+    mechanism = load_mechanism(recipe.mechanism)
+    return {
+        "generator": f"chemnet {__version__}",
+        "cantera-version": ct.__version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "units": "T K, P Pa, Y kg/kg, dt s",
+        "mechanism": recipe.mechanism,
+        "mechanism_sha256": mechanism.sha256,
+        "species": list(mechanism.species_names),
+        "dt": recipe.dt,
+        "integrator": recipe.integrator.kind,
+        "rtol": recipe.integrator.rtol,
+        "atol": recipe.integrator.atol,
+        "seed": recipe.seed,
+        "kinds": list(KINDS),
+        "recipe": dump_yaml(recipe),
+    }
+
+
+Task = tuple[str, int]
+
+
+def _source_tasks(recipe: Recipe) -> list[Task]:
+    """Flames first: they take longest."""
+    tasks = [("flames", i) for i in range(len(recipe.flames.at) if recipe.flames else 0)] + [("burnt", 0)]
+    for kind in ("ignition", "kernel"):
+        n_tasks = -(-getattr(recipe, kind).trajectories // _PATHS_PER_TASK)
+        tasks += [(kind, i) for i in range(n_tasks)]
+    return tasks
+
+
+def _run_tasks(tasks: list[Task], parts: Path, n_workers: int, what: str, report: Callable[[str], None]) -> None:
+    """Run the tasks that have no shard yet; about every ten seconds a line with the time still needed."""
+    missing = [task for task in tasks if not (parts / _shard_name(task)).exists()]
+    start = last = time.monotonic()
+    for done, _ in enumerate(ordered_map(functools.partial(_run_task, parts), missing, n_workers), start=1):
+        now = time.monotonic()
+        if now - last > 10.0 or done == len(missing):
+            last = now
+            left = (now - start) / done * (len(missing) - done)
+            report(f"{what} {len(tasks) - len(missing) + done} of {len(tasks)}, {left:.0f} s left")
+
+
+def _shard_name(task: Task) -> str:
+    return f"{task[0]}-{task[1]:05d}.h5"
+
+
+def _run_task(parts: Path, task: Task) -> None:
+    kind, number = task
+    text = (parts / _RECIPE).read_text()
+    recipe = _recipe(text)
+    stream = 0 if kind == "rows" else 1 + KINDS.index(kind)
+    rng = np.random.default_rng([recipe.seed, stream, number])
+    if kind == "rows":
+        pairs, audit, facts = _labelled_rows(_drawer(parts, text), number, rng)
+        dataset.write(parts / _shard_name(task), [pairs], facts, audit)
+    else:
+        make = {"flames": _flame_rows, "burnt": _burnt_rows}.get(kind, _path_rows)
+        dataset.write(parts / _shard_name(task), [make(recipe, kind, number, rng)], {})
+
+
+def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
+    """Source rows of one task's ignition paths."""
+    mechanism = load_mechanism(recipe.mechanism)
+    gas = mechanism.gas()
+    paths: Paths = getattr(recipe, kind)
+    n_paths = min(_PATHS_PER_TASK, paths.trajectories - number * _PATHS_PER_TASK)
+    rows = []
+    for _ in range(n_paths):
+        T0 = 1.0 / rng.uniform(1.0 / paths.T0[1], 1.0 / paths.T0[0])
+        Y = premixed(recipe, rng)
+        start = np.hstack([T0, rng.uniform(*recipe.pressure), Y])
+        times, states = canonical.ignition_path(gas, start, _PATH_END, _AFTER_IGNITION)
+        rows.append(canonical.states_along(times, states, _ROWS_PER_SOURCE, rng))
+    return _source_pairs(rows, kind, recipe, rng)
+
+
+def _flame_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
+    """Source rows of one task's flames."""
+    assert recipe.flames is not None
+    P, T = recipe.flames.at[number]
+    mechanism, airs = load_mechanism(recipe.mechanism), [recipe.draw_oxidizer(rng) for _ in recipe.flames.phi]
+    rows = []
+    for air in (oxidizer.moles for oxidizer in recipe.oxidizers):
+        phis = [phi for phi, drawn in zip(recipe.flames.phi, airs, strict=True) if drawn == air]
+        profiles = canonical.flames(mechanism, phis, P, T, recipe.fuel, air)
+        rows += [canonical.states_across(grid, states, _ROWS_PER_SOURCE, rng) for grid, states in profiles]
+    return _source_pairs(rows, kind, recipe, rng)
+
+
+def _burnt_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator) -> Pairs:
+    """Source rows in equilibrium, each a group of its own."""
+    mechanism = load_mechanism(recipe.mechanism)
+    gas = mechanism.gas()
+    rows = []
+    for _ in range(recipe.burnt.states):
+        Y = premixed(recipe, rng)
+        unburnt = np.hstack([rng.uniform(*recipe.burnt.T_unburnt), rng.uniform(*recipe.pressure), Y])
+        rows.append(canonical.burnt(gas, unburnt)[None])
+    return _source_pairs(rows, kind, recipe, rng)
+
+
+def _source_pairs(rows: list[Array], kind: str, recipe: Recipe, rng: np.random.Generator) -> Pairs:
+    """Unlabelled rows: `next_states` equals `states`; each path or flame belongs to one side of the split."""
+    states = np.maximum(np.concatenate(rows), 0.0)  # the integrator leaves traces like -1e-14
+    group = np.repeat(np.arange(len(rows), dtype=np.int32), [len(r) for r in rows])
+    split = (rng.random(len(rows)) < recipe.validation_share).astype(np.int8)
+    return Pairs(states, states, split[group], group, np.full(len(states), KINDS.index(kind), np.int8))
+
+
+@functools.lru_cache(maxsize=1)
+def _recipe(text: str) -> Recipe:
+    """The recipe that a run keeps; reading it takes as long as fifty labels."""
+    return parse(Recipe, parse_yaml(text, _RECIPE), _RECIPE)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawer(parts: Path, text: str) -> Drawer:
+    """What draws the rows of a run by the recipe `text`; its sources are read once per worker."""
+    recipe = _recipe(text)
+    return Drawer(recipe, _read_sources(recipe, parts), _integrator(recipe))
+
+
+def _labeller(recipe: Recipe) -> CvodesReactor | RosenbrockReactor:
+    """What computes the labels. Raises UsageError for a mechanism that it cannot take."""
+    return _integrator(recipe, rtol=recipe.integrator.rtol, atol=recipe.integrator.atol)
+
+
+def _integrator(recipe: Recipe, **tolerances: Any) -> CvodesReactor | RosenbrockReactor:
+    make = CvodesReactor if recipe.integrator.kind == "cvode" else RosenbrockReactor
+    return make(load_mechanism(recipe.mechanism), **tolerances)
+
+
+def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
+    """All source rows, with groups numbered through, and both sides of the split present for every kind."""
+    pieces, groups = [], 0
+    for task in _source_tasks(recipe):
+        piece = dataset.read(parts / _shard_name(task))
+        pieces.append(Pairs(piece.states, piece.next_states, piece.split, piece.group + groups, piece.kind))
+        groups += int(piece.group[-1]) + 1
+    rows = dataset.concatenate(pieces)
+    for kind in np.unique(rows.kind):
+        of_kind = rows.kind == kind
+        for split in (0, 1):
+            if recipe.validation_share > 0 and not (rows.split[of_kind] == split).any():
+                last = rows.group == rows.group[of_kind][-1]
+                rows.split[last] = split
+    return rows
+
+
+def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tuple[Pairs, Audit, Facts]:
+    """The rows of one shard, the audit of their labels, and facts.
+
+    `lost` labels, those found by a second attempt (`retried`), the largest element error before the closure
+    (`raw_drift`) and the seconds of each part.
+    """
+    recipe, labeller = drawer.recipe, _labeller(drawer.recipe)
+    clock = [time.perf_counter()]
+    n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
+    n_validation = rng.binomial(n, recipe.validation_share)
+    drawn = []
+    for split, n_split in ((0, n - n_validation), (1, n_validation)):
+        for kind, count in zip(KINDS, rng.multinomial(n_split, recipe.shares()), strict=True):
+            drawn.append(drawer.draw(kind, int(count), split, rng))
+    rows = dataset.concatenate(drawn)
+    clock.append(time.perf_counter())
+    next_states, status = labeller.advance(rows.states, recipe.dt)
+    clock.append(time.perf_counter())
+    kept = status <= Status.RETRIED
+    pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind)
+    if not kept.all():
+        pairs = pairs.where(kept)
+    audit = label_audit.audit(pairs, recipe.dt, recipe.integrator.audit, drawer.mechanism, rng)
+    clock.append(time.perf_counter())
+    facts = {
+        "lost": int(n - kept.sum()),
+        "retried": int((status == Status.RETRIED).sum()),
+        "raw_drift": float(labeller.raw_drift.max()),
+        **dict(zip(_CLOCKS, np.diff(clock).tolist(), strict=True)),
+    }
+    return pairs, audit, facts

@@ -1,0 +1,195 @@
+"""Where states come from: premixed gas, ignition at constant pressure, freely propagating flames. All by Cantera."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+import cantera as ct
+import numpy as np
+
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
+from chemnet.runtime.errors import NumericalError, UsageError
+
+AIR = {"O2": 1.0, "N2": 3.76}
+_TRAJECTORY_TOLERANCES = (1e-8, 1e-14)
+_MAX_STEPS = 20_000
+_TRANSPORT = "mixture-averaged"
+_FIRST_TIME = 1e-7  # [s]
+
+
+def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidizer: Mapping[str, float] = AIR) -> Array:
+    """Mass fractions (K,) of fuel and oxidizer (mole fractions by species) at equivalence ratio phi.
+
+    Raises UsageError for an unknown species, phi <= 0, or if the two do not burn.
+    """
+    if not phi > 0.0:
+        raise UsageError(f"phi = {phi}: an equivalence ratio is positive")
+    _check_mixture(mechanism, tuple(fuel), tuple(oxidizer), tuple(fuel.values()), tuple(oxidizer.values()))
+    gas = _gas(mechanism)
+    gas.set_equivalence_ratio(phi, dict(fuel), dict(oxidizer))
+    return gas.Y
+
+
+@functools.cache
+def _check_mixture(
+    mechanism: Mechanism, fuel: tuple[str, ...], oxidizer: tuple[str, ...], *moles: tuple[float, ...]
+) -> None:
+    """Raises UsageError unless fuel and oxidizer, of so many moles of their species, are there and burn."""
+    for species in (*fuel, *oxidizer):
+        mechanism.index(species)
+    mixtures = (dict(zip(names, x, strict=True)) for names, x in zip((fuel, oxidizer), moles, strict=True))
+    try:
+        burns = _gas(mechanism).stoich_air_fuel_ratio(*mixtures) > 0.0
+    except ct.CanteraError:
+        burns = False
+    if not burns:
+        raise UsageError(f"{', '.join(fuel)} does not burn with {', '.join(oxidizer)}: which is fuel, which oxidizer?")
+
+
+@functools.cache
+def _gas(mechanism: Mechanism) -> ct.Solution:
+    """A gas to compute compositions with; making one costs ten milliseconds."""
+    return mechanism.gas()
+
+
+def new_reactor(gas: ct.Solution, state: Array) -> ct.IdealGasConstPressureReactor:
+    """A constant-pressure reactor that starts at one row `[T, P, Y]` and shares `gas`."""
+    gas.set_unnormalized_mass_fractions(state[2:])
+    gas.TP = state[0], state[1]
+    return ct.IdealGasConstPressureReactor(gas, clone=False)
+
+
+def burnt(gas: ct.Solution, state: Array) -> Array:
+    """The state (2 + K,) in equilibrium at the enthalpy and pressure of `state`."""
+    gas.TPY = state[0], state[1], state[2:]
+    gas.equilibrate("HP", solver="auto", rtol=1e-9)
+    return np.hstack([gas.T, gas.P, gas.Y])
+
+
+def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignition: float) -> tuple[Array, Array]:
+    """Times (m,) [s] and states (m, 2 + K) at the internal steps of CVODES, from `state` on at constant pressure.
+
+    The path ends at `end_time`, or if that is sooner `after_ignition` seconds after the fastest rise of temperature, at
+    least two more delays later: what rich mixtures burn to takes as long as they need to ignite.
+    """
+    reactor = new_reactor(gas, state)
+    network = ct.ReactorNet([reactor])
+    network.rtol, network.atol = _TRAJECTORY_TOLERANCES
+    times, states = [0.0], [np.hstack([reactor.T, state[1], gas.Y])]
+    fastest, ignition = 0.0, np.inf
+    while times[-1] < min(end_time, ignition + max(after_ignition, 2.0 * ignition)) and len(times) < _MAX_STEPS:
+        network.step()
+        times.append(network.time)
+        states.append(np.hstack([reactor.T, state[1], gas.Y]))
+        rate = (states[-1][0] - states[-2][0]) / (times[-1] - times[-2])
+        if rate > max(fastest, 1e4):  # [K/s]; slower is no ignition
+            fastest, ignition = rate, times[-1]
+    return np.array(times), np.array(states)
+
+
+def states_along(times: Array, states: Array, n: int, rng: np.random.Generator) -> Array:
+    """(n, 2 + K) states of a path: at steps of the integrator, evenly up to ignition, evenly in log time around it.
+
+    The internal steps crowd where the chemistry is fast; the induction, which decides the ignition delay, is so
+    slow that it needs rows of its own, and so do the first moments, when the radicals rise from nothing, and the
+    long way from the flame to equilibrium.
+    """
+    ignition = times[1 + np.argmax(np.diff(states[:, 0]) / np.diff(times))]
+    after = max(times[-1] - ignition, _FIRST_TIME)
+    counts = rng.multinomial(n, [0.4, 0.28, 0.2, 0.12])
+    positions = rng.uniform(0, len(times) - 1, counts[0])
+    drawn = np.concatenate(
+        [
+            np.interp(positions, np.arange(len(times)), times),
+            rng.uniform(0.0, 1.05 * ignition, counts[1]),
+            _log_uniform(ignition, counts[2], rng),
+            ignition + _log_uniform(after, counts[3], rng),
+        ]
+    )
+    drawn = np.minimum(drawn, times[-1])
+    drawn[0] = 0.0
+    return _interpolate(drawn, times, states)
+
+
+def _log_uniform(last: float, n: int, rng: np.random.Generator) -> Array:
+    """n random times up to `last`, even in their logarithm."""
+    return np.exp(rng.uniform(np.log(_FIRST_TIME), np.log(last), n))
+
+
+def _interpolate(at: Array, points: Array, rows: Array) -> Array:
+    return np.stack([np.interp(at, points, column) for column in rows.T], axis=1)
+
+
+def flames(
+    mechanism: Mechanism,
+    phis: Sequence[float],
+    P: float,
+    T: float,
+    fuel: Mapping[str, float],
+    oxidizer: Mapping[str, float],
+) -> list[tuple[Array, Array]]:
+    """Grid (m,) [m] and states (m, 2 + K) of a free flame for each phi, each started from the one before.
+
+    Raises UsageError for a mechanism without transport data, NumericalError when Cantera finds no solution.
+    """
+    check_transport(mechanism)
+    gas = mechanism.gas()
+    gas.transport_model = _TRANSPORT
+    profiles: list[tuple[Array, Array]] = []
+    flame: ct.FreeFlame | None = None
+    for phi in phis:
+        gas.TPY = T, P, premixed(mechanism, phi, fuel, oxidizer)
+        flame = _solve_flame(gas, flame, phi)
+        profiles.append((flame.grid.copy(), np.column_stack([flame.T, np.full(flame.T.size, P), flame.Y.T])))
+    return profiles
+
+
+def check_transport(mechanism: Mechanism) -> None:
+    """Raises UsageError unless flames of the mechanism can be computed."""
+    if not has_transport(mechanism):
+        raise UsageError(f"{mechanism.name} has no transport data for flames\nSample without: --set flames=null")
+
+
+def has_transport(mechanism: Mechanism) -> bool:
+    """Whether the species of a mechanism have the data that flames need."""
+    try:
+        mechanism.gas().transport_model = _TRANSPORT
+    except ct.CanteraError:
+        return False
+    return True
+
+
+def _solve_flame(gas: ct.Solution, start: ct.FreeFlame | None, phi: float) -> ct.FreeFlame:
+    """A refined flame of the unburnt `gas`; from `start` if that converges, else from Cantera's own guess."""
+    inlet = gas.TPY
+    for guess in (start, None):
+        flame = guess if guess is not None else ct.FreeFlame(gas, width=0.03)
+        flame.inlet.T, flame.inlet.Y = inlet[0], inlet[2]
+        flame.P = inlet[1]
+        flame.set_refine_criteria(ratio=3, slope=0.1, curve=0.2)
+        try:
+            flame.solve(loglevel=0, auto=guess is None)
+        except ct.CanteraError:
+            gas.TPY = inlet
+            continue
+        return flame
+    raise NumericalError(
+        f"no flame found at phi = {phi}, T = {inlet[0]} K, P = {inlet[1]} Pa; leave it out of the recipe"
+    )
+
+
+def production_rates(gas: ct.Solution, states: Array) -> Array:
+    """Rates of change of the mass fractions (n, K) [1/s] by reactions at constant pressure, of states (n, 2 + K)."""
+    rates = np.empty((len(states), gas.n_species))
+    for state, rate in zip(states, rates, strict=True):
+        gas.TPY = state[0], state[1], state[2:]
+        rate[:] = gas.net_production_rates * gas.molecular_weights / gas.density
+    return rates
+
+
+def states_across(grid: Array, states: Array, n: int, rng: np.random.Generator) -> Array:
+    """(n, 2 + K) states of a flame, drawn evenly over its adaptive grid and interpolated between the points."""
+    positions = rng.uniform(0, len(grid) - 1, n)
+    return _interpolate(positions, np.arange(len(grid), dtype=np.float64), states)

@@ -1,0 +1,1 @@
+"""Reduction of trained chemistry networks by condensation: stages with retraining, comparisons, reports."""

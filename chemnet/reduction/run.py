@@ -1,0 +1,254 @@
+"""`chemnet reduce`: from the names of a model, a config and a recipe to finished stages, their table and their page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chemnet.condensation import similarity
+from chemnet.condensation.dense import condense_layers, hidden_widths, neuron_vectors
+from chemnet.data import dataset
+from chemnet.data.recipe import load_recipe
+from chemnet.reduction.report import write_page
+from chemnet.reduction.stages import (
+    Bench,
+    Delays,
+    Recipe,
+    Say,
+    StageReport,
+    calibration,
+    dashed,
+    loss_function,
+    read_recipe,
+    run_stages,
+)
+from chemnet.runtime.config import dump_yaml, parse
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.tables import Table
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.network import count, describe
+from chemnet.training.loop import TrainingData, few
+from chemnet.training.run import TrainConfig, ensure_data, ignition_judge, judging_cases, latest_run, load_config
+from chemnet.training.tensors import LearningSet, load_learning_set
+from chemnet.validation import IgnitionCases, validate_ignition
+from chemnet.validation.metrics import largest, mean
+from chemnet.validation.references import REFERENCES
+
+_LOSSES_OF_A_RUN = "loss.csv"
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
+
+_SIZES = ("model", "widths", "weights", "with biases", "weights [%]")
+_LOSSES = ("loss before", "at once", "retrained")
+_COLUMNS = (*_SIZES, *_LOSSES, "delay error, mean [%]", "max [%]", "failed", "steps", "time [s]")
+
+
+def reduce(
+    stage: int | None = None,
+    model: str | Path | None = None,
+    config: TrainConfig | None = None,
+    *,
+    recipe: str | Path | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    max_minutes: float | None = None,
+    report: Say = print,
+) -> Table:
+    """Run what is missing of a recipe up to `stage`, by default all of it; the table of its stages.
+
+    The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
+    one that the model was trained with. It names the recipe and the training set unless these are given. Stage N is
+    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with the page `reduction.md`.
+    Raises FileError where there is no model or no data, UsageError for a recipe or training set that does not fit the
+    model.
+    """
+    original, config = find_original(model, config)
+    settings = recipe_for(config, recipe)
+    stage = len(settings.stages) if stage is None else stage
+    settings.check(hidden_widths(original.network), stage)
+    data = find_data(original, config, data, report)
+    learning, facts = learning_set_for(original, data), dataset.read_attributes(data)
+    judge = ignition_judge(learning, facts)
+    bench = Bench(
+        learning.tensors,
+        seed=seed,
+        device=device,
+        max_minutes=max_minutes,
+        judge=judge,
+        delays=delays_by(judging_cases(facts, original.mechanism)) if judge else None,
+        say=report,
+    )
+    out = out or Path("runs") / config.name
+    reports = run_stages(original, bench, settings, stage, out)
+    sizes = table(original, reports)
+    report(f"written: {write_page(out, original, settings, reports, sizes, _curves(model, config, out, reports))}")
+    return sizes
+
+
+def _curves(
+    model: str | Path | None, config: TrainConfig, out: Path, reports: Sequence[StageReport]
+) -> dict[str, Path]:
+    """The loss curves of the original, where its run folder is there, and of the stages."""
+    run = latest_run(config.name) if model is None else Path(model)
+    stages = {f"stage {r.stage}": out / f"stage-{r.stage}" / _LOSSES_OF_A_RUN for r in reports}
+    if run is not None and (run / _LOSSES_OF_A_RUN).is_file():
+        return {"original": run / _LOSSES_OF_A_RUN, **stages}
+    return stages
+
+
+def preview(
+    stage: int | None = None,
+    model: str | Path | None = None,
+    config: TrainConfig | None = None,
+    *,
+    recipe: str | Path | None = None,
+    data: Path | None = None,
+    seed: int = 0,
+) -> list[Table]:
+    """What a reduction would give, before any retraining; nothing is written, sampled or trained.
+
+    First the widths that each similarity threshold gives in each hidden layer; then, where the training set is at hand,
+    the stages cut one after the other, with the loss on a part of the validation states.
+    Raises what `reduce` raises, but for data that are not there.
+    """
+    original, config = find_original(model, config)
+    settings = recipe_for(config, recipe)
+    stage = len(settings.stages) if stage is None else stage
+    settings.check(hidden_widths(original.network), stage)
+    path = data or config.data
+    tables = [threshold_table(original)]
+    if path.exists():
+        tables.append(cut_table(original, settings, stage, learning_set_for(original, path).tensors, seed))
+    return tables
+
+
+def threshold_table(original: Surrogate) -> Table:
+    """Groups of similar neurons in each hidden layer, by similarity threshold."""
+    rows = []
+    for layer, width in enumerate(hidden_widths(original.network), start=1):
+        cosines = similarity.cosine_similarity(neuron_vectors(original.network, layer))
+        rows.append((layer, width, *(similarity.n_groups(similarity.group(cosines, t)) for t in THRESHOLDS)))
+    columns = ("hidden layer", "neurons", *(f"{threshold:g}" for threshold in THRESHOLDS))
+    return Table("widths that similarity thresholds give", columns, rows)
+
+
+def cut_table(original: Surrogate, recipe: Recipe, stage: int, data: TrainingData, seed: int) -> Table:
+    """Stages 1 to `stage`, cut one after the other without retraining: their losses, and the time that a cut takes."""
+    network = original.network
+    full, loss = count(network, biases=False), loss_function(data, recipe.stages[0].retrain.loss)
+    rows = [(*_sizes("original", network, full), loss(network), None)]
+    for number, settings in enumerate(recipe.stages[:stage], start=1):
+        states = calibration(data, settings.calibration_states, seed)
+        start = time.perf_counter()
+        network = condense_layers(network, settings.cuts, settings, states, loss)
+        seconds = time.perf_counter() - start
+        rows.append((*_sizes(f"stage {number}", network, full), loss(network), seconds))
+    return Table("stages without retraining", (*_SIZES, "loss at once", "time [s]"), rows)
+
+
+def table(original: Surrogate, reports: Sequence[StageReport]) -> Table:
+    """Sizes, losses and ignition delays of the original and of each stage, as in table 1 of the paper."""
+    network, full = original.network, count(original.network, biases=False)
+    first = reports[0]
+    rows: list[tuple[Any, ...]] = [
+        (*_sizes("original", network, full), None, None, first.loss_before, *_errors(first.delays_before), None, None)
+    ]
+    for r in reports:
+        sizes = (f"stage {r.stage}", dashed(r.widths), r.weights, r.weights_and_biases, 100.0 * r.weights / full)
+        losses = (r.loss_before, r.loss_at_once, r.loss_after)
+        rows.append((*sizes, *losses, *_errors(r.delays_after), r.steps, r.seconds))
+    return Table("reduction by condensation", _COLUMNS, rows)
+
+
+def _sizes(name: str, network: torch.nn.Sequential, full: int) -> tuple[Any, ...]:
+    weights = count(network, biases=False)
+    return name, dashed(describe(network).widths), weights, count(network, biases=True), 100.0 * weights / full
+
+
+def _errors(delays: Delays | None) -> tuple[Any, ...]:
+    return (None, None, None) if delays is None else (delays.mean, delays.max, delays.failed)
+
+
+def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple[Surrogate, TrainConfig]:
+    """The model to reduce and its config, whichever of the two is given; without both, the latest training of drm19.
+
+    Raises FileError where there is no model, UsageError for one that does not tell its config.
+    """
+    if model is None:
+        config = config or load_config()
+        model = latest_run(config.name)
+        if model is None:
+            raise FileError(
+                f"no finished training of {config.name} below runs/\nFirst: chemnet train --config {config.name}"
+            )
+    original = Surrogate.load(model)
+    if config is None:
+        if "config" not in original.metadata:
+            raise UsageError(f"{model} does not tell how it was trained\nName a config: --config quick")
+        config = parse(TrainConfig, original.metadata["config"], str(model))
+    return original, config
+
+
+def recipe_for(config: TrainConfig, recipe: str | Path | None) -> Recipe:
+    """The recipe of this name or file, or the config's; where a model tells one that is gone, that of its config today.
+
+    Raises UsageError where there is none.
+    """
+    if recipe is not None:
+        return read_recipe(recipe)
+    if config.reduction is None:
+        raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
+    try:
+        return read_recipe(config.reduction)
+    except UsageError:
+        today = load_config(config.name).reduction
+        if today in (None, config.reduction):
+            raise
+        return read_recipe(str(today))
+
+
+def find_data(original: Surrogate, config: TrainConfig, data: Path | None, report: Say) -> Path:
+    """The training set: `data`, or the config's, which is sampled where it is not there and the recipe ships.
+
+    Raises FileError where the model was trained on another recipe.
+    """
+    if data is not None:
+        return data
+    told = original.metadata.get("data", {}).get("recipe")
+    shipped = dump_yaml(load_recipe(variant=config.data_variant))
+    if told is not None and told != shipped and not config.data.exists():
+        raise FileError(f"no training set {config.data}, and its recipe does not ship\nName it: --data FILE")
+    ensure_data(config, config.data, report)
+    return config.data
+
+
+def learning_set_for(model: Surrogate, path: Path) -> LearningSet:
+    """A training set as the model sees it, with as many rows as it was trained on.
+
+    Raises UsageError when it was made for another mechanism or time step.
+    """
+    learning = load_learning_set(path, transform=model.transform)
+    if learning.mechanism.sha256 != model.mechanism.sha256:
+        raise UsageError(f"{path} was made with {learning.mechanism.name}, the model with {model.mechanism.name}")
+    model.check_dt(learning.dt)
+    return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
+
+
+def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | None:
+    """Tells the errors of a model's ignition delays in these cases; None where there are none."""
+    if cases is None:
+        return None
+
+    def delays(model: Surrogate) -> Delays:
+        found = validate_ignition(model, model.dt, cases, lambda line: None, REFERENCES)
+        errors = 100.0 * found.delay_error
+        failed = int(found.failed.sum())
+        return Delays(mean=mean(errors), max=largest(errors), failed=failed, cases=len(errors))
+
+    return delays

@@ -1,0 +1,92 @@
+"""Files are written whole or not at all, and what ships with the package is found wherever it is installed."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from chemnet.runtime.errors import FileError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush it to disk and move it into place.
+
+    After a crash `path` is either the old file or the new one, never a part; what a killed process left of it beside
+    it is removed when `path` is written again.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _runs(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told without one
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON, atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file. Raises FileError when it is missing or cannot be parsed."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileError(f"no file {path}") from None
+    except ValueError as error:
+        raise FileError(f"{path} is not valid JSON: {error}") from None
+
+
+def shipped(relative: str) -> Path:
+    """Path of a file or folder that ships with the project, such as `cases/turbulent_ignition`.
+
+    In a checkout it lies beside the package, in an installation under `share/chemnet`.
+    Raises FileError when it is in neither place.
+    """
+    roots = [Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "chemnet"]
+    for root in roots:
+        if (root / relative).exists():
+            return root / relative
+    raise FileError(f"{relative} ships with chemnet but is missing here; reinstall the package")

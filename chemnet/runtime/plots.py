@@ -1,0 +1,331 @@
+"""Pictures of results; the only module that draws. Each function takes arrays and the path of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+from chemnet.runtime.files import atomic
+
+Floats = NDArray[np.float64]
+_LEAST_ERROR = 0.01  # [%] that is drawn as such
+_AT_REST = 100.0  # [W/m3] a smaller heat release is none: the step's change of T is lost in round-off
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG, whole or not at all."""
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def temperature_comparison(
+    path: Path, fields: Sequence[Floats], labels: Sequence[str], *, spacing: tuple[float, float], time: float
+) -> None:
+    """Draw T [K] of each run (ny, nx) at equal scale, then each difference from the first.
+
+    spacing: cell size [m] in x and y; time [s].
+    """
+    differences = [T - fields[0] for T in fields[1:]]
+    columns = len(fields) + len(differences)
+    figure = Figure(figsize=(3.3 * columns + 1.6, 3.9), layout="constrained")
+    panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
+    extent = _extent_mm(fields[0].shape, spacing)
+    low, high = min(T.min() for T in fields), max(T.max() for T in fields)
+    limit = max(1e-9, *(float(np.abs(d).max()) for d in differences))
+    for panel, T, label in zip(panels, fields, labels, strict=False):
+        image = panel.imshow(T, origin="lower", extent=extent, cmap="inferno", vmin=low, vmax=high)
+        panel.set(title=f"T, {label}", xlabel="x [mm]")
+    figure.colorbar(image, ax=panels[: len(fields)], label="T [K]", shrink=0.8, aspect=24)
+    for panel, d, label in zip(panels[len(fields) :], differences, labels[1:], strict=True):
+        image = panel.imshow(d, origin="lower", extent=extent, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        panel.set(title=f"T, {label} - {labels[0]}", xlabel="x [mm]")
+    figure.colorbar(image, ax=panels[len(fields) :], label="difference [K]", shrink=0.8, aspect=24)
+    panels[0].set_ylabel("y [mm]")
+    figure.suptitle(f"t = {time * 1e3:.3g} ms")
+    _save(figure, path)
+
+
+def _extent_mm(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Edges (left, right, bottom, top) [mm] of an image of cells (ny, nx)."""
+    return 0.0, 1e3 * shape[1] * spacing[0], 0.0, 1e3 * shape[0] * spacing[1]
+
+
+def losses(path: Path, tables: Mapping[str, Path]) -> None:
+    """Draw training and validation loss over the steps, at log scale: one part per `loss.csv`, in order of training."""
+    figure = Figure(figsize=(6.0 + 1.2 * (len(tables) - 1), 4.0), layout="constrained")
+    axes = figure.subplots()
+    start = 0.0
+    for name, table in tables.items():
+        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
+        axes.semilogy(start + columns["step"], columns["training_loss"], color="0.6")
+        axes.semilogy(start + columns["step"], columns["validation_loss"], color="C3")
+        axes.axvline(start, color="0.8", linewidth=0.8)
+        axes.annotate(
+            name, (start, 1.0), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
+        )
+        start += columns["step"][-1]
+    axes.legend(axes.get_lines()[:2], ("training", "validation"))
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(True, which="both", alpha=0.3)
+    _save(figure, path)
+
+
+def loss_panels(path: Path, tables: Mapping[str, Path]) -> None:
+    """Draw training and validation loss over the steps of several trainings, a panel per `loss.csv`, at equal scale."""
+    figure = Figure(figsize=(3.2 * len(tables) + 0.8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
+    for axes, (title, table) in zip(panels, tables.items(), strict=True):
+        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
+        axes.semilogy(columns["step"], columns["training_loss"], color="0.6", label="training")
+        axes.semilogy(columns["step"], columns["validation_loss"], color="C3", label="validation")
+        axes.set(title=title, xlabel="step")
+        axes.grid(True, which="both", alpha=0.3)
+    panels[0].set_ylabel("loss")
+    panels[-1].legend()
+    _save(figure, path)
+
+
+def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
+    """Draw matrices of cosine similarity (m, m), -1 to 1, one panel each."""
+    figure = Figure(figsize=(3.4 * len(maps) + 0.9, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(maps), squeeze=False)[0]
+    for axes, (title, matrix) in zip(panels, maps.items(), strict=True):
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="none")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize="small")
+    figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85)
+    _save(figure, path)
+
+
+def reduction_steps(path: Path, log: Path) -> None:
+    """Draw metric and training loss of an automatic reduction over its steps, each with the share of parameters that
+    are left; a dot where a layer was cut for good (figure 6 of the paper)."""
+    columns = _columns(log)
+    steps, events = columns["step"].astype(float), columns["event"]
+    left = columns["parameters"].astype(float)
+    left = 100.0 * left / left[0]
+    trained, cut = events == "step", np.isin(events, ("accepted", "final cut"))
+    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    for axes, name, label in zip(
+        figure.subplots(1, 2), ("metric", "loss"), ("accuracy on the validation images", "training loss"), strict=True
+    ):
+        values = columns[name].astype(float)
+        axes.plot(steps[trained], values[trained], color="C0")
+        axes.plot(steps[cut], np.interp(steps[cut], steps[trained], values[trained]), "o", color="C3", markersize=3.5)
+        axes.set(xlabel="step", ylabel=label)
+        axes.yaxis.label.set_color("C0")
+        share = axes.twinx()
+        share.plot(steps, left, color="0.45", drawstyle="steps-post")
+        share.set(ylabel="parameters left [%]", ylim=(0.0, 105.0))
+        axes.grid(True, alpha=0.3)
+    _save(figure, path)
+
+
+def first_main_reduction(path: Path, log: Path) -> None:
+    """Draw for each layer of the first main reduction the share of its parameters that is left, and the metric at once
+    and after one step of training (figure 7 of the paper)."""
+    columns = _columns(log)
+    events = list(zip(columns["event"], columns["layer"], strict=True))
+    layers: list[str] = []
+    names = ("parameters of the layer left", "accuracy at once", "accuracy after one step")
+    bars: dict[str, list[float]] = {name: [] for name in names}
+    for row, (event, layer) in enumerate(events):
+        if event != "accepted" or layer in layers:
+            continue
+        start = max(place for place in range(row) if events[place] == ("cut", layer))
+        after = next(place for place in range(start, row) if columns["event"][place] == "step")
+        layers.append(layer)
+        values = columns["layer_left"][start], columns["metric"][start], columns["metric"][after]
+        for heights, value in zip(bars.values(), values, strict=True):
+            heights.append(100.0 * float(value))
+    figure = Figure(figsize=(max(6.0, 0.62 * len(layers) + 1.5), 4.0), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(layers))
+    for number, ((name, heights), colour) in enumerate(zip(bars.items(), ("C3", "C2", "C0"), strict=True)):
+        axes.bar(places + 0.27 * (number - 1), heights, 0.25, label=name, color=colour)
+    axes.set(xticks=places, ylabel="[%]", xlabel="layer", ylim=(0.0, 112.0))
+    axes.set_xticklabels([layer.removeprefix("layer ") for layer in layers])
+    axes.legend(loc="upper center", ncols=3, frameon=False)
+    axes.grid(True, axis="y", alpha=0.3)
+    _save(figure, path)
+
+
+def _columns(table: Path) -> dict[str, NDArray[np.str_]]:
+    """The columns of a CSV file, as text."""
+    rows = np.genfromtxt(table, delimiter=",", dtype=str, encoding="utf-8")
+    return {str(name): rows[1:, place] for place, name in enumerate(rows[0])}
+
+
+def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
+    """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
+
+    columns: `T` [K], `P` [Pa], `phi`, `heat_release` [W/m3] of each row (n,); kinds: the rows of each kind (n,).
+    """
+    figure = Figure(figsize=(13.0, 7.4), layout="constrained")
+    above, below = figure.subplots(2, 3)
+    T, phi, heat = columns["T"], columns["phi"], columns["heat_release"]
+    T_limits, phi_limits = _limits(T, 0.0), _limits(phi, 0.005)
+    dots = {"bins": 120, "norm": "log", "cmap": "viridis", "cmin": 1}
+    image = above[0].hist2d(phi, T, range=(phi_limits, T_limits), **dots)[3]
+    above[0].set(xlabel="equivalence ratio", ylabel="T [K]", title="temperature over mixture")
+    for axes, rows, label in ((above[1], heat >= _AT_REST, "set free"), (above[2], heat <= -_AT_REST, "taken up")):
+        axes.hist2d(T[rows], np.log10(np.abs(heat[rows])), range=(T_limits, (np.log10(_AT_REST), 13.0)), **dots)
+        axes.set(xlabel="T [K]", ylabel=r"$\log_{10}$ of the rate [W/m$^3$]")
+        axes.set_title(f"heat {label}, {100.0 * rows.mean():.0f} % of the rows")
+    figure.colorbar(image, ax=above, label="rows")
+    stack = [T[rows] for rows in kinds.values()]
+    below[0].hist(stack, np.linspace(*T_limits, 80), stacked=True, label=[name.replace("_", " ") for name in kinds])
+    below[0].set(xlabel="T [K]", ylabel="rows", title="kinds of states")
+    below[0].legend(fontsize="x-small")
+    below[1].hist(phi, np.linspace(*phi_limits, 80), color="0.45")
+    below[1].set(xlabel="equivalence ratio", ylabel="rows")
+    below[2].hist(columns["P"] / 1e5, 80, color="0.45")
+    below[2].set(xlabel="P [bar]", ylabel="rows")
+    figure.suptitle(title)
+    _save(figure, path)
+
+
+def _limits(column: Floats, rare: float) -> tuple[float, float]:
+    """Ends of an axis: of all values but a `rare` share at either end."""
+    low, high = np.quantile(column, (rare, 1.0 - rare))
+    return float(low), float(max(high, low + 1e-9))
+
+
+def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Draw ignition delays over T0, and below them the errors of the models; a column of panels per pressure.
+
+    Each model brings its cases as columns (n,): `T0` [K], `phi`, `P` [atm], `reference` and `model` [us], `error`
+    [%]; nan where nothing ignites. Lines are the reference, one colour per phi, one marker per model; an error below
+    0.01 % stands at 0.01 %.
+    """
+    first = next(iter(models.values()))
+    pressures, phis = np.unique(first["P"]), np.unique(first["phi"])
+    colours = dict(zip(phis, colormaps["viridis"](np.linspace(0.0, 0.9, len(phis))), strict=True))
+    figure = Figure(figsize=(3.2 * len(pressures) + 1.4, 6.2), layout="constrained")
+    grid = figure.subplots(2, len(pressures), sharex=True, sharey="row", squeeze=False)
+    for (above, below), P in zip(grid.T, pressures, strict=True):
+        for phi in phis[::-1]:
+            at = (first["P"] == P) & (first["phi"] == phi)
+            above.plot(first["T0"][at], first["reference"][at], color=colours[phi], label=f"phi {phi:g}, exact")
+        for marker, (name, cases) in zip(cycle("osD^v"), models.items(), strict=False):
+            style = {"marker": marker, "linestyle": "none", "markersize": 4.5, "markerfacecolor": "none"}
+            for phi in phis:
+                at = (cases["P"] == P) & (cases["phi"] == phi)
+                label = name if phi == phis[-1] else None
+                above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], label=label, **style)
+                below.plot(cases["T0"][at], np.maximum(cases["error"][at], _LEAST_ERROR), color=colours[phi], **style)
+        above.set(yscale="log", title=f"{P:.3g} atm")
+        below.set(yscale="log", xlabel="T0 [K]")
+        for axes in (above, below):
+            axes.grid(True, alpha=0.3)
+    grid[0, 0].set_ylabel("ignition delay [us]")
+    grid[1, 0].set_ylabel("error of the delay [%]")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    _save(figure, path)
+
+
+def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Draw the ignition-delay error over the weights and over the cost of networks, one colour and marker per route.
+
+    Each route brings a point per training as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
+    `failed`, the number of cases that did not ignite. Dots are trainings, markers the geometric means of those of one
+    size, bars their range; a marker is hollow where a case failed. Networks with equal numbers of weights stand side by
+    side around their place, so that they can be told apart.
+    """
+    figure = Figure(figsize=(12.5, max(5.2, 0.2 * len(routes) + 2.2)), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    low, high = _shown(routes, "weights")
+    spread = (high / low) ** _SIDE_BY_SIDE
+    for number, (name, columns) in enumerate(routes.items()):
+        style = {
+            "color": _ROUTE_COLOURS[number % len(_ROUTE_COLOURS)],
+            "marker": _ROUTE_MARKERS[number % len(_ROUTE_MARKERS)],
+        }
+        panels[0].plot([], [], linestyle="none", label=name, **style)
+        for size in np.unique(columns["weights"]):
+            at = columns["weights"] == size
+            error = np.maximum(columns["error"][at], _LEAST_ERROR)
+            hollow = bool((columns["failed"][at] > 0).any())
+            beside = [other for other, theirs in routes.items() if size in theirs["weights"]]
+            place = (beside.index(name) + 0.5) / len(beside) - 0.5
+            _draw_trainings(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
+            _draw_trainings(panels[1], columns["microseconds"][at], error, style, hollow)
+    panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="with a failed case")
+    labels = {
+        "weights": "weights, without biases; equal ones side by side",
+        "microseconds": "cost of a cell and step [us], one core",
+    }
+    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+        axes.set(xscale="log", yscale="log", xlabel=label, xlim=_shown(routes, name), ylim=_shown(routes, "error"))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(EngFormatter(sep="") if name == "weights" else "{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+        axes.grid(True, which="major", alpha=0.3)
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].set_ylabel("error of the ignition delay, mean over the cases [%]")
+    figure.legend(loc="outside right center", frameon=False, fontsize="small")
+    _save(figure, path)
+
+
+_SIDE_BY_SIDE = 0.14  # share of the axis
+
+
+def _shown(routes: Mapping[str, Mapping[str, Floats]], name: str) -> tuple[float, float]:
+    """Ends of a logarithmic axis that shows all values of this name."""
+    values = np.concatenate([columns[name] for columns in routes.values()])
+    if name == "error":
+        values = np.maximum(values, _LEAST_ERROR)
+    return float(values.min() / 1.6), float(values.max() * 1.6)
+
+
+def _draw_trainings(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], hollow: bool) -> None:
+    """Trainings of one route and size: a dot each, their range, their mean."""
+    centre = np.exp(np.log(x).mean())
+    axes.vlines(centre, error.min(), error.max(), color=style["color"], linewidth=1.0, alpha=0.6)
+    axes.plot(x, error, ".", color=style["color"], markersize=4, alpha=0.7)
+    face = "white" if hollow else style["color"]
+    mean = np.exp(np.log(error).mean())
+    axes.plot(centre, mean, markersize=7.5, markerfacecolor=face, linestyle="none", zorder=3, **style)
+
+
+# Told apart by the colour-blind too (Okabe and Ito, 2008); nine markers and seven colours pair off without repeating.
+_ROUTE_COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+_ROUTE_MARKERS = ("*", "o", "s", "D", "^", "v", "P", "X", "p")
+
+
+def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:
+    """Draw cost per cell over error, one row of panels per mechanism, one panel per kind of cells, one curve per
+    integrator: its errors of T [K], costs [s] and relative tolerances, which stand at every other point."""
+    columns = max(len(panels) for panels in rows.values())
+    figure = Figure(figsize=(2.7 * columns + 0.8, 2.5 * len(rows) + 1.1), layout="constrained")
+    grid = figure.subplots(len(rows), columns, sharex=True, sharey="row", squeeze=False)
+    for line, (mechanism, panels) in zip(grid, rows.items(), strict=True):
+        for axes, (kind, curves) in zip(line, panels.items(), strict=False):
+            for colour, (name, curve) in zip(("0.45", "C3"), curves.items(), strict=True):
+                _draw_curve(axes, name, curve, colour)
+            axes.set(xscale="log", yscale="log", title=kind)
+            axes.margins(0.14, 0.12)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.grid(True, which="major", alpha=0.3)
+        line[0].set_ylabel(f"{mechanism}\ncost of a cell and step [us]")
+    figure.supxlabel("error of T, 99th percentile [K]; the numbers are relative tolerances", fontsize="medium")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    _save(figure, path)
+
+
+def _draw_curve(axes: Axes, name: str, curve: tuple[Floats, Floats, Floats], colour: str) -> None:
+    error, cost, rtol = curve
+    axes.plot(error, 1e6 * cost, "o-", color=colour, label=name, markersize=4)
+    for x, y, tolerance in list(zip(error, 1e6 * cost, rtol, strict=True))[::2]:
+        text = f"{tolerance:.0e}".replace("e-0", "e-")
+        axes.annotate(text, (x, y), (2, 4), textcoords="offset points", color=colour, fontsize=7)

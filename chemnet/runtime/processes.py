@@ -1,0 +1,117 @@
+"""An ordered map over worker processes, or the ranks of an MPI launcher: the same results in the same order for any
+number of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from chemnet.runtime.errors import ChemnetError, UsageError
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU time per period
+
+_LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+_ranks: Any | None = None  # of rank 0, while the others wait for tasks
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
+    """`function` of each item, in the order of the items; with one worker in this process.
+
+    Inside `other_ranks` they do it, whatever `n_workers` is.
+    Workers are started afresh (never forked: numba, torch and MPI do not survive a fork) with one thread each, and
+    end with this process, however it ends; `function` and items must pickle. An exception in a worker is raised here.
+    """
+    if _ranks is not None:
+        yield from _ranks.map(function, items)
+        return
+    if n_workers == 1:
+        yield from map(function, items)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, context, _begin_worker) as pool:
+        try:
+            yield from pool.map(function, items)
+        except BrokenProcessPool:
+            raise ChemnetError("a worker process was killed, perhaps for want of memory\nTake fewer workers.") from None
+
+
+@contextmanager
+def other_ranks() -> Iterator[bool]:
+    """Under a launcher, let all ranks but the first take the tasks that the first gives to `ordered_map`.
+
+    True where the body has work to do: on rank 0 and without a launcher. The others come to the body, with False, only
+    after rank 0 has left it. Raises UsageError as `mpi_world` does.
+    """
+    global _ranks
+    world = mpi_world()
+    if world is None:
+        yield True
+        return
+    from mpi4py.futures import MPICommExecutor
+
+    for name in _THREADS:
+        os.environ.setdefault(name, "1")
+    with MPICommExecutor(world, root=0) as executor:
+        _ranks = executor
+        try:
+            yield executor is not None
+        finally:
+            _ranks = None
+
+
+def mpi_world() -> Any | None:
+    """mpi4py's communicator of all processes where a launcher started more than one, else None.
+
+    Raises UsageError when the launcher belongs to another MPI than mpi4py's.
+    """
+    launched = max((int(os.environ.get(name, "1") or 1) for name in _LAUNCHER_SIZES), default=1)
+    if launched == 1:
+        return None
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.size == 1:
+        launcher = Path(sys.executable).parent / "mpiexec"
+        found = str(launcher) if launcher.exists() else "the mpiexec of the MPI that mpi4py was built with"
+        raise UsageError(
+            f"the launcher started {launched} processes, but mpi4py ({MPI.get_vendor()[0]}) sees one:\n"
+            f"the launcher belongs to another MPI; use {found}."
+        )
+    return MPI.COMM_WORLD
+
+
+def _begin_worker() -> None:
+    """Workers share the cores among themselves, so no library may start threads of its own in them."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in _THREADS:
+        os.environ[name] = "1"
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def available_cores() -> int:
+    """Number of cores this process may use: its CPU affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if _QUOTA.exists():
+        quota, period = _QUOTA.read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores

@@ -1,0 +1,187 @@
+"""How well a domain keeps its promises: alarms on states it should let pass, and states from outside that it finds.
+
+The states from outside are those of the recipe with one parameter beyond its range by a tenth of the range: the
+temperature of the unburnt gas, the pressure, the equivalence ratio, the mixture fraction. They are unburnt, burnt,
+mixed of the two, or mixed and reacting, as anything in a flow is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chemnet.data import dataset
+from chemnet.data.dataset import Pairs
+from chemnet.data.recipe import PERTURBED, Recipe
+from chemnet.gas import canonical
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array, enthalpy, valid_rows
+from chemnet.gas.thermo import temperature_from_enthalpy
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.runtime.config import parse, parse_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.tables import Table
+from chemnet.surrogate.domain import Domain, fit_domain
+from chemnet.surrogate.model import Surrogate, find_model
+
+BEYOND = 0.1  # of a parameter's range
+PARAMETERS = ("T", "P", "phi", "mixture fraction")
+_STATES = 10_000
+_GASES = 60  # unburnt and burnt, that the states of one kind are made of
+_REACTING = (1e-6, 1e-5)  # [s]
+_SEED = 1
+
+
+def learn_domain(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Domain:
+    """The domain of a training set's training rows, with the false alarms among its validation rows.
+
+    kinds: those of the set. Perturbed states teach the network, but do not say what a mixture may go through.
+    """
+    perturbed = [i for i, kind in enumerate(kinds) if kind in PERTURBED]
+    on_paths, training = ~np.isin(pairs.kind, perturbed), pairs.split == 0
+    domain = fit_domain(pairs.states[on_paths & training], pairs.states[training], mechanism)
+    held_out = pairs.states[on_paths & ~training]
+    alarms = _outside(domain, held_out, mechanism) if len(held_out) else None
+    return replace(domain, measured={"held_out_states": len(held_out), "false_alarms": alarms})
+
+
+def probe(domain: Domain, facts: Mapping[str, Any], mechanism: Mechanism) -> Domain:
+    """The domain with the share of states from outside the recipe that it finds `measured`, too.
+
+    facts: attributes of the training set; nothing is added where they tell no recipe. `measured` also tells the false
+    alarms among states that were drawn in the same way from inside.
+    """
+    try:
+        recipe = parse(Recipe, parse_yaml(str(facts["recipe"]), "recipe"), "recipe")
+    except (UsageError, KeyError):
+        return domain
+    found = {name: _outside(domain, Probes(recipe, mechanism, name).draw(_STATES), mechanism) for name in PARAMETERS}
+    alarms = _outside(domain, Probes(recipe, mechanism).draw(_STATES), mechanism)
+    told = {"states_from_outside": _STATES, "found": found, "false_alarms_on_fresh_states": alarms}
+    return replace(domain, measured={**domain.measured, **told})
+
+
+def _outside(domain: Domain, states: Array, mechanism: Mechanism) -> float:
+    """Share of states that are told as outside."""
+    return float((~domain.contains(states, mechanism)).mean())
+
+
+class Probes:
+    """States as the recipe has them, with one parameter beyond its range; without one, states from inside."""
+
+    def __init__(self, recipe: Recipe, mechanism: Mechanism, beyond: str | None = None) -> None:
+        """Raises UsageError for an unknown parameter."""
+        if beyond is not None and beyond not in PARAMETERS:
+            raise UsageError(f"no parameter {beyond}; there are {', '.join(PARAMETERS)}")
+        self.recipe, self.mechanism, self.beyond = recipe, mechanism, beyond
+        self._rng = np.random.default_rng([_SEED, *(beyond or "").encode()])
+        self._gas = mechanism.gas()
+        self._step = RosenbrockReactor(mechanism)
+
+    def draw(self, n: int) -> Array:
+        """n valid states (n, 2 + K)."""
+        gases = [self._gases() for _ in range(_GASES)]
+        found: list[Array] = []
+        while sum(map(len, found)) < n:
+            states = self._states(gases, n)
+            found.append(states[valid_rows(states)])
+        return np.concatenate(found)[:n]
+
+    def _gases(self) -> tuple[Array, Array, float]:
+        """Unburnt gas and what it burns to, and by how much their enthalpy is to be raised [J/kg]."""
+        recipe, rng = self.recipe, self._rng
+        T, P = self._value("T", recipe.mixed.T_unburnt), self._value("P", recipe.pressure)
+        oxidizer = recipe.draw_oxidizer(rng)
+        if self.beyond == "mixture fraction":
+            Y = self._mixed(oxidizer)
+        else:
+            Y = canonical.premixed(self.mechanism, self._value("phi", recipe.phi), recipe.fuel, oxidizer)
+        unburnt = np.hstack([np.clip(T, 300.0, 3000.0), P, Y])  # where Cantera has no doubts
+        both = np.array([unburnt, np.hstack([T, P, Y])])
+        raised = float(np.diff(enthalpy(both, self.mechanism))[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says that burnt gas is hotter than 3000 K
+            return unburnt, np.maximum(canonical.burnt(self._gas, unburnt), 0.0), raised
+
+    def _value(self, name: str, limits: tuple[float, float]) -> float:
+        """A random value of a parameter; just so far beyond one of its limits if it is the one that is beyond."""
+        low, high = limits
+        if name != self.beyond:
+            return float(self._rng.uniform(low, high))
+        sides = [low - BEYOND * (high - low), high + BEYOND * (high - low)]
+        return float(self._rng.choice([side for side in sides if side > 0.0]))
+
+    def _mixed(self, oxidizer: dict[str, float]) -> Array:
+        """Mass fractions of fuel and oxidizer at a mixture fraction beyond those of the recipe's limits of phi."""
+        fuel, air = (self._pure(moles) for moles in (self.recipe.fuel, oxidizer))
+        direction = fuel - air
+        lean, rich = (canonical.premixed(self.mechanism, phi, self.recipe.fuel, oxidizer) for phi in self.recipe.phi)
+        limits = tuple(float((Y - air) @ direction / (direction @ direction)) for Y in (lean, rich))
+        return air + self._value("mixture fraction", (limits[0], limits[1])) * direction
+
+    def _pure(self, moles: dict[str, float]) -> Array:
+        self._gas.X = moles
+        Y: Array = self._gas.Y
+        return Y
+
+    def _states(self, gases: Sequence[tuple[Array, Array, float]], n: int) -> Array:
+        """n states made of these gases, of which some are not valid."""
+        rng, mechanism = self._rng, self.mechanism
+        unburnt, burnt, raised = (np.array(values) for values in zip(*gases, strict=True))
+        chosen = rng.integers(len(gases), size=n)
+        share = np.clip(rng.uniform(-0.4, 1.4, n), 0.0, 1.0)[:, None]  # of burnt gas; two in nine are none or all
+        states = (1.0 - share) * unburnt[chosen] + share * burnt[chosen]
+        h = (enthalpy(unburnt, mechanism) + raised)[chosen]
+        for state, h_state in zip(states, h, strict=True):
+            state[0] = temperature_from_enthalpy(h_state, state[2:], state[0], mechanism.nasa)
+        reacting = rng.integers(2 * len(_REACTING), size=n)  # half of them for a while
+        for i, duration in enumerate(_REACTING):
+            rows = np.flatnonzero((reacting == i) & valid_rows(states))
+            states[rows], _ = self._step.advance(states[rows], duration)
+        return states
+
+
+def guard(model: str | Path, data: str | Path, out: str | Path | None = None) -> Table:
+    """Give a model the domain of a training set, write it to `out` (default: its own file), and tell of the domain.
+
+    Raises UsageError when the set was made for another mechanism, FileError for what is missing or damaged.
+    """
+    path = find_model(model)
+    surrogate = Surrogate.load(path)
+    facts, pairs = dataset.read_attributes(data), dataset.read(data)
+    if facts["mechanism_sha256"] != surrogate.mechanism.sha256:
+        raise UsageError(f"{data} was made for {facts['mechanism']}, the model for {surrogate.mechanism.name}")
+    domain = learn_domain(pairs, list(facts.get("kinds", ())), surrogate.mechanism)
+    domain = probe(domain, facts, surrogate.mechanism)
+    target = Path(out) if out is not None else path
+    surrogate.with_domain(domain).save(target)
+    return Table(f"domain of {target}", ("fact", "value"), domain_facts(domain))
+
+
+def domain_facts(domain: Domain) -> list[tuple[str, Any]]:
+    """What a domain is and how good it is, as rows of a table."""
+    T, P = domain.limits["T"], domain.limits["P"]
+    rows: list[tuple[str, Any]] = [
+        ("T [K]", f"{T[0]:.0f} - {T[1]:.0f}"),
+        ("P [Pa]", f"{P[0]:.0f} - {P[1]:.0f}"),
+        ("bounds of elements and enthalpy", len(domain.bounds)),
+    ]
+    told = domain.measured
+    for key, text in _RATES.items():
+        if told.get(key) is not None:
+            rows.append((text, _rate(told[key])))
+    for name, share in told.get("found", {}).items():
+        rows.append((f"found with {name} beyond by a tenth", _rate(share)))
+    return rows
+
+
+_RATES = {"false_alarms": "false alarms, held-out states", "false_alarms_on_fresh_states": "false alarms, fresh states"}
+
+
+def _rate(share: float) -> str:
+    return f"{100.0 * share:.4g} %"

@@ -1,0 +1,89 @@
+"""A training set as one network sees it: read once, in blocks, into float32 tensors that are made only once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chemnet.data import dataset
+from chemnet.data.dataset import Pairs
+from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.runtime.errors import UsageError
+from chemnet.surrogate.domain import Domain
+from chemnet.surrogate.transform import Label, Transform, TransformFit
+from chemnet.training.domain_fit import learn_domain
+from chemnet.training.loop import TrainingData
+
+_BLOCK_ROWS = 4096
+_DOMAIN_ROWS = 100_000  # that a domain is learned from, where the set has more than _MANY_ROWS
+_MANY_ROWS = 1_000_000
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LearningSet:
+    """A training set as one network sees it."""
+
+    transform: Transform
+    mechanism: Mechanism
+    dt: float
+    domain: Domain
+    tensors: TrainingData
+
+
+def load_learning_set(
+    path: str | Path, label: Label = "signed_root", transform: Transform | None = None
+) -> LearningSet:
+    """A training set as tensors; the transform is fitted to its training rows unless one is given.
+
+    The file is read once and in blocks, so that next to the tensors little memory is needed; for that the domain of a
+    very large set is learned from evenly spaced rows of it.
+    Raises FileError when the set is missing or damaged, UsageError when it was made with another mechanism or has no
+    rows on one side of the split.
+    """
+    facts = dataset.read_attributes(path)
+    mechanism = load_mechanism(facts["mechanism"])
+    if facts["mechanism_sha256"] != mechanism.sha256:
+        raise UsageError(f"{path} was made with another mechanism of the name {facts['mechanism']}; sample again")
+    rows = int(facts["rows"])
+    n_training = int(np.count_nonzero(dataset.read_column(path, "split") == 0))
+    if not 0 < n_training < rows:
+        raise UsageError(f"{path} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
+    fit = TransformFit(mechanism, label, transform)
+    x, y = (np.empty((rows, mechanism.n_species + 2), np.float32) for _ in range(2))
+    thin, next_place = _Thinned(rows), [0, n_training]
+    for block in dataset.blocks(path, _BLOCK_ROWS):
+        for split in (0, 1):
+            of_split = block.where(block.split == split)
+            place = slice(next_place[split], next_place[split] + len(of_split))
+            fit.add(of_split.states, of_split.next_states, x[place], y[place], counts=split == 0)
+            next_place[split] = place.stop
+        thin.add(block)
+    transform = fit.finish(x, y)
+    domain = learn_domain(thin.pairs(), list(facts.get("kinds", ())), mechanism)
+    inputs, labels, active = torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(transform.active)
+    tensors = TrainingData(inputs[:n_training], labels[:n_training], inputs[n_training:], labels[n_training:], active)
+    return LearningSet(transform, mechanism, float(facts["dt"]), domain, tensors)
+
+
+class _Thinned:
+    """Evenly spaced rows of a file that comes in blocks; their next states are left out."""
+
+    def __init__(self, rows: int) -> None:
+        self._every = rows // _DOMAIN_ROWS if rows > _MANY_ROWS else 1
+        self._rows = 0
+        self._kept: list[Pairs] = []
+
+    def add(self, block: Pairs) -> None:
+        chosen = np.arange(-self._rows % self._every, len(block), self._every)
+        self._rows += len(block)
+        states = block.states[chosen]
+        self._kept.append(Pairs(states, states[:, :0], block.split[chosen], block.group[chosen], block.kind[chosen]))
+
+    def pairs(self) -> Pairs:
+        return dataset.concatenate(self._kept)

@@ -1,0 +1,80 @@
+"""The bench: cells of a real flame, turns that alternate, and medians."""
+
+import time
+
+import numpy as np
+import pytest
+
+from chemnet.benchmark.model import ALONE, AROUND, COLD, BenchTask, FlameCells, cost_table, engine_table, flame_cells
+from chemnet.benchmark.timing import Timing, machine_table, take_turns
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.state import elements, enthalpy
+from chemnet.gas.status import Status
+from chemnet.surrogate.inference import available_engines
+
+
+class Sleeper:
+    """A step that takes `seconds` and notes when it was called."""
+
+    def __init__(self, seconds, calls, refused=0):
+        self.mechanism = load_mechanism("drm19")
+        self.seconds, self.calls, self.refused = seconds, calls, refused
+
+    def advance(self, states, dt):
+        self.calls.append(self)
+        time.sleep(self.seconds)
+        status = np.full(len(states), Status.OK)
+        status[: self.refused] = Status.OUTSIDE
+        return states, status
+
+
+def test_steps_take_turns_and_refused_cells_are_counted():
+    calls = []
+    slow, fast = Sleeper(0.06, calls), Sleeper(0.02, calls, refused=2)
+    timing = take_turns({"slow": slow, "fast": fast}, np.zeros((5, 23)), 1e-6, turns=3)
+    order = ["s" if step is slow else "f" for step in calls[2:]]  # the first two are not counted
+    assert "".join(order) == 3 * "sfff"
+    assert timing.refused == 2
+    assert timing.per_cell("slow")[0] == pytest.approx(0.06 / 5, rel=0.2, abs=0.0)
+    assert timing.per_cell("fast")[0] == pytest.approx(0.02 / 5, rel=0.2, abs=0.0)
+
+
+def test_the_ratios_are_those_of_the_medians():
+    seconds = {"CVODES": [3e-3, 9e-3, 4e-3], "exact": [5e-4, 3e-4, 4e-4], "model": [1e-4, 2e-4, 8e-4]}
+    (row,) = (table := cost_table(BenchTask("some-model"), {"flame front": Timing(10, 0, seconds, 3)})).rows
+    figures = dict(zip(table.columns, row, strict=True))
+    assert figures["CVODES / model"] == pytest.approx(20.0, rel=1e-12, abs=0.0)
+    assert figures["exact / model"] == pytest.approx(2.0, rel=1e-12, abs=0.0)
+    assert figures["CVODES [us]"] == pytest.approx(400.0, rel=1e-12, abs=0.0)
+    assert figures["integrated by the model [%]"] == 30.0
+    assert figures["CVODES, from - to"] == "300 - 900" and figures["exact, from - to"] == "30 - 50"
+
+
+def test_every_engine_has_a_row_beside_both_rivals():
+    names = ("CVODES", "exact", *available_engines(), ALONE, AROUND)
+    timing = Timing(10, 0, {name: [1e-3 / (1 + i)] for i, name in enumerate(names)})
+    table = engine_table(BenchTask("some-model"), {"flame front": timing})
+    assert [row[1] for row in table.rows] == [*available_engines(), ALONE, AROUND]
+    figures = dict(zip(table.columns, table.rows[0], strict=True))
+    assert figures["CVODES / engine"] == pytest.approx(3.0, rel=1e-12, abs=0.0)
+    assert figures["cost [us]"] == pytest.approx(1e2 / 3.0, rel=1e-12, abs=0.0)
+
+
+def test_the_spread_is_that_of_the_turns_without_powers_of_ten():
+    assert Timing(2, 0, {"step": [2.4686e-3, 6.1e-6, 3e-4]}).spread("step") == "3.05 - 1234"
+
+
+def test_flame_cells_are_hot_states_of_a_flame_with_its_elements_and_enthalpy():
+    mechanism = load_mechanism("drm19")
+    for states in flame_cells(mechanism, FlameCells(), 50).values():
+        assert states.shape == (50, 23)
+        assert states[:, 0].min() > COLD and states[:, 0].max() > 2000.0
+        np.testing.assert_allclose(states[:, 2:].sum(axis=1), 1.0, rtol=1e-9, atol=0.0)
+        carbon = elements(states, mechanism)[:, mechanism.element_names.index("C")]
+        assert np.ptp(carbon) < 0.2 * carbon.mean()  # differential diffusion moves some of it
+        assert np.isfinite(enthalpy(states, mechanism)).all()
+
+
+def test_the_machine_table_names_processor_and_versions():
+    parts = dict(machine_table().rows)
+    assert parts["processor"] and parts["torch"].startswith("2.")

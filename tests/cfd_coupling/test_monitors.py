@@ -1,0 +1,121 @@
+"""Monitors: the columns of history.csv against numbers worked out by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cfd_coupling.chemistry import ChemistryReport
+from cfd_coupling.config import ConsumptionConfig
+from cfd_coupling.fields import Fields, interior
+from cfd_coupling.grid import Grid
+from cfd_coupling.monitors import PARTS, Combustion, Condition, Conserved, History, Work
+from cfd_coupling.parallel import Communicator
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.runtime.errors import NumericalError
+
+GRID = Grid(5, 4, 5e-4, 8e-4)
+CELL = GRID.dx * GRID.dy
+DT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def drm19():
+    return load_mechanism("drm19")
+
+
+@pytest.fixture
+def fields(drm19):
+    """Cold methane of density 2, one hot cell; ghosts are NaN, so that using one shows."""
+    fields = Fields.empty(GRID, drm19.n_species, p0=1e5)
+    for q in (fields.scalars, fields.velocity, fields.rho, fields.T):
+        q[:] = np.nan
+        interior(q)[:] = 0.0
+    interior(fields.rho)[:] = 2.0
+    interior(fields.T)[:] = 300.0
+    interior(fields.T)[2, 3] = 1800.0
+    interior(fields.h)[:] = 7e4
+    interior(fields.Y)[drm19.index("CH4")] = 1.0
+    return fields
+
+
+def report(produced, seconds=0.0):
+    cells = {"frozen": 19, "cvode": 1, "neural": 0, "fallback": 0}
+    return SimpleNamespace(chemistry=ChemistryReport(produced, cells), seconds=dict.fromkeys(PARTS, seconds))
+
+
+def test_totals_are_sums_over_the_box(fields, drm19):
+    row = Conserved(GRID, Communicator(), drm19).row(fields)
+    assert row["mass"] == pytest.approx(2.0 * 20 * CELL, rel=1e-12)
+    assert row["mass_C"] == pytest.approx(12.011 / 16.043 * row["mass"], rel=1e-12)
+    assert row["mass_O"] == 0.0
+    assert row["energy"] == pytest.approx((2.0 * 7e4 - 1e5) * 20 * CELL, rel=1e-12)
+
+
+def test_drift_is_relative_to_the_first_row(fields, drm19):
+    monitor = Conserved(GRID, Communicator(), drm19)
+    assert monitor.row(fields)["drift_mass"] == 0.0
+    interior(fields.rho)[0, 0] *= 1.0 + 2e-9
+    row = monitor.row(fields)
+    assert row["drift_mass"] == pytest.approx(1e-10, rel=1e-4)
+    assert row["drift_mass_H"] == pytest.approx(1e-10, rel=1e-4)
+    assert row["drift_mass_O"] == 0.0
+
+
+def test_heat_release_and_consumption_speed_are_means_since_the_last_row(fields, drm19):
+    fuel = drm19.index("CH4")
+    monitor = Combustion(GRID, Communicator(), drm19, DT, ConsumptionConfig(fuel="CH4", fronts=2))
+    assert monitor.row(fields)["heat_release"] == 0.0
+    for rate in (0.0, -3.0):
+        produced = np.zeros(drm19.n_species)
+        produced[fuel] = rate * DT
+        monitor.see(fields, report(produced))
+    row = monitor.row(fields)
+    mean = 1.5 * CELL
+    gas = drm19.gas()
+    gas.TPX = 298.15, 101325.0, "CH4:1"
+    assert row["heat_release"] == pytest.approx(mean * gas.enthalpy_mass, rel=1e-6)
+    assert row["consumption_speed"] == pytest.approx(mean / (2 * GRID.length_y * 2.0), rel=1e-12)
+    assert row["burnt_area"] == pytest.approx(CELL, rel=1e-12)
+    assert monitor.row(fields)["heat_release"] == 0.0
+
+
+def test_kinetic_energy_and_extremes(fields):
+    interior(fields.u)[:] = 3.0
+    interior(fields.v)[:] = 4.0
+    row = Condition(GRID, Communicator()).row(fields)
+    assert row["kinetic_energy"] == pytest.approx(0.5 * 2.0 * 25.0 * 20 * CELL, rel=1e-12)
+    assert (row["T_min"], row["T_max"]) == (300.0, 1800.0)
+
+
+@pytest.mark.parametrize("name", ["T", "rho", "u", "v"])
+def test_a_value_that_is_not_finite_is_a_numerical_error(fields, name):
+    interior(getattr(fields, name))[1, 1] = np.inf
+    fields.step = 17
+    with pytest.raises(NumericalError, match="after step 17"):
+        Condition(GRID, Communicator()).see(fields, None)
+
+
+def test_seconds_add_up_after_the_first_step_and_cells_are_those_of_the_last(fields):
+    monitor = Work(Communicator())
+    assert set(monitor.row(fields)) == {f"seconds_{part}" for part in PARTS} | {
+        f"cells_{kind}" for kind in ("frozen", "exact", "cvode", "neural", "fallback", "retried", "integrated")
+    }
+    for step in (1, 2, 3, 4):
+        fields.step = step
+        monitor.see(fields, report(np.zeros(1), seconds=0.5))
+    row = monitor.row(fields)
+    assert row["seconds_chemistry"] == 1.5
+    assert row["cells_cvode"] == 1.0
+
+
+def test_history_writes_a_row_every_n_steps_that_reads_back_exactly(fields, tmp_path):
+    history = History(tmp_path / "history.csv", Communicator(), [Condition(GRID, Communicator())], every=3)
+    history.write(fields)
+    for step in range(1, 8):
+        fields.step = step
+        interior(fields.T)[0, 0] = 300.0 - step / 3
+        history.see(fields, None, due=step == 7)
+    header, *lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert header == "T_min,T_max,kinetic_energy"
+    assert [float(line.split(",")[0]) for line in lines] == [300.0, 299.0, 298.0, 300.0 - 7 / 3]

@@ -1,0 +1,422 @@
+"""Which channels belong together: what is left alone is listed with the reason, and the rest is condensed exactly."""
+
+import copy
+
+import pytest
+import torch
+from net_zoo import NETS, grouped, images, randomised, resnet18, unet
+from numpy.testing import assert_allclose
+from torch import nn
+from torch.nn import functional as F
+
+from chemnet.condensation.channel_vectors import Folded
+from chemnet.condensation.channels import Channels, survey
+from chemnet.condensation.condenser import condense
+from chemnet.runtime.errors import UsageError
+
+
+def states(model, example):
+    """State of every layer in the survey."""
+    return {
+        layer: (width, state) for layers, width, state in survey(model, example).rows for layer in layers.split(", ")
+    }
+
+
+def output(model, x):
+    with torch.no_grad():
+        return model(x)
+
+
+class Net(nn.Module):
+    """A first and a last convolution around something in the middle, and one in front that can always be condensed."""
+
+    def __init__(self, middle, width=8, last=8):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, width, 3, padding=1)
+        self.middle, self.last = middle, nn.Conv2d(last, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.middle(self.first(F.relu(self.stem(x)))))
+
+
+class Middle(nn.Module):
+    """A function of a tensor in the middle of a network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Squeeze(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        mixed, _ = self.attention(tokens, tokens, tokens)
+        return x + mixed.mean(1)[:, :, None, None]
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.twice = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.twice(F.relu(self.twice(x)))
+
+
+class Fetched(nn.Module):
+    """The weights of a layer are also used without it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return F.conv2d(F.relu(self.layer(x)), self.layer.weight)
+
+
+class OwnNorm(nn.Module):
+    """A normalisation without affine parameters that is used twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.between = nn.BatchNorm2d(8, affine=False), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        return self.norm(self.between(F.relu(self.norm(x))))
+
+
+def chunked(x):
+    left, right = x.chunk(2, 1)
+    return torch.cat([left, F.relu(right)], 1)
+
+
+def split(x):
+    left, right = torch.split(x, 4, 1)
+    return torch.cat([right, left], 1)
+
+
+LEFT_ALONE = {
+    "layer norm": (nn.LayerNorm([8, 8, 8]), "middle (LayerNorm)"),
+    "group norm": (nn.GroupNorm(2, 8), "middle (GroupNorm)"),
+    "instance norm": (nn.InstanceNorm2d(8), "middle (InstanceNorm2d)"),
+    "batch norm without statistics": (nn.BatchNorm2d(8, track_running_stats=False), "keeps no running statistics"),
+    "slopes of each channel": (nn.PReLU(8), "middle (PReLU)"),
+    "permute": (Middle(lambda x: x.permute(0, 1, 3, 2)), "permute"),
+    "view": (Middle(lambda x: x.view(-1, 8, 8, 8)), "view"),
+    "softmax": (Middle(lambda x: F.softmax(x, dim=1)), "softmax"),
+    "a slice": (Middle(lambda x: x[:, torch.arange(8)]), "getitem"),
+    "chunk": (Middle(chunked), "chunk"),
+    "split": (Middle(split), "split"),
+    "flip": (Middle(lambda x: x.flip(1)), "flip"),
+    "a constant": (Middle(lambda x: x + 1.0), "add"),
+    "a power": (Middle(lambda x: x**2), "pow"),
+    "a mean over channels": (Middle(lambda x: x - x.mean(1, keepdim=True)), "mean"),
+    "flatten of the wrong axes": (Middle(lambda x: x.flatten(2).view(-1, 8, 8, 8)), "flatten"),
+    "concatenation along the height": (Middle(lambda x: torch.cat([x, x], 2)), "another axis"),
+    "pooling over channels": (
+        Middle(lambda x: F.max_pool1d(x.flatten(2).transpose(1, 2), 1).transpose(1, 2).reshape(-1, 8, 8, 8)),
+        "flatten",
+    ),
+    "shuffle": (nn.ChannelShuffle(2), "middle (ChannelShuffle)"),
+    "squeeze and excitation": (Squeeze(), "mul"),
+    "attention": (Attention(), "flatten"),
+    "a layer used twice": (Shared(), "middle.twice is used more than once"),
+    "weights used elsewhere": (Fetched(), "middle.layer is used more than once, or shares its weights"),
+    "a normalisation used twice": (OwnNorm(), "middle.norm is used more than once"),
+    "weights that are computed": (
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
+        "the weights of middle are computed",
+    ),
+    "a channel multiplier": (
+        nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, groups=8), nn.Conv2d(16, 8, 1)),
+        "middle.0 reads it in groups that cannot be kept",
+    ),
+    "a transposed convolution in groups": (nn.ConvTranspose2d(8, 8, 1, groups=2), "groups that cannot be kept"),
+}
+
+
+def duplicated(model):
+    """Channels 0 and 1 of the stem and of the first layer are the same."""
+    with torch.no_grad():
+        for layer in (model.stem, model.first):
+            layer.weight[1], layer.bias[1] = layer.weight[0], layer.bias[0]
+    return model
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_cannot_be_condensed_is_listed_with_the_reason_and_the_rest_is_condensed_exactly(name):
+    middle, reason = LEFT_ALONE[name]
+    torch.manual_seed(0)
+    model = duplicated(randomised(Net(copy.deepcopy(middle))))
+    x = images(3)
+    found = states(model, x)
+    assert found["stem"] == (6, "can be condensed")
+    assert found["first"][0] == 8 and reason in found["first"][1]
+    assert found["last"] == (2, "it is an output of the model")
+    reduced = condense(model, x, threshold=1.0)
+    assert (reduced.stem.out_channels, reduced.first.out_channels) == (5, 8)
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+    loosely = condense(model, x, threshold=0.2, calibration=images(10))
+    assert loosely.stem.out_channels < 6 and loosely.first.out_channels == 8
+    with pytest.raises(UsageError, match="first cannot be condensed: ") as caught:
+        condense(model, x, threshold=1.0, layers=["first"])
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+PASSES = {
+    "pools": nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Upsample(scale_factor=4)),
+    "functional pools": Middle(lambda x: F.interpolate(F.avg_pool2d(F.max_pool2d(x, 2), 2), scale_factor=4)),
+    "padding": nn.ZeroPad2d(1),
+    "dropout": nn.Sequential(nn.Dropout2d(0.5), nn.Dropout(0.5), nn.Identity()),
+    "a factor": Middle(lambda x: x * 0.5 / 3.0),
+    "methods": Middle(lambda x: x.relu().contiguous().clone()),
+    "sums of itself": Middle(lambda x: F.relu(x) + x),
+    "differences": Middle(lambda x: torch.sub(F.relu(x), x, alpha=2)),
+    "one slope": nn.PReLU(),
+    "means": Middle(lambda x: x.mean(-1, keepdim=True).mean(dim=2, keepdim=True)),
+    "sums and maxima": Middle(lambda x: x.sum((2, 3), keepdim=True) + torch.amax(x, (2, 3), keepdim=True)),
+    "norm, twice": nn.Sequential(nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.ReLU6(), nn.BatchNorm2d(8)),
+    "norm without affine parameters": nn.BatchNorm2d(8, affine=False),
+    "depthwise with bias": nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8)),
+    "a transposed convolution": nn.ConvTranspose2d(8, 8, 3, stride=2),
+    "a resized skip": Middle(lambda x: x + F.interpolate(F.avg_pool2d(x, 2), size=x.shape[2:])),
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_what_keeps_channels_apart_is_condensed_through(name):
+    torch.manual_seed(0)
+    model = duplicated(randomised(Net(copy.deepcopy(PASSES[name]))))
+    with torch.no_grad():  # followers treat both copies alike
+        for module in model.middle.modules():
+            if isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.groups > 1):
+                for tensor in module.state_dict().values():
+                    if tensor.ndim:
+                        tensor[1] = tensor[0]
+    x = images(3)
+    assert states(model, x)["first"] == (8, "can be condensed")
+    reduced = condense(model, x, threshold=1.0)
+    assert (reduced.stem.out_channels, reduced.first.out_channels) == (5, 7)
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+    assert condense(model, x, threshold=0.1, calibration=images(10)).first.out_channels < 7
+
+
+class Flattened(nn.Module):
+    def __init__(self, flatten):
+        super().__init__()
+        self.conv, self.flatten, self.fc = nn.Conv2d(3, 5, 3), flatten, nn.Linear(20, 2)
+
+    def forward(self, x):
+        return self.fc(self.flatten(F.relu(self.conv(x))))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: torch.flatten(x, 1),
+        lambda x: torch.flatten(x, start_dim=1, end_dim=3),
+        lambda x: x.flatten(1),
+        lambda x: x.view(x.size(0), -1),
+        lambda x: x.view((x.shape[0], -1)),
+        lambda x: x.reshape(x.size()[0], -1),
+        lambda x: torch.reshape(x, (x.shape[0], -1)),
+    ],
+)
+def test_every_way_to_flatten_is_known(flatten):
+    model, x = randomised(Flattened(flatten)), images(3, side=4)
+    with torch.no_grad():
+        model.conv.weight[1], model.conv.bias[1] = model.conv.weight[0], model.conv.bias[0]
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.fc.in_features == 16
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_view_with_a_fixed_size_is_named():
+    model = Flattened(lambda x: x.view(-1, 20))
+    assert "view" in states(model, images(3, side=4))["conv"][1]
+
+
+class Tokens(nn.Module):
+    """A fully connected part along the last of three axes, with a skip that a normalisation begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Linear(5, 6), nn.LayerNorm(6)
+        self.up, self.down, self.head = nn.Linear(6, 9), nn.Linear(9, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        x = x + self.down(F.gelu(self.up(self.norm(x))))
+        return self.head(x.mean(1))
+
+
+def test_layers_that_work_on_the_last_axis_are_condensed_inside():
+    model, x = randomised(Tokens()), torch.randn(4, 7, 5)
+    with torch.no_grad():
+        model.up.weight[1], model.up.bias[1] = model.up.weight[0], model.up.bias[0]
+    found = states(model, x)
+    assert found["up"] == (9, "can be condensed")
+    assert "norm (LayerNorm)" in found["embed"][1] and found["down"][1] != "can be condensed"
+    for calibration in (None, torch.randn(30, 7, 5)):
+        reduced = condense(model, x, threshold=1.0, calibration=calibration)
+        assert reduced.up.out_features == 8
+        assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_pooling_along_the_last_axis_of_tokens_mixes_their_channels():
+    model = nn.Sequential(nn.Linear(5, 6), nn.MaxPool1d(2), nn.Linear(3, 2))
+    assert "MaxPool1d" in states(model, torch.randn(4, 7, 5))["0"][1]
+    assert "MaxPool1d" in states(model, torch.randn(7, 5))["0"][1]
+
+
+def test_an_example_without_a_batch_is_left_alone():
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU(), nn.Conv2d(6, 2, 1))
+    found = states(model, torch.randn(3, 3, 8))  # as many rows as channels
+    assert all(state != "can be condensed" for _, state in found.values()) and set(found) == {"0", "2"}
+
+
+class Uneven(nn.Module):
+    """Layers in several numbers of groups around the same channels."""
+
+    def __init__(self, width, groups):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, width, 1), nn.Conv2d(8, width, 1, groups=2)
+        self.third, self.last = nn.Conv2d(width, 6, 1, groups=groups), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        return self.last(F.relu(self.third(F.relu(self.first(x) + self.second(x)))))
+
+
+def test_groups_of_all_layers_around_a_space_are_kept():
+    x = images(3, channels=8)
+    model = randomised(Uneven(12, 3))
+    space = Channels(model, x).named("first")
+    assert sorted(space.layers) == ["first", "second"] and space.blocks == 6
+    with torch.no_grad():
+        for layer in (model.first, model.second):
+            for block in range(6):
+                layer.weight[2 * block + 1], layer.bias[2 * block + 1] = layer.weight[2 * block], layer.bias[2 * block]
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.first.out_channels == 6
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_channels_of_which_no_two_are_in_the_same_groups_are_left_alone():
+    model, x = randomised(Uneven(6, 3)), images(3, channels=8)
+    assert states(model, x)["first"] == (6, "no two of its 6 channels belong to the same groups")
+    assert condense(model, x, threshold=0.1).first.out_channels == 6
+
+
+def test_a_layer_that_nobody_reads_and_one_that_a_skip_from_the_input_reads_are_named():
+    class Loose(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loose, self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 2, 1)
+
+        def forward(self, x):
+            self.loose(x)
+            return self.last(x + self.first(x))
+
+    found = states(Loose(), images(2))
+    assert found["loose"] == (4, "no layer reads its channels")
+    assert "adds it to something that is no layer's output" in found["first"][1]
+
+
+def test_a_skip_connection_is_one_space_and_a_concatenation_is_not():
+    channels = Channels(resnet18().model, resnet18().example)
+    assert set(channels.named("conv1").layers) == {"conv1", "layer1.0.conv2", "layer1.1.conv2"}
+    assert channels.named("bn1") is channels.named("conv1")
+    net = unet()
+    channels = Channels(net.model, net.example)
+    assert channels.named("up").layers == ["up"] and channels.named("first.0").layers == ["first.0"]
+    assert [channels.offset(place) for place in channels.named("first.0").consumers] == [0, 6]
+
+
+def test_names_that_do_not_exist_bring_the_nearest_ones():
+    net = resnet18()
+    with pytest.raises(UsageError, match=r"no layer 'layer1.0.conv3'.* layer1.0.conv[12], layer1.[01].conv[12], "):
+        Channels(net.model, net.example).named("layer1.0.conv3")
+    with pytest.raises(UsageError, match="nearest are none"):
+        Channels(nn.Sequential(nn.ReLU()), net.example).named("conv")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_survey_changes_nothing(name):
+    net = NETS[name]()
+    net.model.train()
+    next(m for m in net.model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)).eval()
+    modes = [module.training for module in net.model.modules()]
+    before = {key: tensor.clone() for key, tensor in net.model.state_dict().items()}
+    table = survey(net.model, net.example)
+    assert [module.training for module in net.model.modules()] == modes
+    assert all(torch.equal(before[key], tensor) for key, tensor in net.model.state_dict().items())
+    assert sum(row[2] == "can be condensed" for row in table.rows) == len(set(net.makes.values()))
+
+
+def test_models_are_traced_as_in_use_and_several_inputs_are_taken():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.last = nn.Linear(3, 6), nn.Linear(4, 6), nn.Linear(12, 2)
+
+        def forward(self, x, y):
+            z = torch.cat([self.left(x), self.right(y)], -1)
+            return self.last(z) if not self.training else z
+
+    model = randomised(Two()).train()
+    with torch.no_grad():
+        model.left.weight[1], model.left.bias[1] = model.left.weight[0], model.left.bias[0]
+    inputs = torch.randn(4, 3), torch.randn(4, 4)
+    assert set(states(model, inputs)) == {"left", "right", "last"}
+    reduced = condense(model, inputs, threshold=1.0)
+    assert reduced.last.in_features == 11 and reduced.training
+    with torch.no_grad():
+        assert_allclose(reduced.eval()(*inputs), model.eval()(*inputs), rtol=1e-5, atol=1e-5)
+    with pytest.raises(UsageError, match=r"does not take an example input of shape \(4, 3\)\n"):
+        survey(model, inputs[0])
+
+
+def test_arguments_that_the_example_leaves_out_have_their_defaults():
+    class Optional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 5), nn.Linear(5, 2)
+
+        def forward(self, x, mask=None, scale=1.0, *, early=False):
+            x = F.relu(self.first(x))
+            if mask is not None:
+                x = x * mask
+            return x if early else self.last(x * scale)
+
+    model, x = randomised(Optional()), torch.randn(4, 3)
+    with torch.no_grad():
+        model.first.weight[1], model.first.bias[1] = model.first.weight[0], model.first.bias[0]
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.first.out_features == 4
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+    assert "mul" in states(model, (x, torch.ones(5)))["first"][1]
+
+
+def test_channels_of_different_blocks_are_as_unlike_as_can_be():
+    net = grouped()
+    channels = Channels(net.model, net.example)
+    for space in channels.spaces[:3]:
+        matrix = Folded(net.model, channels, space).similarity()
+        block = torch.arange(space.width) // (space.width // space.blocks)
+        assert (matrix[block[:, None] != block] == -1.0).all() and space.blocks > 1

@@ -1,0 +1,113 @@
+"""The exact step against an uninterrupted Cantera reactor at tight tolerances; its conservation; its failures."""
+
+import cantera as ct
+import numpy as np
+import pytest
+
+from chemnet.gas import canonical, state
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.status import Status, sentence
+from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.runtime.errors import UsageError
+
+DT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def mechanism():
+    return load_mechanism("drm19")
+
+
+@pytest.fixture(scope="module")
+def rows(mechanism):
+    """Mixtures of unburnt and burnt gas from cold to burning, (12, 23)."""
+    gas, result = mechanism.gas(), []
+    for phi, share in zip(np.linspace(0.5, 1.6, 12), np.linspace(0.0, 1.0, 12), strict=True):
+        cold = np.hstack([300.0 + 1500.0 * share, ct.one_atm, canonical.premixed(mechanism, phi, {"CH4": 1})])
+        hot = canonical.burnt(gas, cold)
+        result.append(np.hstack([cold[0] + 300.0 * share, cold[1], (1 - share) * cold[2:] + share * hot[2:]]))
+    return np.array(result)
+
+
+def test_the_step_agrees_with_a_tight_integration(mechanism, rows):
+    next_states, status = CvodesReactor(mechanism).advance(rows, DT)
+    gas = mechanism.gas()
+    for row, found in zip(rows, next_states, strict=True):
+        gas.TPY = row[0], row[1], row[2:]
+        reactor = ct.IdealGasConstPressureReactor(gas, clone=False)
+        network = ct.ReactorNet([reactor])
+        network.rtol, network.atol = 1e-11, 1e-17
+        network.advance(DT)
+        np.testing.assert_allclose(found[0], reactor.T, rtol=0, atol=2e-2)
+        np.testing.assert_allclose(found[2:], gas.Y, rtol=0, atol=2e-6)
+    assert np.all(status == Status.OK)
+
+
+def test_elements_and_enthalpy_are_those_of_the_input_and_the_input_is_untouched(mechanism, rows):
+    before = rows.copy()
+    reactor = CvodesReactor(mechanism)
+    next_states, _ = reactor.advance(rows, DT)
+    lost = state.elements(next_states, mechanism) - state.elements(rows, mechanism)
+    scale = state.heat_capacity(rows, mechanism) * rows[:, 0]
+    gained = (state.enthalpy(next_states, mechanism) - state.enthalpy(rows, mechanism)) / scale
+    np.testing.assert_allclose(lost, 0.0, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(gained, 0.0, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(next_states[:, 1], rows[:, 1])
+    np.testing.assert_array_equal(rows, before)
+    assert 1e-15 < reactor.raw_drift.max() < 1e-5
+
+
+def test_results_are_bitwise_independent_of_order_company_and_workers(mechanism, rows):
+    reactor = CvodesReactor(mechanism)
+    together, _ = reactor.advance(rows, DT)
+    order = np.random.default_rng(0).permutation(len(rows))
+    np.testing.assert_array_equal(reactor.advance(rows[order], DT)[0], together[order])
+    np.testing.assert_array_equal(np.vstack([reactor.advance(row[None], DT)[0] for row in rows]), together)
+    many = np.tile(rows, (90, 1))
+    shared, _ = CvodesReactor(mechanism, n_workers=2).advance(many, DT)
+    np.testing.assert_array_equal(shared[-len(rows) :], together)
+
+
+def test_an_invalid_row_is_flagged_and_the_others_are_right(mechanism, rows):
+    spoilt = rows.copy()
+    spoilt[3, 5] = np.nan
+    spoilt[7, 0] = 4000.0
+    reactor = CvodesReactor(mechanism)
+    expected, _ = reactor.advance(rows, DT)
+    found, status = reactor.advance(spoilt, DT)
+    assert np.flatnonzero(status).tolist() == [3, 7]
+    assert "invalid" in sentence(status[3])
+    np.testing.assert_array_equal(found[[3, 7]], spoilt[[3, 7]])
+    others = np.delete(np.arange(len(rows)), [3, 7])
+    np.testing.assert_array_equal(found[others], expected[others])
+
+
+def test_a_row_that_the_integrator_gives_up_on_is_tried_again_and_then_flagged(mechanism, rows, monkeypatch):
+    """The first row fails once, the second always: the integrator is replaced to fail on purpose."""
+    import chemnet.kinetics.cvodes as module
+
+    real, hopeless = module.integrate, rows[1, 0]
+
+    def fails(gas, states, dt, rtol, atol, max_step):
+        Y = real(gas, states, dt, rtol, atol, max_step)
+        Y[(states[:, 0] == hopeless) | ((states[:, 0] == rows[0, 0]) & (max_step is None))] = np.nan
+        return Y
+
+    monkeypatch.setattr(module, "integrate", fails)
+    found, status = CvodesReactor(mechanism).advance(rows[:3], DT)
+    assert status.tolist() == [Status.RETRIED, Status.FAILED, Status.OK]
+    np.testing.assert_array_equal(found[1], rows[1])
+
+
+def test_any_mechanism_runs_and_no_rows_are_no_problem():
+    mechanism = load_mechanism("h2o2.yaml")
+    row = np.hstack([1500.0, 2e5, canonical.premixed(mechanism, 1.0, {"H2": 1})])[None]
+    next_states, status = CvodesReactor(mechanism).advance(row, 1e-5)
+    assert status[0] == Status.OK and next_states[0, 0] > 1500.0
+    assert CvodesReactor(mechanism).advance(row[:0], 1e-5)[0].shape == (0, 12)
+
+
+@pytest.mark.parametrize("dt", [0.0, -1e-6, float("inf"), float("nan")])
+def test_a_senseless_time_step_is_refused(mechanism, rows, dt):
+    with pytest.raises(UsageError, match="time step"):
+        CvodesReactor(mechanism).advance(rows, dt)

@@ -1,0 +1,115 @@
+"""Configuration, files, errors and tables: messages name the key, files are whole, exit codes are as documented."""
+
+import json
+import os
+
+import pytest
+from pydantic import Field
+
+from chemnet.runtime.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml
+from chemnet.runtime.errors import ChemnetError, FileError, NumericalError, UsageError, run_command
+from chemnet.runtime.files import atomic, read_json, shipped, write_json
+from chemnet.runtime.tables import Table
+
+
+class Grid(Config):
+    nx: int = Field(ge=1)
+    length: float = 1.0
+
+
+class Case(Config):
+    grid: Grid
+    dt: float
+    grids: list[Grid] = []
+
+
+def test_yaml_reads_numbers_as_yaml_1_2_and_writes_them_back(tmp_path):
+    path = tmp_path / "case.yaml"
+    path.write_text("grid: {nx: 4}\ndt: 1e-6\n")
+    case = parse(Case, read_yaml(path), str(path))
+    assert case.dt == 1e-6
+    assert parse(Case, parse_yaml(dump_yaml(case), "written"), "written") == case
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("grid: {nx: 4}\ndt: 1e-6\ndtt: 1", ["unknown key dtt", "did you mean dt?"]),
+        ("grid: {nx: 4, lenght: 2}\ndt: 1", ["unknown key grid.lenght", "length"]),
+        ("grid: {nx: 4}\ndt: 1\ngrids: [{nx: 1, mx: 2}]", ["grids.0.mx", "nx"]),
+        ("grid: {nx: 0}\ndt: 1", ["grid.nx", "greater than or equal to 1"]),
+        ("grid: {nx: four}\ndt: 1", ["grid.nx", "four"]),
+        ("grid: {nx: 4}", ["dt", "required"]),
+        ("grid: {nx: 4}\ndt: .nan", ["dt", "finite"]),
+        ("grid: {nx: 4}\ndt: 1\ndt: 2", ["duplicate key", "dt", "line 3"]),
+        ("grid: [nx", ["line"]),
+        ("just words", ["mapping"]),
+    ],
+)
+def test_a_wrong_configuration_is_refused_in_few_lines_that_name_the_key(text, words):
+    with pytest.raises(UsageError) as caught:
+        parse(Case, parse_yaml(text, "case.yaml"), "case.yaml")
+    message = str(caught.value)
+    assert message.startswith("case.yaml") and len(message.splitlines()) <= 3
+    assert all(word in message for word in words), message
+
+
+def test_overrides_reach_nested_keys_and_leave_the_input_alone():
+    data = {"grid": {"nx": 4}, "dt": 1.0}
+    assert override(data, ["grid.nx=8", "dt=1e-6"]) == {"grid": {"nx": 8}, "dt": 1e-6}
+    assert data == {"grid": {"nx": 4}, "dt": 1.0}
+    for wrong in ("grid.nx", "=3", "dt.x=1"):
+        with pytest.raises(UsageError, match="--set"):
+            override(data, [wrong])
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "result.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read_json(path) == {"a": 1}
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_missing_and_broken_files_are_named(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("nowhere.json", "broken.json"):
+        with pytest.raises(FileError, match=name):
+            read_json(tmp_path / name)
+    with pytest.raises(FileError, match="cases/none"):
+        shipped("cases/none")
+    assert shipped("datasets/drm19/recipe.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (ChemnetError("x"), 1),
+        (UsageError("x"), 2),
+        (NumericalError("x"), 3),
+        (FileError("x"), 4),
+        (OSError(28, "No space left on device", "f"), 4),
+        (KeyboardInterrupt(), 130),
+        (ValueError("x"), 70),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_each_kind_of_failure_has_its_exit_code_and_a_message_without_traceback(failure, code, capsys):
+    def main():
+        raise failure
+
+    assert run_command(main, "chemnet") == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("Traceback" in captured.err) == (code == 70)
+    assert code in (70, 130) or captured.err.startswith("chemnet: ")
+
+
+def test_a_table_prints_aligned_and_goes_to_json():
+    table = Table("Speeds", ["kind", "time [s]"], [["cvode", 1.23456], ["net", None]])
+    lines = table.text().splitlines()
+    assert lines[0] == "Speeds" and len({len(line) for line in lines[1:]}) == 1
+    assert "1.235" in table.text()
+    assert json.loads(json.dumps(table.as_json()))["rows"][0] == {"kind": "cvode", "time [s]": 1.23456}

@@ -1,0 +1,72 @@
+"""The models that ship: as small as said, and as good as said in the cases that are quick to compute."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chemnet.cli.main import DEFAULT_MODEL
+from chemnet.gas.status import Status
+from chemnet.surrogate import model as surrogate
+from chemnet.surrogate.model import Surrogate, shipped_models
+from chemnet.surrogate.network import count
+from chemnet.validation import IgnitionCases, load_cases, validate_ignition
+
+WEIGHTS = {
+    "drm19-original": 6_802_800,
+    "drm19-stage3": 2_848_260,
+    "drm19-condensed": 199_456,
+    "drm19-small": 82_560,
+}
+CARDS = Path(surrogate.__file__).parent / "pretrained"
+
+
+@pytest.fixture(scope="module", params=WEIGHTS)
+def model(request):
+    return Surrogate.load(request.param)
+
+
+def test_what_ships_is_known_and_has_the_weights_that_are_told():
+    assert DEFAULT_MODEL in WEIGHTS and shipped_models() == sorted(WEIGHTS)
+    assert {name: count(Surrogate.load(name).network, biases=False) for name in WEIGHTS} == WEIGHTS
+
+
+def test_a_model_tells_its_training_and_is_for_steps_of_one_microsecond(model):
+    assert model.mechanism.name == "drm19" and model.dt == 1e-6
+    assert {"config", "data", "seed", "steps", "validation_loss"} <= set(model.metadata)
+
+
+def test_it_knows_its_domain_and_how_well(model):
+    measured = model.domain.measured
+    assert measured["false_alarms"] <= 1e-3 and measured["held_out_states"] > 5000
+    assert min(measured["found"].values()) >= 0.99
+
+
+def test_it_ignites_when_cvodes_does(model):
+    cases = IgnitionCases(temperatures=(1800.0,), equivalence_ratios=(0.6, 1.0, 1.4), steps=400)
+    report = validate_ignition(model, model.dt, cases)
+    assert not report.failed.any() and (report.model.worst_status == Status.OK).all()
+    np.testing.assert_allclose(report.delay, report.reference.delay, rtol=0.02, atol=0)
+    np.testing.assert_allclose(report.end_temperature_error, 0.0, rtol=0, atol=20.0)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_its_card_shows_the_figures_that_it_keeps(name):
+    """Rows `| rung | figure | value | target |`; values are rounded to three digits."""
+    text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (.+?) \| ([\d.e+-]+) \|", text, re.MULTILINE)
+    kept = Surrogate.load(name).metadata["ladder"]
+    assert len(rows) >= 10
+    for rung, figure, value in rows:
+        np.testing.assert_allclose(float(value), kept[rung][figure], rtol=6e-3, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_it_meets_the_quick_validation(name):
+    """25 ignitions of 5,000 steps: `pytest -m slow tests/test_pretrained.py`, or `chemnet validate --quick`."""
+    model = Surrogate.load(name)
+    report = validate_ignition(model, model.dt, load_cases(quick=True))
+    assert not report.failed.any()
+    assert np.nanmean(report.delay_error) <= 0.02

@@ -1,0 +1,371 @@
+"""The training loop: it learns, it resumes bitwise, its schedules are the published ones, damage is noticed."""
+
+import copy
+import hashlib
+import io
+import math
+import os
+import pickle
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from chemnet.runtime.errors import FileError, NumericalError, UsageError, run_command
+from chemnet.surrogate.network import NetConfig, build, count
+from chemnet.training import loop
+from chemnet.training.distributed import Team
+from chemnet.training.loop import (
+    FitOptions,
+    TrainingData,
+    _Fit,
+    choose_device,
+    fit,
+    read_checkpoint,
+    validation_loss,
+    write_checkpoint,
+)
+from chemnet.training.run import load_config
+from chemnet.training.throughput import TrainingTask, measure
+
+QUIET = {"report": lambda line: None}
+
+
+@pytest.fixture
+def data():
+    """A smooth function of three inputs; the second output is not to be trained."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3000, 3, generator=generator)
+    y = torch.stack([torch.sin(x[:, 0]) * x[:, 1], torch.full((3000,), 7.0), x[:, 2].abs()], dim=1)
+    return TrainingData(x[:2500], y[:2500], x[2500:], y[2500:], torch.tensor([0, 2]))
+
+
+def small_net(seed=0):
+    return build(NetConfig(widths=(3, 32, 32, 3), activation="gelu"), seed)
+
+
+@pytest.mark.parametrize(("optimizer", "rate"), [("muon", 2e-2), ("adamw", 1e-2), ("adam", 1e-2)])
+def test_every_optimiser_learns_and_the_loss_is_that_of_the_active_columns(data, tmp_path, optimizer, rate):
+    network = small_net()
+    options = FitOptions(optimizer=optimizer, learning_rate=rate, steps=300, batch_size=256, warmup_steps=10)
+    report = fit(network, data, options, tmp_path, **QUIET)
+    assert report.steps == 300 and report.validation_loss < 0.25 * report.initial_loss
+    with torch.no_grad():
+        expected = (network(data.x_val) - data.y_val)[:, [0, 2]].abs().mean().item()
+    np.testing.assert_allclose(report.validation_loss, expected, rtol=1e-5, atol=0)
+    np.testing.assert_allclose(validation_loss(network, data), expected, rtol=1e-5, atol=0)
+
+
+def test_bf16_autocast_learns_nearly_as_well(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "has_bf16_instructions", lambda: True)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        options = FitOptions(learning_rate=1e-2, steps=150, batch_size=256, warmup_steps=10, precision=precision)
+        network = small_net()
+        losses[precision] = fit(network, data, options, tmp_path / precision, **QUIET).validation_loss
+        assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert losses["bf16"] != losses["fp32"] and losses["bf16"] < 1.3 * losses["fp32"]
+
+
+def test_a_processor_without_bf16_instructions_trains_in_fp32_and_says_so(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "has_bf16_instructions", lambda: False)
+    said: list[str] = []
+    losses = [
+        fit(small_net(), data, FitOptions(steps=20, precision=precision), tmp_path / precision, report=said.append)
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0].validation_loss == losses[1].validation_loss
+    assert [line for line in said if "bf16" in line] == ["this processor has no instructions for bf16: fp32 instead"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_trains_what_the_processor_trains(data, tmp_path):
+    options = FitOptions(optimizer="adamw", learning_rate=1e-3, steps=60, batch_size=256, report_every=20)
+    cpu, gpu = small_net(), small_net()
+    expected = fit(cpu, data, options, tmp_path / "cpu", **QUIET)
+    found = fit(gpu, data, options, tmp_path / "gpu", device="cuda", **QUIET)
+    assert found.validation_loss == pytest.approx(expected.validation_loss, rel=1e-2, abs=0)
+    assert next(gpu.parameters()).device.type == "cuda"
+
+
+def test_an_interrupted_training_goes_on_bitwise(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=60, batch_size=256, report_every=20, average_share=0.5)
+    whole, broken = small_net(), small_net()
+    fit(whole, data, options, tmp_path / "whole", seed=3, **QUIET)
+
+    def stop(line):
+        if line.startswith("step 40"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, data, options, tmp_path / "broken", seed=3, report=stop)
+    resumed = small_net(seed=9)
+    fit(resumed, data, options, tmp_path / "broken", seed=3, resume=True, **QUIET)
+    assert_equal_weights(whole, resumed)
+
+
+def assert_equal_weights(one, other):
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_ctrl_c_leaves_a_checkpoint_of_the_step_and_the_training_goes_on_bitwise(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=60, batch_size=256, report_every=20)
+    whole = small_net()
+    fit(whole, data, options, tmp_path / "whole", **QUIET)
+
+    def press(line):
+        if line.startswith("step 20"):
+            signal.raise_signal(signal.SIGINT)
+
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    code = run_command(lambda: fit(small_net(), data, options, tmp_path / "broken", report=press) and None, "x")
+    assert code == 130
+    signal.signal(signal.SIGTERM, handlers[1])  # which run_command has set
+    assert signal.getsignal(signal.SIGINT) == handlers[0]
+    assert read_checkpoint(tmp_path / "broken" / "last.pt")["step"] == 21
+    resumed = small_net(seed=9)
+    fit(resumed, data, options, tmp_path / "broken", resume=True, **QUIET)
+    assert_equal_weights(whole, resumed)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step_and_the_last_checkpoint_is_kept(data, tmp_path, capsys):
+    network = small_net()
+    steps = iter(range(100))
+    network.register_forward_hook(
+        lambda module, inputs, outputs: outputs * math.nan if torch.is_grad_enabled() and next(steps) == 33 else None
+    )
+    options = FitOptions(learning_rate=1e-2, steps=60, batch_size=64, report_every=20)
+    assert run_command(lambda: fit(network, data, options, tmp_path, **QUIET) and None, "x") == 3
+    assert "at step 33; the checkpoint of step 20 is kept" in capsys.readouterr().err
+    state = read_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 20 and all(tensor.isfinite().all() for tensor in state["network"].values())
+
+
+def test_a_full_disk_ends_with_4_and_the_checkpoint_before_is_intact(data, tmp_path, capsys):
+    def fill(line):
+        if line.startswith("step 40"):
+            (tmp_path / f".last.pt.{os.getpid()}.tmp").symlink_to("/dev/full")
+
+    options = FitOptions(learning_rate=1e-2, steps=60, batch_size=64, report_every=20)
+    assert run_command(lambda: fit(small_net(), data, options, tmp_path, report=fill) and None, "x") == 4
+    shown = capsys.readouterr().err
+    assert "No space left" in shown and "last.pt" in shown and len(shown.splitlines()) == 2
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 20
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_weights_that_are_judged_best_are_returned_and_judged_at_equal_shares(data, tmp_path):
+    scores, seen = iter([0.3, 0.1, 0.2, 0.4]), []
+
+    def judge(network):
+        seen.append(copy.deepcopy(network.state_dict()))
+        return next(scores)
+
+    options = FitOptions(learning_rate=2e-2, steps=40, batch_size=64, report_every=10, rollouts=4)
+    network = small_net()
+    report = fit(network, data, options, tmp_path, judge=judge, **QUIET)
+    assert (report.best_step, report.judgement, len(seen)) == (20, 0.1, 4)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, seen[1][name]) and not torch.equal(tensor, seen[3][name])
+    assert report.validation_loss == validation_loss(network, data)
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert (best["step"], best["score"]) == (20, 0.1)
+    again = fit(small_net(), data, options, tmp_path / "other", **QUIET)
+    assert (again.best_step, again.judgement) == (40, None) and not (tmp_path / "other" / "best.pt").exists()
+
+
+def test_a_resumed_training_remembers_what_was_judged_best_and_a_new_one_forgets(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=40, batch_size=64, report_every=10, rollouts=2)
+    first = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.1, **QUIET)
+    assert first.best_step == 40
+    later = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.5, resume=True, **QUIET)
+    assert (later.best_step, later.judgement) == (40, 0.1)
+    anew = fit(small_net(), data, options, tmp_path, judge=lambda network: 0.5, **QUIET)
+    assert anew.judgement == 0.5
+
+
+def test_the_weights_returned_are_the_mean_over_the_last_share(data, tmp_path):
+    options = FitOptions(learning_rate=2e-2, steps=40, batch_size=256, average_share=0.25, schedule="steps")
+    seen, network = [], small_net()
+    network.register_forward_pre_hook(lambda *_: seen.append(copy.deepcopy(network.state_dict())))
+    last = FitOptions(**{**options.model_dump(), "average_share": 0.0})
+    twin = small_net()
+    fit(twin, data, last, tmp_path / "twin", **QUIET)
+    fit(network, data, options, tmp_path / "net", **QUIET)
+    steps = [s for i, s in enumerate(seen) if i == 0 or not torch.equal(s["0.weight"], seen[i - 1]["0.weight"])]
+    mean = torch.stack([s["0.weight"] for s in steps[31:40]] + [twin.state_dict()["0.weight"]]).mean(dim=0)
+    np.testing.assert_allclose(network[0].weight.detach(), mean, rtol=1e-4, atol=1e-6)
+
+
+def test_a_prolonged_training_averages_over_its_new_end_only(data, tmp_path):
+    options = {"learning_rate": 2e-2, "batch_size": 256, "average_share": 0.5, "schedule": "steps", "report_every": 10}
+    network = small_net()
+    state = _Fit(network, data, FitOptions(steps=10, **options), tmp_path, 0, None, **QUIET)
+    state.run(resume=False)
+    assert state.averaged == 5
+    state.options = FitOptions(steps=40, **options)
+    state._take_step(state._share())
+    assert state.averaged == 0
+
+
+def test_the_paper_config_has_the_published_net_and_schedule():
+    config = load_config("paper")
+    network, options = build(config.network), config.fit
+    assert count(network, biases=False) == 6_802_800
+    assert [options.rate_at(step, 0.0) for step in (0, 999, 1000, 4999)] == [1e-4, 1e-4, 5e-5, 6.25e-6]
+    assert [options.batch_at(step) for step in (0, 1000, 4999)] == [1024, 3143, int(1024 * 3.07**4)]
+    assert options.on("cuda") == options
+    assert [options.on("cpu").batch_at(step) for step in (0, 1000, 2000, 4999)] == [1024, 3143, 4096, 4096]
+    np.testing.assert_allclose(network[0].weight.std().item(), 2.0 / (23 + 3200), rtol=0.02, atol=0)
+
+
+def test_a_batch_that_would_outgrow_the_cpu_is_told(data, tmp_path):
+    lines = []
+    options = FitOptions(learning_rate=1e-3, steps=3, batch_size=64, batch_growth=100.0, batch_growth_every=1)
+    report = fit(small_net(), data, options, tmp_path, report=lines.append)
+    assert report.largest_batch == 4096
+    assert lines[0] == "without a GPU the batch stops growing at 4096; its schedule goes to 131072"
+
+
+def test_the_cosine_schedule_warms_up_and_ends_at_zero():
+    options = FitOptions(learning_rate=0.1, steps=1000, warmup_steps=99)
+    assert options.rate_at(0, 0.0) == pytest.approx(0.001, rel=1e-12)
+    assert options.rate_at(500, 0.5) == pytest.approx(0.05, rel=1e-12)
+    assert options.rate_at(1000, 1.0) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_training_by_time_ends_in_time_and_a_loss_that_diverges_is_told(data, tmp_path):
+    options = FitOptions(learning_rate=1e-2, steps=10**9, batch_size=64)
+    report = fit(small_net(), data, options, tmp_path / "timed", max_minutes=0.01, **QUIET)
+    assert 0.5 < report.seconds < 30.0 and report.steps < 10**6
+    options = FitOptions(optimizer="adam", learning_rate=1e30, steps=50, report_every=5, batch_size=64)
+    with pytest.raises(NumericalError, match="loss"):
+        fit(small_net(), data, options, tmp_path / "wild", **QUIET)
+
+
+def test_the_bench_of_the_loop_takes_turns_over_the_steps_between_two_reports(tmp_path):
+    content = """
+        {name: tiny, data: nowhere.h5, network: {widths: [5, 16, 5]},
+         fit: {optimizer: adamw, learning_rate: 1e-3, steps: 9, report_every: 7, batch_size: 32}}
+    """
+    (tmp_path / "tiny.yaml").write_text(content)
+    found = measure(TrainingTask(str(tmp_path / "tiny.yaml"), turns=2))
+    assert list(found) == ["bare", "chemnet"]
+    assert all(len(rates) == 2 and min(rates) > 100.0 for rates in found.values())
+
+
+class TwoThreads(Team):
+    """A team of two in one process, which meets at a barrier in place of a network."""
+
+    meeting = threading.Barrier(2, timeout=20)
+    brought: list = [None, None]
+
+    def sum(self, parameters, numbers):
+        gradients = [p.grad for p in parameters]
+        self.brought[self.rank] = [g.clone() for g in gradients], list(numbers)
+        self.meeting.wait()
+        (one, first), (two, second) = self.brought
+        for gradient, a, b in zip(gradients, one, two, strict=True):
+            gradient.copy_(a + b)
+        self.meeting.wait()
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+
+def test_two_of_a_team_hold_the_same_weights_and_follow_a_training_by_one(data, tmp_path):
+    options = FitOptions(optimizer="adamw", learning_rate=1e-3, steps=30, batch_size=255, report_every=10)
+    alone, pair = small_net(), [small_net(), small_net()]
+    expected = fit(alone, data, options, tmp_path / "alone", **QUIET)
+    lines = []
+
+    def member(rank):
+        fit(pair[rank], data, options, tmp_path / "pair", team=TwoThreads(rank, 2), report=lines.append)
+
+    threads = [threading.Thread(target=member, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_equal_weights(*pair)
+    for a, b in zip(alone.parameters(), pair[0].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    assert validation_loss(pair[0], data) == pytest.approx(expected.validation_loss, rel=1e-4, abs=0)
+    assert len([line for line in lines if line.startswith("step 10,")]) == 1  # the leader alone reports
+    with pytest.raises(UsageError, match="batch_size 1: there are 2 processes"):
+        fit(small_net(), data, FitOptions(steps=1, batch_size=1), tmp_path, team=Team(0, 2), **QUIET)
+
+
+def test_checkpoints_that_are_cut_flipped_or_hostile_are_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    write_checkpoint(path, {"step": 3, "network": small_net().state_dict()})
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for length in rng.integers(0, len(content), 100):
+        path.write_bytes(content[:length])
+        with pytest.raises(FileError, match="damaged"):
+            read_checkpoint(path)
+    for place in rng.integers(0, len(content), 500):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+        with pytest.raises(FileError, match="damaged"):
+            read_checkpoint(path)
+    path.write_bytes(pickle.dumps(Hostile(tmp_path / "executed")))
+    with pytest.raises(FileError, match="damaged"):
+        read_checkpoint(path)
+    buffer = io.BytesIO()
+    torch.save(Hostile(tmp_path / "executed"), buffer)
+    path.write_bytes(b"chemnet-checkpoint-1\n" + hashlib.sha256(buffer.getvalue()).digest() + buffer.getvalue())
+    with pytest.raises(FileError, match="more than numbers"):
+        read_checkpoint(path)
+    assert not (tmp_path / "executed").exists()
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.path),)
+
+
+def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
+    options = FitOptions(learning_rate=1e-2, steps=20, batch_size=64, report_every=10)
+    with pytest.raises(FileError, match="without --resume"):
+        fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
+    fit(small_net(), data, options, tmp_path, **QUIET)
+    longer = FitOptions(**{**options.model_dump(), "batch_size": 32})
+    with pytest.raises(UsageError, match="fit.batch_size 64, not 32"):
+        fit(small_net(), data, longer, tmp_path, resume=True, **QUIET)
+    with pytest.raises(UsageError, match="seed 0, not 1"):
+        fit(small_net(), data, options, tmp_path, seed=1, resume=True, **QUIET)
+    with pytest.raises(UsageError, match="label None, not difference"):
+        fit(small_net(), data, options, tmp_path, about={"label": "difference"}, resume=True, **QUIET)
+    content = (tmp_path / "last.pt").read_bytes()
+    (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(FileError, match="damaged"):
+        fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("2", 2)])
+def test_a_small_network_trains_in_one_thread_unless_told_otherwise(data, tmp_path, monkeypatch, asked, expected):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    try:
+        options = FitOptions(learning_rate=1e-3, steps=1, batch_size=8)
+        fit(small_net(), data, options, tmp_path, report=lambda line: seen.add(torch.get_num_threads()))
+        assert seen == {expected} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    if not torch.cuda.is_available():
+        assert choose_device("auto") == "cpu"
+        with pytest.raises(UsageError, match="no GPU"):
+            choose_device("cuda")
+    assert math.isfinite(FitOptions(steps=1).learning_rate)

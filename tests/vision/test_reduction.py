@@ -1,0 +1,182 @@
+"""The automatic reduction and the comparison of a classifier, end to end at small scale."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_images import RECIPE, write_images
+
+from chemnet.reduction.automatic import LOG
+from chemnet.runtime.errors import UsageError
+from chemnet.vision import load_classifier, read_images
+from chemnet.vision.comparison import ROUTES, compare
+from chemnet.vision.costs import bench, multiply_adds
+from chemnet.vision.learning import network_of, train
+from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.recipe import load_recipe
+from chemnet.vision.reducing import CondensingTraining
+from chemnet.vision.reduction import reduce
+
+SILENT = {"report": lambda line: None, "device": "cpu"}
+REDUCTION = (
+    *("steps=1", "reduction.batches=1", "reduction.calibration=24"),
+    "reduction.automatic={relative: true, main: {highest: 0.1, lowest: 0.1, over: 9}, "
+    "layer: {highest: 0.1, lowest: 0.1, over: 9}, last_criterion: 0.1, deviation: 0.0, main_reductions: 1, "
+    "final_layer: layer 18, final_steps: 1}",
+)
+
+
+def recipe(*changes):
+    return load_recipe("short", [*RECIPE, *REDUCTION, *changes])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A training of one step, and its images."""
+    folder = tmp_path_factory.mktemp("run")
+    write_images(folder / "images.npz")
+    train(recipe(), folder / "images.npz", out=folder, **SILENT)
+    return folder
+
+
+def log_of(folder):
+    with open(folder / LOG, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_layers_are_those_of_the_paper_and_hold_their_parameters(folder):
+    network = MobileNetV2(10, downsampling=32)
+    loop = CondensingTraining(network, read_images(folder / "images.npz"), recipe())
+    assert loop.layers() == [f"layer {number}" for number in range(2, 19)]
+    # section 3.2.3: 19.69 % of layer 17 are left when it has lost 380,103; the paper leaves the last BatchNorm out
+    assert loop.parameters("layer 17") - 2 * 320 == pytest.approx(380_103 / (1 - 0.1969), rel=1e-4)
+    assert loop.parameters() == 2_236_682
+
+
+def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(folder, tmp_path):
+    images = folder / "images.npz"
+    table = reduce(recipe(), images, model=folder, out=tmp_path, **SILENT)
+    names = [row[0] for row in table.rows]
+    assert names == ["original", "reduction 1", "final cut"]
+    for name, parameters, share, cost, *_ in table.rows:
+        classifier = load_classifier(tmp_path / f"{name.replace(' ', '-')}.pt")
+        assert count(classifier.network) == parameters
+        assert share == pytest.approx(100 * parameters / table.rows[0][1], rel=1e-12)
+        assert cost == pytest.approx(1e-6 * multiply_adds(classifier.network), rel=1e-12)
+    assert table.rows[2][1] < table.rows[1][1] < table.rows[0][1]
+    assert (tmp_path / "steps.png").stat().st_size > 10_000 and (tmp_path / "layers.png").stat().st_size > 10_000
+    cuts = [row["layer"] for row in log_of(tmp_path) if row["event"] == "accepted"]
+    assert cuts == [f"layer {number}" for number in range(2, 18)]
+    final = [row for row in log_of(tmp_path) if row["event"] == "final cut"]
+    assert [(row["layer"], float(row["threshold"])) for row in final] == [("layer 18", 0.4)]
+
+
+def test_a_reduction_that_was_interrupted_goes_on_bit_by_bit(folder, tmp_path, monkeypatch):
+    images = folder / "images.npz"
+    whole = reduce(recipe(), images, model=folder, out=tmp_path / "whole", **SILENT)
+    taken = []
+
+    def stop_after_five(self):
+        taken.append(1)
+        if len(taken) == 5:
+            raise KeyboardInterrupt
+        return original(self)
+
+    original = CondensingTraining.train
+    monkeypatch.setattr(CondensingTraining, "train", stop_after_five)
+    with pytest.raises(KeyboardInterrupt):
+        reduce(recipe(), images, model=folder, out=tmp_path / "parts", **SILENT)
+    monkeypatch.undo()
+    parts = reduce(recipe(), images, model=folder, out=tmp_path / "parts", resume=True, **SILENT)
+    assert parts.rows == whole.rows and log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+
+
+def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, tmp_path):
+    images = folder / "images.npz"
+    reduce(recipe(), images, model=folder, out=tmp_path, **SILENT)
+    with pytest.raises(UsageError, match="other recipe"):
+        reduce(recipe("reduction.calibration=16"), images, model=folder, out=tmp_path, resume=True, **SILENT)
+    changed = load_classifier(folder)
+    with torch.no_grad():
+        changed.network.classifier[1].bias += 1.0
+    changed.save(tmp_path / "changed.pt")
+    with pytest.raises(UsageError, match="other classifier"):
+        reduce(recipe(), images, model=tmp_path / "changed.pt", out=tmp_path, resume=True, **SILENT)
+
+
+@pytest.mark.parametrize("choice", ["folded", "published"])
+def test_layers_can_be_condensed_by_other_rules(folder, choice):
+    options = recipe(f"reduction.rule={{choice: {choice}}}")
+    loop = CondensingTraining(network_of(options, 3, 0), read_images(folder / "images.npz"), options)
+    before = loop.parameters("layer 17"), loop.parameters("layer 18")
+    loop.condense("layer 17", 0.3)
+    loop.condense("layer 18", 0.2)
+    assert loop.parameters("layer 17") < before[0] and loop.parameters("layer 18") < before[1]
+    with pytest.raises(UsageError, match="no layer 1; there are"):
+        loop.condense("layer 1", 0.5)
+
+
+def test_a_state_of_wider_layers_comes_back(folder):
+    options = recipe()
+    loop = CondensingTraining(network_of(options, 3, 0), read_images(folder / "images.npz"), options)
+    before, state = loop.parameters(), loop.state()
+    outputs = loop.network.eval()(torch.ones(1, 3, 32, 32))
+    loop.condense("layer 17", 0.2)
+    assert loop.parameters() < before
+    loop.restore(state)
+    assert loop.parameters() == before
+    np.testing.assert_array_equal(loop.network.eval()(torch.ones(1, 3, 32, 32)).detach(), outputs.detach())
+
+
+COMPARISON = """
+shares: [0.6]
+seeds: 1
+batches: 1
+rates: [0.01, 0.02]
+scratch_rates: [0.1]
+weight_decay: 5e-4
+calibration: 24
+routes: [condensation-forward, condensation-published, neuron-merging, scratch]
+"""
+
+
+def test_a_comparison_brings_every_route_to_the_share_and_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text(COMPARISON)
+    options = {"recipe": recipe(), "model": folder, "out": tmp_path, **SILENT}
+    table = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    assert [row[0] for row in table.rows] == [
+        *("unreduced", "condensation-forward", "condensation-published", "neuron-merging", "scratch")
+    ]
+    assert all(row[1] <= 60.0 for row in table.rows[1:])
+    results = json.loads((tmp_path / "comparison.json").read_text())["results"]
+    assert all(0.0 <= result["accuracy"] <= 1.0 for result in results.values()) and len(results) == 4
+    monkeypatch.setitem(ROUTES, "scratch", None)  # nothing is made a second time
+    assert compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options).rows == table.rows
+
+
+def test_a_comparison_with_an_unknown_route_or_another_budget_is_refused(folder, tmp_path):
+    options = {"recipe": recipe(), "model": folder, "out": tmp_path, **SILENT}
+    (tmp_path / "c.yaml").write_text(COMPARISON.replace("scratch]", "scrach]"))
+    with pytest.raises(UsageError, match="no route scrach; there are"):
+        compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    (tmp_path / "c.yaml").write_text(
+        COMPARISON.replace("condensation-forward, condensation-published, neuron-merging, ", "")
+    )
+    compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    (tmp_path / "c.yaml").write_text(COMPARISON.replace("batches: 1", "batches: 2"))
+    with pytest.raises(UsageError, match="other batches"):
+        compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+
+
+def test_multiply_adds_are_those_of_the_layers():
+    """Sandler et al. count 300 million at 224 x 224, of the convolutions and the last matrix product."""
+    assert multiply_adds(MobileNetV2(1000), side=224) == pytest.approx(300e6, rel=0.01)
+
+
+def test_the_bench_tells_time_beside_multiply_adds():
+    networks = {"large": MobileNetV2(10), "same": MobileNetV2(10)}
+    table = bench(networks, [1], turns=1)
+    assert table.columns[4:7] == ["batch 1 [ms]", "batch 1 [%]", "batch 1 saved"]
+    assert table.rows[0][4] > 0.0 and table.rows[0][5] == 100.0 and np.isnan(table.rows[1][6])
