@@ -36,7 +36,7 @@ def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidiz
 def _check_mixture(
     mechanism: Mechanism, fuel: tuple[str, ...], oxidizer: tuple[str, ...], *moles: tuple[float, ...]
 ) -> None:
-    """Raises UsageError unless fuel and oxidizer, of so many moles of their species, are there and burn."""
+    """Raises UsageError unless the species of fuel and oxidizer (mole fractions) exist and the two burn."""
     for species in (*fuel, *oxidizer):
         mechanism.index(species)
     mixtures = (dict(zip(names, x, strict=True)) for names, x in zip((fuel, oxidizer), moles, strict=True))

@@ -1,4 +1,4 @@
-"""Right-hand side and Jacobian of many states, as the integrator sees them: to look at, and to test."""
+"""Right-hand side and Jacobian of states, as the integrator sees them: for inspection and for tests."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
 
 @kernel
 def _dense_part(tables, lanes, work, volume, inverse_T):
-    """What every entry of a row has in common, and the column of T."""
+    """Part that all entries of a row share, and the column of T."""
     m, production, matrix = tables.reactive.size, tables.production, work.matrix
     n = padded(m + 1)
     amount = splat(0.0)

@@ -1,4 +1,4 @@
-"""A mechanism's reactions as flat arrays that the kernels of this package run through; nothing is compiled for it.
+"""Reactions of a mechanism as flat arrays for the kernels of this package; nothing is compiled per mechanism.
 
 Reactions are renumbered so that loops over them seldom change their length: reversible ones, irreversible ones, and
 last those with powers that are no whole numbers. Inside each, they are ordered by the number of their participants.
@@ -58,7 +58,7 @@ class Plog(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """Where the Jacobian is not zero, and of which rates its entries are made."""
+    """Sparsity pattern of the Jacobian, and the rates that its entries consist of."""
 
     row: Indices  # reactive species of each entry; ordered by the number of terms, so that loops keep their length
     column: Indices
@@ -71,7 +71,7 @@ class Derivatives(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What the kernels know of a mechanism: K species, of which m react, listed in `reactive`; R reactions.
+    """Tables of a mechanism for the kernels: K species, of which m react, listed in `reactive`; R reactions.
 
     Units are Cantera's (kmol, m, s, K, Pa). `species` (K, 17): T_mid, a_0..a_6 and T_mid, b_0..b_6 of h/R below and
     above it, as in `Mechanism.nasa` but per mole and divided by R; then W_k [kg/kmol] and the shift of `_balance`.
@@ -202,13 +202,13 @@ def _read(gas: ct.Solution, number: int, reaction: ct.Reaction) -> _Reaction:
 
 
 def _three_bodies(reactions: Sequence[_Reaction], sets: Sequence[_Colliders]) -> list[tuple[int, float]]:
-    """Reactions whose rate is multiplied by the concentration of a collider set, and which."""
+    """Reactions whose rate is multiplied by the concentration of a collider set, and their sets."""
     bodies = [(i, r.colliders) for i, r in enumerate(reactions) if r.kind in _ARRHENIUS]
     return [(i, float(sets.index(colliders))) for i, colliders in bodies if colliders is not None]
 
 
 def _repeated(powers: dict[int, float]) -> list[tuple[int, float]]:
-    """Each species as often as its whole power says."""
+    """Species of a reaction, each repeated as often as its integer power."""
     return [(k, 1.0) for k, power in powers.items() for _ in range(round(power))]
 
 

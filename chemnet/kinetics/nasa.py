@@ -7,13 +7,13 @@ from chemnet.kinetics.simd import fma, kernel, select, splat
 
 @kernel
 def no_species():
-    """The mixed coefficients a_0..a_5 of nothing."""
+    """Mixed coefficients a_0..a_5 of no species: zeros."""
     return splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
 
 
 @kernel
 def add_species(mixed, amount, row, T):
-    """The mixed coefficients with an amount of one species more; row: T_mid, a_0..a_6 below it, a_0..a_6 above it."""
+    """Mixed coefficients with the amount of one more species; row: T_mid, a_0..a_6 below it, a_0..a_6 above it."""
     a0, a1, a2, a3, a4, a5 = mixed
     low = row[0] >= T
     a0, a1 = fma(amount, select(low, row[1], row[8]), a0), fma(amount, select(low, row[2], row[9]), a1)

@@ -1,4 +1,4 @@
-"""Kernels are compiled when the disk has no copy of them, once per machine; as it takes seconds, it is said."""
+"""Compilation of kernels by numba: once per machine, kept on disk; a line announces it, since it takes seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LAUNCHERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
 class _Announcement(event.Listener):
-    """Says once that a function is being compiled."""
+    """Announcement, made once, that a function is being compiled."""
 
     def __init__(self, function: Callable[..., Any], text: str) -> None:
         self.function, self.text, self.made = function, text, False
@@ -30,7 +30,7 @@ class _Announcement(event.Listener):
 
 @functools.cache
 def announce_compilation(function: Callable[..., Any], what: str, seconds: int) -> None:
-    """From now on, say when this compiled function has to be compiled.
+    """Announce the compilation of a function when it comes to that.
 
     Of several processes that a launcher started, the first speaks.
     """

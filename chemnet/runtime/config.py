@@ -1,4 +1,4 @@
-"""Configuration files: read, override, check. A wrong key is an error that names the nearest right one."""
+"""Configuration files: reading, overriding, checking. An unknown key is an error that names the nearest known one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def shipped_yaml(name_or_path: str | Path, kind: str, package: Path) -> Path:
 
 
 def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
-    """`data` with every `a.b=value` applied; the values are YAML. The input is not modified.
+    """Configuration `data` with every assignment `a.b=value` applied; values are YAML. The input is not modified.
 
     Raises UsageError for an assignment without `=` or one that goes below a plain value.
     """
@@ -95,7 +95,7 @@ def _copy(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse(schema: type[Schema], data: Mapping[str, Any], source: str) -> Schema:
-    """`data` as an object of `schema`.
+    """Configuration `data` as an object of `schema`.
 
     Raises UsageError with the first problem: its key, what is wrong, and for an unknown key the nearest one.
     """

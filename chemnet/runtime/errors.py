@@ -1,4 +1,4 @@
-"""What can go wrong for a user, and the exit code each kind of failure ends a command with."""
+"""Errors for users, and the exit code that each kind of error ends a command with."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FileError(ChemnetError):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are usage errors of two lines."""
+    """Argument parser that raises usage errors of two lines."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError in place of printing the usage and exiting."""
@@ -56,7 +56,7 @@ def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def signals_wait() -> Iterator[list[int]]:
-    """SIGINT and SIGTERM wait in the list that is yielded, for a loop to end between two steps; a second one acts.
+    """Signals SIGINT and SIGTERM, kept in the yielded list so that a loop can end between two steps; a second one acts.
 
     In a thread other than the main one, where signals do not arrive, nothing changes.
     """
@@ -81,7 +81,7 @@ def signals_wait() -> Iterator[list[int]]:
 
 
 def run_command(main: Callable[[], int | None], name: str) -> int:
-    """Run a command's body and return its exit code; messages go to standard error.
+    """Exit code of a command whose body is `main`; messages go to standard error.
 
     0 ok, 1 other, 2 usage, 3 numerical failure, 4 file missing or corrupt or disk full, 70 internal (the only
     one with a traceback), 130 and 143 for SIGINT and SIGTERM.
@@ -89,12 +89,12 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
     signal.signal(signal.SIGTERM, _raise_on_sigterm)
     try:
         code = main() or 0
-        sys.stdout.flush()  # a pipe that nobody reads must break here, not when the interpreter shuts down
+        sys.stdout.flush()  # a pipe without a reader must break here, not when the interpreter shuts down
         return code
     except ChemnetError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # whoever reads our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:

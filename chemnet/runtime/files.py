@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and what ships with the package is found wherever it is installed."""
+"""Atomic writing of files, and the paths of the files that ship with the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chemnet.runtime.errors import FileError
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and move it into place.
+    """Temporary path beside `path`, which on success is flushed to disk and moved into place.
 
     After a crash `path` is either the old file or the new one, never a part; what a killed process left of it beside
     it is removed when `path` is written again.
@@ -33,7 +33,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is told without one
+        error.filename = error.filename or str(path)  # the error of a full disk names no file
         raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -239,7 +239,7 @@ def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
     Each route brings a point per training as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
     `failed`, the number of cases that did not ignite. Dots are trainings, markers the geometric means of those of one
     size, bars their range; a marker is hollow where a case failed. Networks with equal numbers of weights stand side by
-    side around their place, so that they can be told apart.
+    side around their place, so that they can be distinguished.
     """
     figure = Figure(figsize=(12.5, max(5.2, 0.2 * len(routes) + 2.2)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

@@ -93,14 +93,14 @@ def mpi_world() -> Any | None:
 
 
 def _begin_worker() -> None:
-    """Workers share the cores among themselves, so no library may start threads of its own in them."""
+    """Start of a worker: workers share the cores, so libraries may not start threads of their own in them."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREADS:
         os.environ[name] = "1"
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for its next task for ever."""
+    """End this worker when its parent is killed; it would wait for its next task for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
