@@ -13,13 +13,13 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, check_time_step, enthalpy
 from chemnet.gas.status import Status
 from chemnet.gas.thermo import temperature_from_enthalpy
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.tables import Table
 from chemnet.validation.metrics import Figure, largest
 from chemnet.validation.references import cached, key_of, reference_step
 from chemnet.validation.rollouts import Report, roll_out
 
-RUNG = "cold"
+CHECK = "cold"
 TARGET = 0.5  # [K]
 _COLDEST = 300.0  # [K] of the unburnt gas that burnt gas is mixed into
 _SAMPLES = 100  # of a roll-out at which temperatures are compared
@@ -139,15 +139,15 @@ def cold_table(report: ColdReport) -> Table:
 def figures(report: ColdReport) -> list[Figure]:
     """The false heat by kind of gas; the mixtures that fail on the way are counted and not left out."""
     kinds = np.array([kind for kind, _, _ in report.mixtures.mixtures()])
-    found = [Figure(RUNG, "mixtures that fail", int((report.worst_status >= Status.FAILED).sum()), 0)]
+    found = [Figure(CHECK, "mixtures that fail", int((report.worst_status >= Status.FAILED).sum()), 0)]
     for kind, target in zip(KINDS, (TARGET, TARGET, None, None), strict=True):
         of_kind = kinds == kind
         if not of_kind.any():
             continue
         found += [
-            Figure(RUNG, f"false heat, {kind}, {_EARLY} steps [K]", largest(report.early_false_heat[of_kind])),
+            Figure(CHECK, f"false heat, {kind}, {_EARLY} steps [K]", largest(report.early_false_heat[of_kind])),
             Figure(
-                RUNG,
+                CHECK,
                 f"false heat, {kind}, {report.mixtures.steps} steps [K]",
                 largest(report.false_heat[of_kind]),
                 target,
