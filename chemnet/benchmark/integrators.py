@@ -140,19 +140,8 @@ def cost_table(where: str, leading: tuple[str, ...], costs: Costs, task: ExactTa
             cost = (1e6 * timing.per_cell(name)[0], timing.spread(name), timing.ratio(first, name))
             counts = (judged.n_steps, judged.handed_over, judged.refused)
             rows.append((*key, name, *cost, errors.temperature, errors.mass_fraction, errors.trace, *counts))
-    columns = (
-        *leading,
-        "step",
-        "cost [us]",
-        "from - to",
-        "ratio",
-        "T error [K]",
-        "Y error",
-        "trace error",
-        "steps",
-        "handed over",
-        "refused",
-    )
+    errors_of = ("T error [K]", "Y error", "trace error")
+    columns = (*leading, "step", "cost [us]", "from - to", "ratio", *errors_of, "steps", "handed over", "refused")
     n = next(iter(costs.values())).timing.cells
     title = f"{task.mechanism}, {where}: cost per cell of {n}, one thread, medians of {task.turns} turns; p99 of errors"
     return Table(title, columns, rows)

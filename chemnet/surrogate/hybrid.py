@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.solution_array import SolutionArray, array_of, is_solution_array, states_of
@@ -42,10 +42,7 @@ class HybridStep:
         calm_limit: float | None = None,
         outside: Outside | ChemistryStep = "exact",
     ) -> None:
-        if not (cold_limit is None and calm_limit is None):
-            limits = zip((cold_limit, calm_limit), (model.cold_limit, model.calm_limit), strict=True)
-            model = model.with_limits(*(own if given is None else given for given, own in limits))
-        self.model, self.mechanism, self.dt = model, model.mechanism, model.dt
+        self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
         self.integrator = integrator or _slow_step(model.mechanism)
         self.outside_step, self._freeze = _outside_step(outside, model.mechanism), outside == "freeze"
 
@@ -69,26 +66,21 @@ class HybridStep:
         UsageError for a wrong shape or a dt that the model was not made for.
         """
         if is_solution_array(states):
-            rows = self.advance(states_of(states, self.mechanism), dt)
-            return StepResult(array_of(rows.states, states), rows.status.reshape(states.shape), rows.stats)
+            result = self.advance(states_of(states, self.mechanism), dt)
+            return StepResult(array_of(result.states, states), result.status.reshape(states.shape), result.stats)
         states = as_states(states, self.mechanism)
         next_states, status = self.model.advance(states, dt)
-        slow = status == Status.SLOW
-        handed_over = 0
-
-        def integrate(step: ChemistryStep, chosen: NDArray[np.bool_]) -> None:
-            nonlocal handed_over
-            taken = step.advance(states[chosen], self.dt if dt is None else dt)
-            next_states[chosen], status[chosen] = taken
-            handed_over += taken.stats.handed_over
-
-        if slow.any():
-            integrate(self.integrator, slow)
-        left = (status == Status.OUTSIDE) | (status == Status.FAILED)
+        chosen, handed_over = [], 0
+        for step, refused in ((self.integrator, [Status.SLOW]), (self.outside_step, [Status.OUTSIDE, Status.FAILED])):
+            rows = np.isin(status, refused)
+            chosen.append(rows)
+            if step is not None and rows.any():
+                taken = step.advance(states[rows], self.dt if dt is None else dt)
+                next_states[rows], status[rows] = taken
+                handed_over += taken.stats.handed_over
+        slow, left = chosen
         if self._freeze:
             status[left] = Status.OK
-        elif self.outside_step is not None and left.any():
-            integrate(self.outside_step, left)
         return StepResult(next_states, status, StepStats(slow=slow, left=left, handed_over=handed_over))
 
 

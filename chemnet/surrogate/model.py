@@ -70,16 +70,17 @@ class Surrogate:
         """The same surrogate with another engine. Raises UsageError for one that is not there."""
         return self._changed(engine=engine)
 
-    def with_limits(self, cold_limit: float, calm_limit: float) -> Surrogate:
-        """The same surrogate with other limits of slow gas; with zeros, the network refuses none as slow.
+    def with_limits(self, cold_limit: float | None = None, calm_limit: float | None = None) -> Surrogate:
+        """The same surrogate with other limits of slow gas (None: its own); with zeros, it refuses none as slow.
 
         Raises UsageError unless they are numbers from zero on.
         """
+        given = {"cold_limit": cold_limit, "calm_limit": calm_limit}
         try:
-            limits = {"cold_limit": _not_negative(cold_limit), "calm_limit": _not_negative(calm_limit)}
+            limits = {name: _not_negative(value) for name, value in given.items() if value is not None}
         except ValueError as error:
             raise UsageError(f"{error}: limits of slow gas begin at 0") from None
-        return self._changed(**limits)
+        return self._changed(**limits) if limits else self
 
     def _changed(self, **changes: Any) -> Surrogate:
         names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine", "cold_limit", "calm_limit")

@@ -113,27 +113,17 @@ def validate_cold(
 
 def cold_table(report: ColdReport) -> Table:
     """One row per mixture."""
-    rows = [
-        (kind, T, phi, change, early, heat, Status(worst).name.lower())
-        for (kind, T, phi), change, early, heat, worst in zip(
-            report.mixtures.mixtures(),
-            report.change,
-            report.early_false_heat,
-            report.false_heat,
-            report.worst_status,
-            strict=True,
-        )
-    ]
-    columns = (
-        "gas",
-        "T0 [K]",
-        "phi",
-        "exact change of T [K]",
-        f"false heat in {_EARLY} steps [K]",
-        "false heat [K]",
-        "status",
-    )
-    return Table(f"cold mixtures, {report.mixtures.steps} steps without a mask", columns, rows)
+    kind, T, phi = zip(*report.mixtures.mixtures(), strict=True)
+    columns = {
+        "gas": kind,
+        "T0 [K]": T,
+        "phi": phi,
+        "exact change of T [K]": report.change,
+        f"false heat in {_EARLY} steps [K]": report.early_false_heat,
+        "false heat [K]": report.false_heat,
+        "status": [Status(worst).name.lower() for worst in report.worst_status],
+    }
+    return Table.of(f"cold mixtures, {report.mixtures.steps} steps without a mask", columns)
 
 
 def figures(report: ColdReport) -> list[Figure]:
@@ -144,13 +134,7 @@ def figures(report: ColdReport) -> list[Figure]:
         of_kind = kinds == kind
         if not of_kind.any():
             continue
-        found += [
-            Figure(CHECK, f"false heat, {kind}, {_EARLY} steps [K]", largest(report.early_false_heat[of_kind])),
-            Figure(
-                CHECK,
-                f"false heat, {kind}, {report.mixtures.steps} steps [K]",
-                largest(report.false_heat[of_kind]),
-                target,
-            ),
-        ]
+        early, heat = largest(report.early_false_heat[of_kind]), largest(report.false_heat[of_kind])
+        found.append(Figure(CHECK, f"false heat, {kind}, {_EARLY} steps [K]", early))
+        found.append(Figure(CHECK, f"false heat, {kind}, {report.mixtures.steps} steps [K]", heat, target))
     return found

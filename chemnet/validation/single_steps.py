@@ -43,16 +43,8 @@ def validate_steps(
         if used.any():
             refused = np.count_nonzero(inside & ~taken)
             rows.append((region, name, np.count_nonzero(inside), refused, *_errors(chosen, predicted, used)))
-    columns = (
-        "region",
-        "of",
-        "rows",
-        "refused",
-        "T error, mean [K]",
-        "T error, p99 [K]",
-        "T error, max [K]",
-        "error of the change",
-    )
+    errors = ("T error, mean [K]", "T error, p99 [K]", "T error, max [K]", "error of the change")
+    columns = ("region", "of", "rows", "refused", *errors)
     table = Table("one step against the training set's validation rows, by region", columns, rows)
     _, p99, worst, change = _errors(chosen, predicted, taken) if taken.any() else (None, None, None, None)
     figures = [

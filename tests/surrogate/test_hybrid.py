@@ -65,6 +65,9 @@ class Failing:
     def __init__(self, status):
         self.status, self.mechanism, self.dt = status, MECHANISM, 1e-6
 
+    def with_limits(self, *_):
+        return self
+
     def advance(self, states, dt=None):
         return StepResult(states.copy(), np.full(len(states), self.status, np.int8))
 

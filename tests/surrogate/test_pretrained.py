@@ -64,7 +64,7 @@ def test_its_card_shows_the_figures_that_it_keeps(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_it_meets_the_quick_validation(name):
-    """25 ignitions of 5,000 steps: `pytest -m slow tests/test_pretrained.py`, or `chemnet validate --quick`."""
+    """25 ignitions of 5,000 steps: `pytest -m slow tests/surrogate`, or `chemnet validate --quick`."""
     step = HybridStep.load(name, outside="error")
     report = validate_ignition(step, step.dt, load_cases(quick=True))
     assert not report.failed.any()
