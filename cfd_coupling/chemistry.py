@@ -1,4 +1,4 @@
-"""The chemistry of the flow: nobody, an exact integrator or a trained model, behind one call.
+"""The chemistry of the flow: none, an integrator or a trained model, behind one call.
 
 `apply(fields, dt)` advances the interior cells at constant p0 and h and changes Y and T in place; rho and h are
 untouched. Cells at or below `min_temperature` are left out before anything is copied.
@@ -20,7 +20,7 @@ from chemnet.gas.status import Status, sentence
 from chemnet.runtime.errors import NumericalError, UsageError
 
 if TYPE_CHECKING:
-    from chemnet.kinetics.cvodes import ChemistryStep
+    from chemnet.kinetics.step import ChemistryStep
 
 KINDS = ("frozen", "exact", "cvode", "neural", "fallback")
 
@@ -32,8 +32,8 @@ class ChemistryReport:
     """What one call did on this rank.
 
     produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
-    how many of them took a second attempt (`exact` hands them to CVODE, `cvode` shortens its steps); integrated: how
-    many `neural` ones the model integrated, as too cold or too calm for its network; seconds: wall time.
+    how many of them took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how
+    many `neural` ones were too cold or too calm for the network, and integrated; seconds: wall time.
     """
 
     produced: Floats
@@ -60,32 +60,29 @@ class Frozen:
 
 
 class Reacting:
-    """Reactions in every cell above `min_temperature`, advanced by `method`; a cell it leaves may go to `exact`.
+    """Reactions in every cell above `min_temperature` [K], advanced by `step`.
 
-    kind: under which name the cells of `method` are counted. exact: takes the rows that `method` does not answer for
-    (any status but OK and RETRIED). freeze: without `exact`, those that are outside or failed stay as they are. Any
-    other row raises NumericalError. substep: the only dt [s] that `method` takes, None for any. first_row: global
-    index of this rank's first row, to name a cell in a message.
+    kind: name under which the cells of `step` are counted; those that a model left count as `fallback`. substep: the
+    only dt [s] that `step` takes, None for any. first_row: global index of this rank's first row, to name a cell in a
+    message.
     """
 
     def __init__(
         self,
         kind: str,
-        method: ChemistryStep,
+        step: ChemistryStep,
         *,
         min_temperature: float,
-        exact: ChemistryStep | None = None,
-        freeze: bool = False,
         substep: float | None = None,
         first_row: int = 0,
     ) -> None:
-        self.kind, self.method, self.exact, self.freeze = kind, method, exact, freeze
+        self.kind, self.step = kind, step
         self.min_temperature = min_temperature
         self.substep = substep
         self.first_row = first_row
 
     def apply(self, fields: Fields, dt: float) -> ChemistryReport:
-        """Advance the hot cells by dt [s]. Raises NumericalError naming the first cell that nobody could advance."""
+        """Advance the hot cells by dt [s]. Raises NumericalError naming the first cell that could not be advanced."""
         start = time.perf_counter()
         T, Y, rho = interior(fields.T), interior(fields.Y), interior(fields.rho)
         hot = np.greater(T, self.min_temperature)
@@ -103,28 +100,21 @@ class Reacting:
     def _advance(
         self, states: Floats, dt: float, hot: NDArray[np.bool_], fields: Fields, report: ChemistryReport
     ) -> Floats:
-        """The rows after dt, in as many sub-calls as the method's own step asks for.
+        """The rows after dt, in as many sub-calls as the step's own dt asks for.
 
-        A cell counts as `fallback` when `method` left it in one sub-call at least, so the kinds add up to all cells.
+        A cell counts as `fallback` when the model left it in one sub-call at least, so the kinds add up to all cells.
         """
         count = count_substeps(dt, self.substep)
-        taken, retried = np.zeros((2, len(states)), dtype=bool)
+        left, retried = np.zeros((2, len(states)), dtype=bool)
         for _ in range(count):
-            after, status = self.method.advance(states, dt / count)
-            report.integrated = max(report.integrated, getattr(self.method, "integrated", 0))  # only models have it
-            left = ~np.isin(status, (Status.OK, Status.RETRIED))
-            if left.any() and self.exact is not None:
-                after[left], status[left] = self.exact.advance(states[left], dt / count)
-                taken |= left
-            elif self.freeze:
-                left &= status != Status.INVALID
-                status[left] = Status.OK
-                taken |= left
-            self._check(status, states, hot, fields)
-            retried |= status == Status.RETRIED
-            states = after
-        report.cells[self.kind] = len(states) - int(taken.sum())
-        report.cells["fallback"] = int(taken.sum())
+            result = self.step.advance(states, dt / count)
+            self._check(result.status, states, hot, fields)
+            left |= result.stats.left
+            retried |= result.status == Status.RETRIED
+            report.integrated = max(report.integrated, result.stats.integrated)
+            states = result.states
+        report.cells[self.kind] = len(states) - int(left.sum())
+        report.cells["fallback"] = int(left.sum())
         report.retried = int(retried.sum())
         return states
 
@@ -172,9 +162,12 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
     """
     if config.kind == "frozen":
         return Frozen()
+    from chemnet.kinetics import integrator_of
+
     place: dict[str, Any] = {"min_temperature": config.min_temperature, "first_row": first_row}
     if config.kind != "neural":
-        return Reacting(config.kind, _exact_step(config.kind, config, mechanism), **place)
+        return Reacting(config.kind, integrator_of(config.kind, mechanism, config.rtol, config.atol), **place)
+    from chemnet.surrogate.hybrid import HybridStep
     from chemnet.surrogate.model import Surrogate
 
     model = Surrogate.load(config.model, engine=config.engine)
@@ -184,14 +177,7 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
             f"set mechanism to {model.mechanism.name} or name a model for {mechanism.name} in chemistry.model."
         )
     count_substeps(dt, model.dt)
-    exact = _exact_step(config.outside, config, mechanism) if config.outside in ("exact", "cvode") else None
-    return Reacting("neural", model, exact=exact, freeze=config.outside == "freeze", substep=model.dt, **place)
-
-
-def _exact_step(kind: str, config: ChemistryConfig, mechanism: Mechanism) -> ChemistryStep:
-    """`exact` or `cvode` at the tolerances of the case, on one thread: the ranks share the cores."""
-    from chemnet.kinetics import RosenbrockReactor
-    from chemnet.kinetics.cvodes import CvodesReactor
-
-    given = {name: value for name in ("rtol", "atol") if (value := getattr(config, name)) is not None}
-    return CvodesReactor(mechanism, **given) if kind == "cvode" else RosenbrockReactor(mechanism, **given)
+    outside: Any = config.outside
+    if outside in ("exact", "cvode"):
+        outside = integrator_of(outside, mechanism, config.rtol, config.atol)
+    return Reacting("neural", HybridStep(model, outside=outside), substep=model.dt, **place)

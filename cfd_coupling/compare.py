@@ -49,7 +49,7 @@ class RunData:
 
     @property
     def integrated_percent(self) -> float | None:
-        """Share of the cells meant for the model that it integrated, as too cold or too calm for its network."""
+        """Share of the cells meant for the model that were integrated, as too cold or too calm for its network."""
         return self._percent_of_model("cells_integrated")
 
     def _percent_of_model(self, column: str) -> float | None:

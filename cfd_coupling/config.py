@@ -71,14 +71,14 @@ InitialConfig = Annotated[
 
 
 class ChemistryConfig(Config):
-    """Who advances the chemistry, and where.
+    """What advances the chemistry, and where.
 
-    kind: `frozen` (nobody), `exact` (chemnet's batched integrator; a cell it gives up goes to CVODE), `cvode`
-    (Cantera) or `neural` (a trained `model`, by name or path). Cells at or below min_temperature [K] are left alone.
-    `outside` says what happens to the cells that a model reports as outside its domain or failed: `exact` and `cvode`
-    take them, `freeze` leaves them as they are for this step (all three are counted), `error` ends the run. `engine`:
-    another one than the model's own (`fp32`, `bf16`, `onnx`). rtol, atol: tolerances of `exact` or `cvode`,
-    whichever is at work; where they are not given it has its own.
+    kind: `frozen` (no reactions), `exact` (chemnet's Rosenbrock integrator; a cell it gives up goes to CVODES),
+    `cvode` (Cantera's CVODES) or `neural` (a trained `model`, by name or path). Cells at or below min_temperature [K]
+    are left alone. `outside` says what happens to the cells that a model reports as outside its domain or failed:
+    `exact` and `cvode` take them, `freeze` leaves them as they are for this step (all three are counted), `error` ends
+    the run. `engine`: another one than the model's own (`fp32`, `bf16`, `onnx`). rtol, atol: tolerances of `exact` or
+    `cvode`, whichever is at work; where they are not given it has its own.
     """
 
     kind: Literal["frozen", "exact", "cvode", "neural"]

@@ -12,14 +12,11 @@ from chemnet.benchmark.timing import Timing, take_turns
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.gas.status import Status
-from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.kinetics import ChemistryStep, CvodesReactor
 
 REFERENCE = (1e-10, 1e-16)  # rtol, atol of the CVODES that is the truth here
 TRACE = (1e-12, 1e-6)  # mass fractions of what counts as a trace
 _PERCENTILE = 0.99
-
-Rival = CvodesReactor | RosenbrockReactor
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class Errors:
 
 @dataclass(frozen=True)
 class Judged:
-    """Cost and errors of one step on some cells: mean internal steps of a cell (None if it does not tell), the number
-    of cells it gave to CVODES, and of those it refused, which are in no error."""
+    """Errors of one step on some cells: mean internal steps of a cell (None for a step that does not count them), and
+    the number of cells that it gave to CVODES, and that it refused, which are in no error."""
 
     errors: Errors
     n_steps: float | None
@@ -57,7 +54,7 @@ class Comparison:
     judged: Mapping[str, Judged]
 
 
-def compare(steps: Mapping[str, Rival], states: Array, dt: float, turns: int) -> Comparison:
+def compare(steps: Mapping[str, ChemistryStep], states: Array, dt: float, turns: int) -> Comparison:
     """Cost and errors of every step on `states` (n, 2 + K) over dt [s]."""
     truth = Truth(next(iter(steps.values())).mechanism, states, dt)
     judged = {name: truth.judge(step) for name, step in steps.items()}
@@ -65,23 +62,22 @@ def compare(steps: Mapping[str, Rival], states: Array, dt: float, turns: int) ->
 
 
 class Truth:
-    """Where some cells really are after dt; `known` (n,) False where even the reference gives up."""
+    """The reference states of some cells after dt; `known` (n,) False where even the reference gives up."""
 
     def __init__(self, mechanism: Mechanism, states: Array, dt: float) -> None:
         self._states, self._dt = states, dt
         self.next_states, status = CvodesReactor(mechanism, *REFERENCE).advance(states, dt)
         self.known = status < Status.FAILED
 
-    def judge(self, step: Rival) -> Judged:
+    def judge(self, step: ChemistryStep) -> Judged:
         """Errors of one call."""
-        next_states, status = step.advance(self._states, self._dt)
-        taken = status < Status.FAILED
+        result = step.advance(self._states, self._dt)
+        taken = result.status < Status.FAILED
         both = taken & self.known
-        n_steps, handed_over = None, 0
-        if isinstance(step, RosenbrockReactor) and both.any():
-            n_steps, handed_over = float(step.n_steps[both].mean()), step.handed_over
-        found = errors(self.next_states[both], next_states[both])
-        return Judged(found, n_steps, handed_over, int((~taken).sum()))
+        counted = result.stats.n_steps
+        n_steps = float(counted[both].mean()) if counted is not None and both.any() else None
+        found = errors(self.next_states[both], result.states[both])
+        return Judged(found, n_steps, result.stats.handed_over, int((~taken).sum()))
 
 
 def errors(truth: Array, states: Array) -> Errors:

@@ -1,4 +1,4 @@
-"""What the batched integrator costs and how exact it is: beside CVODES, on the same cells, one core, in one run."""
+"""Cost and error of `exact`, the Rosenbrock integrator, beside CVODES: the same cells, one core, in one run."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from pathlib import Path
 import numpy as np
 
 from chemnet.benchmark.cells import KINDS, ONE_ATM, Cells, Gas, usual_fuel
-from chemnet.benchmark.errors import TRACE, Comparison, Rival, Truth, compare, percentile, trace_errors
+from chemnet.benchmark.errors import TRACE, Comparison, Truth, compare, percentile, trace_errors
 from chemnet.benchmark.timing import in_fresh_process, machine_table, take_turns
 from chemnet.gas.canonical import AIR
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.state import Array
-from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 
 DT = 1e-6  # [s]
-LOOSE = (1e-4, 1e-8)  # rtol, atol of the batched integrator where traces in cold gas need not be as good as CVODES'
+LOOSE = (1e-4, 1e-8)  # rtol, atol of `exact` where traces in cold gas need not be as good as CVODES'
 PRESSURES = (0.1, 1.0, 10.0, 40.0)  # [atm]
 TIME_STEPS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)  # [s]
 SWEPT = ("mixed", "ignition")  # cells of the tables by time step and by pressure
 CVODES_CURVE = ((1e-4, 1e-8), (1e-5, 1e-9), (1e-6, 1e-10), (1e-7, 1e-11), (1e-8, 1e-12), (1e-9, 1e-13))
-BATCHED_CURVE = ((1e-2, 1e-7), (1e-3, 1e-8), (1e-4, 1e-9), (1e-5, 1e-10), (1e-6, 1e-11), (1e-7, 1e-12))
+EXACT_CURVE = ((1e-2, 1e-7), (1e-3, 1e-8), (1e-4, 1e-9), (1e-5, 1e-10), (1e-6, 1e-11), (1e-7, 1e-12))
 
 _FEWER = 2  # the tables by time step and by pressure, and the curves, use one cell in so many
 _CURVE_TURNS = 3
 _THREADED_CELLS = 20_000  # enough that starting threads costs nothing beside the work
 _WORST = 10  # species that the table of traces shows
 
+Integrator = CvodesReactor | RosenbrockReactor
 Curve = tuple[Array, Array, Array]
 Curves = dict[str, dict[str, Curve]]
 Costs = dict[tuple[str, ...], Comparison]
@@ -98,14 +98,14 @@ def measure(task: ExactTask) -> tuple[list[Table], Curves]:
     return tables, {kind: work_and_precision(mechanism, rows[::_FEWER]) for kind, rows in drawn.items()}
 
 
-def named(*steps: Rival) -> dict[str, Rival]:
+def named(*steps: Integrator) -> dict[str, ChemistryStep]:
     """Steps by their names."""
     return {name_of(step): step for step in steps}
 
 
-def name_of(step: Rival) -> str:
+def name_of(step: Integrator) -> str:
     """The integrator and its tolerances, such as `CVODES 1e-6/1e-10`."""
-    name = "batched" if isinstance(step, RosenbrockReactor) else "CVODES"
+    name = "exact" if isinstance(step, RosenbrockReactor) else "CVODES"
     return f"{name} {step.rtol:.0e}/{step.atol:.0e}".replace("e-0", "e-")
 
 
@@ -140,19 +140,8 @@ def cost_table(where: str, leading: tuple[str, ...], costs: Costs, task: ExactTa
             cost = (1e6 * timing.per_cell(name)[0], timing.spread(name), timing.ratio(first, name))
             counts = (judged.n_steps, judged.handed_over, judged.refused)
             rows.append((*key, name, *cost, errors.temperature, errors.mass_fraction, errors.trace, *counts))
-    columns = (
-        *leading,
-        "step",
-        "cost [us]",
-        "from - to",
-        "ratio",
-        "T error [K]",
-        "Y error",
-        "trace error",
-        "steps",
-        "handed over",
-        "refused",
-    )
+    errors_of = ("T error [K]", "Y error", "trace error")
+    columns = (*leading, "step", "cost [us]", "from - to", "ratio", *errors_of, "steps", "handed over", "refused")
     n = next(iter(costs.values())).timing.cells
     title = f"{task.mechanism}, {where}: cost per cell of {n}, one thread, medians of {task.turns} turns; p99 of errors"
     return Table(title, columns, rows)
@@ -170,7 +159,7 @@ def mean_table(costs: Costs, task: ExactTask) -> Table:
     return Table(f"{task.mechanism}: how many times cheaper than {first}", columns, rows)
 
 
-def trace_table(steps: Mapping[str, Rival], states: Array, task: ExactTask) -> Table:
+def trace_table(steps: Mapping[str, ChemistryStep], states: Array, task: ExactTask) -> Table:
     """Relative errors of the species that are traces in burnt gas; those with the largest errors first."""
     names = load_mechanism(task.mechanism).species_names
     truth = Truth(load_mechanism(task.mechanism), states, DT)
@@ -187,7 +176,7 @@ def trace_table(steps: Mapping[str, Rival], states: Array, task: ExactTask) -> T
 
 
 def thread_table(states: Mapping[str, Array], task: ExactTask) -> Table:
-    """Cost of the batched integrator by one thread and by two, on cells repeated until they are many."""
+    """Cost of the exact integrator by one thread and by two, on cells repeated until they are many."""
     mechanism = load_mechanism(task.mechanism)
     threads = {"1 thread": RosenbrockReactor(mechanism), "2 threads": RosenbrockReactor(mechanism, n_threads=2)}
     rows = []
@@ -197,16 +186,16 @@ def thread_table(states: Mapping[str, Array], task: ExactTask) -> Table:
         costs = [1e6 * timing.per_cell(name)[0] for name in threads]
         rows.append((kind, len(many), *costs, timing.ratio(*threads)))
     columns = ("cells", "number", "1 thread [us]", "2 threads [us]", "ratio")
-    return Table(f"{task.mechanism}: threads of the batched integrator, cost per cell", columns, rows)
+    return Table(f"{task.mechanism}: threads of the exact integrator, cost per cell", columns, rows)
 
 
 def work_and_precision(mechanism: Mechanism, states: Array) -> dict[str, Curve]:
     """p99 error of T [K], cost per cell [s] and rtol of both integrators at several tolerances, by their names."""
     truth = Truth(mechanism, states, DT)
     cvodes = [CvodesReactor(mechanism, *pair) for pair in CVODES_CURVE]
-    batched = [RosenbrockReactor(mechanism, *pair) for pair in BATCHED_CURVE]
-    integrators: dict[str, Sequence[Rival]] = {"CVODES": cvodes, "batched": batched}
-    timing = take_turns(named(*cvodes, *batched), states, DT, _CURVE_TURNS)
+    exact = [RosenbrockReactor(mechanism, *pair) for pair in EXACT_CURVE]
+    integrators: dict[str, Sequence[Integrator]] = {"CVODES": cvodes, "exact": exact}
+    timing = take_turns(named(*cvodes, *exact), states, DT, _CURVE_TURNS)
     curves = {}
     for name, steps in integrators.items():
         errors = [truth.judge(step).errors.temperature for step in steps]

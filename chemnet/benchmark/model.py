@@ -1,5 +1,5 @@
-"""What a step of a model costs: beside CVODES and beside the batched integrator, the honest rival of any network,
-on the same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
+"""Cost of a model's step beside CVODES and `exact`, the Rosenbrock integrator, the honest rival of any network: on the
+same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from chemnet.benchmark.timing import Timing, in_fresh_process, machine_table, ta
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
-from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import ChemistryStep, CvodesReactor
+from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
 from chemnet.runtime.config import Config
 from chemnet.runtime.tables import Table
+from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.inference import available_engines
-from chemnet.surrogate.model import Surrogate, find_model
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model_file import find_model
 from chemnet.surrogate.network import NetConfig, build
 
-COLD = 500.0  # [K] a flow solver leaves colder cells alone
+COLDEST = 500.0  # [K] a flow solver leaves colder cells alone (`chemistry.min_temperature`)
 ALONE = "network everywhere"  # the network of the model for cold and calm gas, too
 AROUND = "no network"
 
@@ -55,28 +56,29 @@ def bench(task: BenchTask) -> list[Table]:
 
 
 def measure(task: BenchTask) -> dict[str, Timing]:
-    """Costs by kind of cells: of CVODES, of the batched integrator, of the model, and of it with each engine."""
+    """Costs by kind of cells: of CVODES, of the exact integrator, of the model, and of it with each engine."""
     model = Surrogate.load(task.model)
     columns = model.mechanism.n_species + 2
+    alone = model.with_limits(0.0, 0.0)
     steps: dict[str, ChemistryStep] = {
         "CVODES": CvodesReactor(model.mechanism),
         "exact": RosenbrockReactor(model.mechanism),
-        "model": model,
-        **{engine: model.with_engine(engine) for engine in available_engines()},
-        ALONE: model.with_limits(0.0, 0.0),
-        AROUND: model.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))).with_limits(0, 0),
+        "model": HybridStep(model, outside="error"),
+        **{engine: HybridStep(model.with_engine(engine), outside="error") for engine in available_engines()},
+        ALONE: alone,
+        AROUND: alone.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
     kinds = flame_cells(model.mechanism, task.flame, task.cells)
     return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
 
 
 def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:
-    """n states hotter than 500 K of a free flame (n, 2 + K), spread evenly over its refined grid, and in space.
+    """n states hotter than COLDEST of a free flame (n, 2 + K), spread evenly over its refined grid, and in space.
 
     The first are mostly reacting, as at the front of a flow solver; the second mostly burnt.
     """
     ((grid, states),) = canonical.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, canonical.AIR)
-    hot = states[:, 0] > COLD
+    hot = states[:, 0] > COLDEST
     grid, states = grid[hot], states[hot]
     index = np.arange(len(grid))
     positions = {
@@ -98,13 +100,13 @@ def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
         rows.append((kind, timing.cells, timing.refused, 100.0 * timing.integrated / timing.cells, *costs, *ratios))
     figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
     columns = ("cells", "number", "refused", "integrated by the model [%]", *figures, "CVODES / model", "exact / model")
-    title = f"one step of {task.model} against CVODES and `exact`, the batched integrator; per cell, one thread"
+    title = f"one step of {task.model} against CVODES and `exact`, the Rosenbrock integrator; per cell, one thread"
     return Table(f"{title}, medians of {task.turns} turns", columns, rows)
 
 
 def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
-    """One row per kind of cells and engine, then two of the model's own engine: asked about cold and calm gas, too, and
-    what is left without a network: checks, transform and closure."""
+    """One row per kind of cells and engine, then two of the model's own engine: for cold and calm gas, too, and
+    without a network: checks, transform and closure."""
     rows = []
     for kind, timing in timings.items():
         for engine in (*available_engines(), ALONE, AROUND):

@@ -16,7 +16,7 @@ import numpy as np
 
 from chemnet.gas.state import Array
 from chemnet.gas.status import Status
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.processes import available_cores, ordered_map
 from chemnet.runtime.tables import Table
 
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 class Timing:
     """Seconds per call of each turn, by name of the step, over the same `cells`.
 
-    At most so many of them were `refused` by a step, and `integrated` by a model in the place of its network.
+    `refused`, `integrated`: the most cells that any of the steps refused, or integrated in the place of its network.
     """
 
     cells: int
@@ -57,8 +57,9 @@ def take_turns(steps: Mapping[str, ChemistryStep], states: Array, dt: float, tur
     """Seconds of `advance(states, dt)` of each step, in turns, after one call each that is not counted."""
     refused = integrated = 0
     for step in steps.values():
-        refused = max(refused, int((step.advance(states, dt)[1] >= Status.FAILED).sum()))
-        integrated = max(integrated, getattr(step, "integrated", 0))
+        result = step.advance(states, dt)
+        refused = max(refused, int((result.status >= Status.FAILED).sum()))
+        integrated = max(integrated, result.stats.integrated)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(turns):
         for name, step in steps.items():

@@ -89,7 +89,8 @@ def model_table(name_or_path: str) -> Table:
 
 def models_table() -> Table:
     """The models that ship, each with the first figures of its ladder; `info NAME` and its card tell the rest."""
-    from chemnet.surrogate.model import Surrogate, shipped_models
+    from chemnet.surrogate.model import Surrogate
+    from chemnet.surrogate.model_file import shipped_models
     from chemnet.surrogate.network import count
 
     rows = []

@@ -254,10 +254,10 @@ def validate(options: Options) -> list[Table]:
     from cfd_coupling.flame_speed import flame_speed, identity
     from chemnet.validation import load_cases
     from chemnet.validation.references import REFERENCES
-    from chemnet.validation.suite import QUICK_RUNGS, Climb, climb
+    from chemnet.validation.suite import QUICK_CHECKS, Suite, run
 
     cases = load_cases(options.quick, options.config, options.changes)
-    ladder = Climb(
+    suite = Suite(
         options.model,
         cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
         data=options.data,
@@ -268,7 +268,7 @@ def validate(options: Options) -> list[Table]:
         burn=flame_speed,
         solver=identity(),
     )
-    return climb(ladder, options.rungs, QUICK_RUNGS if options.quick else None)
+    return run(suite, options.rungs, QUICK_CHECKS if options.quick else None)
 
 
 # ---- bench

@@ -11,7 +11,7 @@ from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.state import T_MAX, T_MIN, Array, enthalpy
 from chemnet.gas.thermo import temperature_from_enthalpy
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.errors import NumericalError
 
 _HOTTEST = T_MAX - 50.0  # [K] of a state to learn from; its next state must be valid too

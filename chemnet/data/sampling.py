@@ -29,7 +29,8 @@ from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import Array
 from chemnet.gas.status import Status
 from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import ChemistryStep, CvodesReactor
+from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.config import dump_yaml, parse, parse_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.processes import ordered_map
@@ -277,7 +278,9 @@ def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tup
             drawn.append(drawer.draw(kind, int(count), split, rng))
     rows = dataset.concatenate(drawn)
     clock.append(time.perf_counter())
-    next_states, status = labeller.advance(rows.states, recipe.dt)
+    labels = labeller.advance(rows.states, recipe.dt)
+    next_states, status = labels
+    assert labels.stats.raw_drift is not None
     clock.append(time.perf_counter())
     kept = status <= Status.RETRIED
     pairs = Pairs(rows.states, next_states, rows.split, rows.group, rows.kind)
@@ -288,7 +291,7 @@ def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tup
     facts = {
         "lost": int(n - kept.sum()),
         "retried": int((status == Status.RETRIED).sum()),
-        "raw_drift": float(labeller.raw_drift.max()),
+        "raw_drift": float(labels.stats.raw_drift.max()),
         **dict(zip(_CLOCKS, np.diff(clock).tolist(), strict=True)),
     }
     return pairs, audit, facts

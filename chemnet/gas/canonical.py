@@ -68,7 +68,7 @@ def burnt(gas: ct.Solution, state: Array) -> Array:
     return np.hstack([gas.T, gas.P, gas.Y])
 
 
-def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignition: float) -> tuple[Array, Array]:
+def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignition: float = 2e-3) -> tuple[Array, Array]:
     """Times (m,) [s] and states (m, 2 + K) at the internal steps of CVODES, from `state` on at constant pressure.
 
     The path ends at `end_time`, or if that is sooner `after_ignition` seconds after the fastest rise of temperature, at

@@ -33,10 +33,11 @@ def as_states(states: ArrayLike, mechanism: Mechanism) -> Array:
     return array
 
 
-def check_time_step(dt: float) -> None:
-    """Raises UsageError unless dt [s] is finite and positive."""
-    if not (np.isfinite(dt) and dt > 0.0):
+def check_time_step(dt: float | None) -> float:
+    """The time step dt [s]. Raises UsageError unless it is given, finite and positive."""
+    if dt is None or not (np.isfinite(dt) and dt > 0.0):
         raise UsageError(f"dt = {dt} s: the time step must be finite and positive")
+    return dt
 
 
 def valid_rows(states: Array) -> NDArray[np.bool_]:

@@ -1,13 +1,8 @@
-"""The exact chemistry step: adiabatic, constant pressure, each row on its own, by Cantera's CVODES.
-
-The reference that every other step is measured against. Any chemistry step of chemnet, exact or learned, has this
-shape: `advance(states, dt) -> (next_states, status)`.
-"""
+"""The chemistry step `cvode`, by Cantera's CVODES: the reference that every other step is measured against."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Protocol
 
 import cantera as ct
 import numpy as np
@@ -18,54 +13,42 @@ from chemnet.gas.closure import Closure
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
+from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.processes import ordered_map
 
 _RETRY_STEPS = 100
 _ROWS_PER_TASK = 500
 
 
-class ChemistryStep(Protocol):
-    """What every chemistry step offers."""
-
-    mechanism: Mechanism
-
-    def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
-        """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,)."""
-        ...
-
-
 class CvodesReactor:
     """Cantera's CVODES with a fresh integrator per row, so that a row's result depends on nothing but the row.
 
-    `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows. `raw_drift` holds, after
-    a call, the largest element error [kg/kg] of each row before the closure (n,).
+    `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows.
     """
 
     def __init__(self, mechanism: Mechanism, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1) -> None:
         self.mechanism = mechanism
         self.rtol, self.atol, self.n_workers = rtol, atol, n_workers
-        self.raw_drift: Array = np.empty(0)
         self._closure = Closure(mechanism)
         self._gas = mechanism.gas()
 
-    def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
-        """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
+    def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
+        """States (n, 2 + K) after dt [s], a `Status` per row (n,), and `raw_drift`; the input is not modified.
 
         The integrator's mass fractions are closed (`closure.py`): elements and enthalpy equal those of the input to
         round-off. A row that fails is tried once more with a maximum internal step of dt/100. Rows that are
         invalid or fail twice come back unchanged, with their status. Raises UsageError for a wrong shape or dt.
         """
         states = as_states(states, self.mechanism)
-        check_time_step(dt)
+        dt = check_time_step(dt)
         status = np.where(valid_rows(states), Status.OK, Status.INVALID).astype(np.int8)
-        next_states = states.copy()
-        self.raw_drift = np.zeros(len(states))
+        results = states.copy(), status, np.zeros(len(states))
         rows = np.flatnonzero(status == Status.OK)
-        self._take_step(states, rows, dt, None, next_states, status)
+        self._take_step(states, rows, dt, None, results)
         failed = rows[status[rows] == Status.FAILED]
-        self._take_step(states, failed, dt, dt / _RETRY_STEPS, next_states, status)
+        self._take_step(states, failed, dt, dt / _RETRY_STEPS, results)
         status[failed[status[failed] == Status.OK]] = Status.RETRIED
-        return next_states, status
+        return StepResult(results[0], status, StepStats(raw_drift=results[2]))
 
     def _take_step(
         self,
@@ -73,15 +56,15 @@ class CvodesReactor:
         rows: NDArray[np.intp],
         dt: float,
         max_step: float | None,
-        next_states: Array,
-        status: NDArray[np.int8],
+        results: tuple[Array, NDArray[np.int8], Array],
     ) -> None:
-        """Integrate and close the given rows; their next states and status are written in place."""
+        """Integrate and close the given rows; their next states, status and element error are written in place."""
         if rows.size == 0:
             return
+        next_states, status, raw_drift = results
         Y_raw = self._integrate(states[rows], dt, max_step)
         closed = np.empty((rows.size, states.shape[1]))
-        ok, self.raw_drift[rows] = self._closure.close(states[rows], Y_raw, closed)
+        ok, raw_drift[rows] = self._closure.close(states[rows], Y_raw, closed)
         next_states[rows] = closed
         status[rows] = np.where(ok, Status.OK, Status.FAILED)
 

@@ -1,8 +1,9 @@
-"""The exact chemistry step by a Rosenbrock method on W cells side by side; CVODES takes what it gives up."""
+"""The chemistry step `exact`: a Rosenbrock method on W cells side by side; CVODES takes what it gives up."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,7 @@ from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
+from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
 
@@ -25,9 +27,7 @@ class RosenbrockReactor:
 
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
     threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
-    every internal step. After a call, `n_steps` (n,) holds the internal steps tried in each row, `raw_drift` (n,)
-    the largest element error before the closure [kg/kg], and `handed_over` the number of rows that were given to
-    CVODES (status RETRIED).
+    every internal step. Rows that CVODES takes have the status RETRIED.
 
     Raises UsageError for tolerances that are not positive and, naming the reaction, for a kind that is not covered.
     """
@@ -46,15 +46,13 @@ class RosenbrockReactor:
             raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
         self.mechanism = mechanism
         self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
-        self.n_steps: NDArray[np.int32] = np.empty(0, np.int32)
-        self.raw_drift: Array = np.empty(0)
-        self.handed_over = 0
         self._method, self._tables = method, tables_of(mechanism)
         self._closure = Closure(mechanism)
         self._memories = [new_memory(self._tables, method) for _ in range(n_threads)]
 
-    def advance(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.int8]]:
+    def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
+        `stats` holds `n_steps`, `raw_drift` and `handed_over`.
 
         Elements and enthalpy equal those of the input to round-off: the method keeps the one, every internal step
         restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
@@ -62,18 +60,19 @@ class RosenbrockReactor:
         shape or dt.
         """
         states = as_states(states, self.mechanism)
-        check_time_step(dt)
+        dt = check_time_step(dt)
         announce_compilation(integrate, "the chemistry kernels", 12)
         results = new_results(states)
         self._integrate(states, dt, results)
-        next_states, status, self.n_steps, self.raw_drift = results
+        next_states, status, n_steps, raw_drift = results
         negative = np.flatnonzero((next_states[:, 2:] < 0.0).any(axis=1) & (status == Status.OK))
         closed = np.empty((negative.size, states.shape[1]))
         ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
         next_states[negative] = closed
         status[negative[~ok]] = Status.FAILED
-        self._hand_over(states, np.flatnonzero(status == Status.FAILED), dt, next_states, status)
-        return next_states, status
+        given_up = np.flatnonzero(status == Status.FAILED)
+        self._hand_over(states, given_up, dt, next_states, status)
+        return StepResult(next_states, status, StepStats(n_steps, raw_drift, handed_over=given_up.size))
 
     def _integrate(self, states: Array, dt: float, results: Results) -> None:
         """Advance all rows; each thread takes the next one that waits."""
@@ -94,8 +93,15 @@ class RosenbrockReactor:
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
     ) -> None:
         """Advance by CVODES what the integrator or the closure gave up."""
-        self.handed_over = rows.size
         if rows.size:
             cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
             next_states[rows], status[rows] = cvodes.advance(states[rows], dt)
             status[rows[status[rows] == Status.OK]] = Status.RETRIED
+
+
+def integrator_of(
+    kind: Literal["exact", "cvode"], mechanism: Mechanism, rtol: float | None = None, atol: float | None = None
+) -> RosenbrockReactor | CvodesReactor:
+    """The step `exact` or `cvode` on one thread, with its own tolerances where none are given."""
+    given: dict[str, Any] = {name: x for name, x in (("rtol", rtol), ("atol", atol)) if x is not None}
+    return CvodesReactor(mechanism, **given) if kind == "cvode" else RosenbrockReactor(mechanism, **given)

@@ -35,6 +35,7 @@ from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import FileError, NumericalError, UsageError
 from chemnet.runtime.files import read_json, write_json
 from chemnet.runtime.tables import Table
+from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.loop import FitOptions, TrainingData, choose_device, fit, validation_loss, write_checkpoint
@@ -294,9 +295,10 @@ class _Contest:
             return Trial(**facts, delay_mean=None, delay_max=None, failed=None, microseconds=None, relative_cost=None)
         model = self.original.with_network(network, comparison=facts)
         _save(model, folder)
-        found = validate_ignition(model, model.dt, self.settings.cases, _silent, self.cache)
+        step = HybridStep(model, outside="error")
+        found = validate_ignition(step, step.dt, self.settings.cases, _silent, self.cache)
         errors = 100.0 * found.delay_error
-        timing = self._cost(model)
+        timing = self._cost(step)
         trial = Trial(
             **facts,
             delay_mean=mean(errors),
@@ -308,9 +310,10 @@ class _Contest:
         self.say(f"{name}, seed {seed}: loss {trained.loss:.5f}, delay error {_percent(trial.delay_mean)}")
         return trial
 
-    def _cost(self, model: Surrogate) -> Timing:
+    def _cost(self, step: HybridStep) -> Timing:
+        steps = {"unreduced": HybridStep(self.original, outside="error"), "route": step}
         with _one_thread():
-            return take_turns({"unreduced": self.original, "route": model}, self._cells, model.dt, self.settings.turns)
+            return take_turns(steps, self._cells, step.dt, self.settings.turns)
 
     @functools.cached_property
     def _cells(self) -> Array:

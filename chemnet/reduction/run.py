@@ -30,6 +30,7 @@ from chemnet.reduction.stages import (
 from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.tables import Table
+from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.loop import TrainingData, few
@@ -246,7 +247,7 @@ def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | No
         return None
 
     def delays(model: Surrogate) -> Delays:
-        found = validate_ignition(model, model.dt, cases, lambda line: None, REFERENCES)
+        found = validate_ignition(HybridStep(model, outside="error"), model.dt, cases, lambda line: None, REFERENCES)
         errors = 100.0 * found.delay_error
         failed = int(found.failed.sum())
         return Delays(mean=mean(errors), max=largest(errors), failed=failed, cases=len(errors))

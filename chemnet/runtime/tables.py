@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,11 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
+
+    @classmethod
+    def of(cls, title: str, columns: Mapping[str, Any]) -> Table:
+        """The table of columns of equal length, by their names."""
+        return cls(title, tuple(columns), list(zip(*columns.values(), strict=True)))
 
     def text(self) -> str:
         """The table as aligned text."""

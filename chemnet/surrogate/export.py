@@ -1,8 +1,8 @@
 """A model for other programs: an ONNX graph, a program of torch.export, a case folder's files for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
-matrices: whoever uses them restores the elements, and integrates gas that is colder or calmer than the model's limits.
-DeepFlame calls chemnet itself, with all of this, domain and fall-back.
+matrices: their user restores the elements, and integrates gas that is colder or calmer than the model's limits.
+DeepFlame calls chemnet's `HybridStep`, which does all of this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import nn
 from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import atomic, write_text
-from chemnet.surrogate.model import Storage, Surrogate
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model_file import Storage
 from chemnet.surrogate.transform import LAMBDA, Transform
 
 
@@ -144,23 +145,21 @@ TARGETS: dict[str, Callable[[Surrogate, Path], list[Path]]] = {
 _INFERENCE = '''"""Chemistry for DeepFlame by a network of chemnet: put this folder's files into the case folder.
 
 The case uses mechanism-nitrogen-last.yaml and a time step of {dt:g} s. Python needs chemnet: pip install chemnet.
-Cells that the network was not trained for are advanced by chemnet's exact integrator; invalid ones do not react.
+Cells that the network is not for are advanced by chemnet's exact integrator; invalid ones do not react.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from chemnet import Status, Surrogate, load_mechanism
-from chemnet.kinetics import RosenbrockReactor
+from chemnet import HybridStep, load_mechanism
 
 HERE = Path(__file__).resolve().parent
 SPECIES = {species}
 ATMOSPHERE = 101325.0  # [Pa]
 
-model = Surrogate.load(HERE / "model.safetensors", {mechanism})
-exact = RosenbrockReactor(model.mechanism)
-place = [SPECIES.index(name) for name in model.mechanism.species_names]
+step = HybridStep.load(HERE / "model.safetensors", {mechanism})
+place = [SPECIES.index(name) for name in step.mechanism.species_names]
 
 
 def inference(vec0):
@@ -168,11 +167,8 @@ def inference(vec0):
     rows = np.reshape(np.asarray(vec0, dtype=np.float64), (-1, len(SPECIES) + 3))
     density, Y = rows[:, -1], rows[:, 2:-1]
     states = np.column_stack([rows[:, 0], ATMOSPHERE * rows[:, 1], Y[:, place]])
-    after, status = model.advance(states)
-    left = (status == Status.OUTSIDE) | (status == Status.FAILED)
-    if left.any():
-        after[left], _ = exact.advance(states[left], model.dt)
+    after, _ = step.advance(states)
     rates = np.empty_like(Y)
-    rates[:, place] = density[:, None] * (after[:, 2:] - states[:, 2:]) / model.dt
+    rates[:, place] = density[:, None] * (after[:, 2:] - states[:, 2:]) / step.dt
     return rates
 '''

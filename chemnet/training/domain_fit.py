@@ -27,7 +27,8 @@ from chemnet.runtime.config import parse, parse_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.domain import Domain, fit_domain
-from chemnet.surrogate.model import Surrogate, find_model
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model_file import find_model
 
 BEYOND = 0.1  # of a parameter's range
 PARAMETERS = ("T", "P", "phi", "mixture fraction")

@@ -24,7 +24,7 @@ from chemnet.data.sampling import sample
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
 from chemnet.runtime.errors import ChemnetError, NumericalError
 from chemnet.runtime.files import read_json, write_json, write_text
@@ -48,7 +48,7 @@ class TrainConfig(Config):
 
     `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
     With `rows` only so many of its rows are trained on, drawn at random.
-    `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`Surrogate`).
+    `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`HybridStep`).
     """
 
     name: str

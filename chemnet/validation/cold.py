@@ -13,13 +13,13 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, check_time_step, enthalpy
 from chemnet.gas.status import Status
 from chemnet.gas.thermo import temperature_from_enthalpy
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.tables import Table
 from chemnet.validation.metrics import Figure, largest
 from chemnet.validation.references import cached, key_of, reference_step
 from chemnet.validation.rollouts import Report, roll_out
 
-RUNG = "cold"
+CHECK = "cold"
 TARGET = 0.5  # [K]
 _COLDEST = 300.0  # [K] of the unburnt gas that burnt gas is mixed into
 _SAMPLES = 100  # of a roll-out at which temperatures are compared
@@ -113,44 +113,28 @@ def validate_cold(
 
 def cold_table(report: ColdReport) -> Table:
     """One row per mixture."""
-    rows = [
-        (kind, T, phi, change, early, heat, Status(worst).name.lower())
-        for (kind, T, phi), change, early, heat, worst in zip(
-            report.mixtures.mixtures(),
-            report.change,
-            report.early_false_heat,
-            report.false_heat,
-            report.worst_status,
-            strict=True,
-        )
-    ]
-    columns = (
-        "gas",
-        "T0 [K]",
-        "phi",
-        "exact change of T [K]",
-        f"false heat in {_EARLY} steps [K]",
-        "false heat [K]",
-        "status",
-    )
-    return Table(f"cold mixtures, {report.mixtures.steps} steps without a mask", columns, rows)
+    kind, T, phi = zip(*report.mixtures.mixtures(), strict=True)
+    columns = {
+        "gas": kind,
+        "T0 [K]": T,
+        "phi": phi,
+        "exact change of T [K]": report.change,
+        f"false heat in {_EARLY} steps [K]": report.early_false_heat,
+        "false heat [K]": report.false_heat,
+        "status": [Status(worst).name.lower() for worst in report.worst_status],
+    }
+    return Table.of(f"cold mixtures, {report.mixtures.steps} steps without a mask", columns)
 
 
 def figures(report: ColdReport) -> list[Figure]:
     """The false heat by kind of gas; the mixtures that fail on the way are counted and not left out."""
     kinds = np.array([kind for kind, _, _ in report.mixtures.mixtures()])
-    found = [Figure(RUNG, "mixtures that fail", int((report.worst_status >= Status.FAILED).sum()), 0)]
+    found = [Figure(CHECK, "mixtures that fail", int((report.worst_status >= Status.FAILED).sum()), 0)]
     for kind, target in zip(KINDS, (TARGET, TARGET, None, None), strict=True):
         of_kind = kinds == kind
         if not of_kind.any():
             continue
-        found += [
-            Figure(RUNG, f"false heat, {kind}, {_EARLY} steps [K]", largest(report.early_false_heat[of_kind])),
-            Figure(
-                RUNG,
-                f"false heat, {kind}, {report.mixtures.steps} steps [K]",
-                largest(report.false_heat[of_kind]),
-                target,
-            ),
-        ]
+        early, heat = largest(report.early_false_heat[of_kind]), largest(report.false_heat[of_kind])
+        found.append(Figure(CHECK, f"false heat, {kind}, {_EARLY} steps [K]", early))
+        found.append(Figure(CHECK, f"false heat, {kind}, {report.mixtures.steps} steps [K]", heat, target))
     return found

@@ -18,7 +18,7 @@ from chemnet.validation.metrics import Figure
 from chemnet.validation.references import ATOL, RTOL, cached
 from chemnet.validation.rollouts import Report
 
-RUNG = "flames"
+CHECK = "flames"
 TARGETS = {0.7: 2.0, 1.0: 0.5, 1.3: 2.0}  # [%] by equivalence ratio
 SPEED, LEFT = "speed", "left"
 
@@ -94,7 +94,7 @@ def flame_table(speeds: Sequence[FlameSpeeds]) -> Table:
 def figures(speeds: Sequence[FlameSpeeds]) -> list[Figure]:
     """The speed errors."""
     return [
-        Figure(RUNG, f"flame speed error at phi {s.phi:g} [%]", _size(_percent(s.error)), TARGETS.get(s.phi))
+        Figure(CHECK, f"flame speed error at phi {s.phi:g} [%]", _size(_percent(s.error)), TARGETS.get(s.phi))
         for s in speeds
     ]
 

@@ -1,4 +1,4 @@
-"""The figures of the ladder: a value, and where the project has one, the target that it must not exceed."""
+"""Figures of the validation: a value, and where the project has one, the target that it must not exceed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from chemnet.gas.state import Array
 from chemnet.runtime.tables import Table
 
-LADDER_OF = "the ladder of"
+SUMMARY_OF = "the validation of"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of one rung; None as value if there is nothing to tell, which meets no target."""
+    """One figure of one check; None as value if there is none, which meets no target."""
 
-    rung: str
+    check: str
     name: str
     value: float | int | None
     target: float | int | None = None
@@ -32,8 +32,8 @@ class Figure:
 
 def summary(figures: Sequence[Figure], name: str) -> Table:
     """All figures of a model, the targets beside them."""
-    rows = [(figure.rung, figure.name, figure.value, figure.target, figure.met) for figure in figures]
-    return Table(f"{LADDER_OF} {name}", ("rung", "figure", "value", "target", "met"), rows)
+    rows = [(figure.check, figure.name, figure.value, figure.target, figure.met) for figure in figures]
+    return Table(f"{SUMMARY_OF} {name}", ("check", "figure", "value", "target", "met"), rows)
 
 
 def mean(values: Array) -> float | None:

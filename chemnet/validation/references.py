@@ -1,4 +1,4 @@
-"""What models are judged by: computed once, kept on disk under a key of everything that it depends on."""
+"""References of the validation: computed once, kept on disk under a key of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from chemnet.runtime.files import read_json, write_json
 from chemnet.version import __version__
 
 REFERENCES = Path("runs/references")
-RTOL, ATOL = 1e-7, 1e-13  # of the batched integrator as the reference
+RTOL, ATOL = 1e-7, 1e-13  # of the exact integrator as the reference
 
 
 def reference_step(mechanism: Mechanism) -> RosenbrockReactor:
-    """The batched integrator at tight tolerances."""
+    """The exact integrator at tight tolerances."""
     return RosenbrockReactor(mechanism, RTOL, ATOL)
 
 

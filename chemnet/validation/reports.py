@@ -1,4 +1,4 @@
-"""The ladder of one or several models, read back from what `chemnet validate --json` wrote."""
+"""The figures of one or several validations, read back from what `chemnet validate --json` wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import read_json
 from chemnet.runtime.tables import Table
 from chemnet.validation.ignition import CASES
-from chemnet.validation.metrics import LADDER_OF, mean
+from chemnet.validation.metrics import SUMMARY_OF, mean
 
 _COLUMNS = {
     "T0": "T0 [K]",
@@ -28,7 +28,7 @@ _COLUMNS = {
 def ignitions(source: Path) -> dict[str, dict[str, Array]]:
     """The ignition cases by model: columns (n,), nan where nothing ignites, of a file or of all files of a folder.
 
-    Raises FileError when there is no ladder with ignitions.
+    Raises FileError when there is no validation with ignitions.
     """
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     found = {path.stem: cases for path in paths if (cases := _cases(path))}
@@ -38,36 +38,36 @@ def ignitions(source: Path) -> dict[str, dict[str, Array]]:
 
 
 def comparison(paths: Sequence[Path]) -> Table:
-    """The figures of several ladders side by side, with their mean and what is between the largest and the smallest:
+    """The figures of several validations side by side, with their mean and their spread, the largest less the smallest:
     of several trainings that differ in the seed alone, the noise of a training.
 
-    Raises FileError for a file without a ladder.
+    Raises FileError for a file without a validation.
     """
-    ladders = {str(path.with_suffix("")): _figures(path) for path in paths}
-    targets = {name: target for ladder in ladders.values() for name, (_, target) in ladder.items()}
+    validations = {str(path.with_suffix("")): _figures(path) for path in paths}
+    targets = {name: target for of_file in validations.values() for name, (_, target) in of_file.items()}
     rows = []
-    for (rung, name), target in targets.items():
-        values = [ladder.get((rung, name), (None, None))[0] for ladder in ladders.values()]
+    for (check, name), target in targets.items():
+        values = [of_file.get((check, name), (None, None))[0] for of_file in validations.values()]
         known = np.array([value for value in values if value is not None], np.float64)
         spread = float(np.ptp(known)) if known.size else None
-        rows.append((rung, name, target, *values, mean(known), spread))
-    return Table("ladders side by side", ("rung", "figure", "target", *ladders, "mean", "spread"), rows)
+        rows.append((check, name, target, *values, mean(known), spread))
+    return Table("validations side by side", ("check", "figure", "target", *validations, "mean", "spread"), rows)
 
 
 def figures_of(path: Path) -> dict[str, dict[str, float | None]]:
-    """The figures of a ladder, by rung and name. Raises FileError for a file without a ladder."""
+    """The figures of a validation, by check and name. Raises FileError for a file without a validation."""
     result: dict[str, dict[str, float | None]] = {}
-    for (rung, name), (value, _) in _figures(path).items():
-        result.setdefault(rung, {})[name] = value
+    for (check, name), (value, _) in _figures(path).items():
+        result.setdefault(check, {})[name] = value
     return result
 
 
 def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | None]]:
-    """Value and target by rung and figure."""
+    """Value and target by check and figure."""
     for table in _tables(path):
-        if str(table["title"]).startswith(LADDER_OF):
-            return {(row["rung"], row["figure"]): (row["value"], row["target"]) for row in table["rows"]}
-    raise FileError(f"{path} holds no ladder\nMake one: chemnet validate MODEL --json FILE")
+        if str(table["title"]).startswith(SUMMARY_OF):
+            return {(row["check"], row["figure"]): (row["value"], row["target"]) for row in table["rows"]}
+    raise FileError(f"{path} holds no validation\nMake one: chemnet validate MODEL --json FILE")
 
 
 def _cases(path: Path) -> dict[str, Array]:

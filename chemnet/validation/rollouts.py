@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.gas.state import Array, elements, enthalpy, heat_capacity
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 
 REPORT_EVERY = 10.0  # [s]
 IGNITION_RISE = 400.0  # [K] a smaller rise over the whole roll-out is no ignition

@@ -11,11 +11,11 @@ from chemnet.data.dataset import Pairs
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, equivalence_ratios
 from chemnet.gas.status import Status
-from chemnet.kinetics.cvodes import ChemistryStep
+from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.tables import Table
 from chemnet.validation.metrics import Figure
 
-RUNG = "steps"
+CHECK = "steps"
 TEMPERATURES = (700.0, 1200.0, 1800.0, 2300.0)  # [K] edges of the regions
 EQUIVALENCE_RATIOS = (0.5, 0.8, 1.2, 1.6)
 HEATING = (1e-3, 1e-2, 0.1, 1.0)  # [K] edges of the change of T in one exact step, either way
@@ -43,23 +43,15 @@ def validate_steps(
         if used.any():
             refused = np.count_nonzero(inside & ~taken)
             rows.append((region, name, np.count_nonzero(inside), refused, *_errors(chosen, predicted, used)))
-    columns = (
-        "region",
-        "of",
-        "rows",
-        "refused",
-        "T error, mean [K]",
-        "T error, p99 [K]",
-        "T error, max [K]",
-        "error of the change",
-    )
+    errors = ("T error, mean [K]", "T error, p99 [K]", "T error, max [K]", "error of the change")
+    columns = ("region", "of", "rows", "refused", *errors)
     table = Table("one step against the training set's validation rows, by region", columns, rows)
     _, p99, worst, change = _errors(chosen, predicted, taken) if taken.any() else (None, None, None, None)
     figures = [
-        Figure(RUNG, "rows refused", int(np.count_nonzero(~taken))),
-        Figure(RUNG, "T error of one step, p99 [K]", p99),
-        Figure(RUNG, "T error of one step, max [K]", worst),
-        Figure(RUNG, "error of the change", change),
+        Figure(CHECK, "rows refused", int(np.count_nonzero(~taken))),
+        Figure(CHECK, "T error of one step, p99 [K]", p99),
+        Figure(CHECK, "T error of one step, max [K]", worst),
+        Figure(CHECK, "error of the change", change),
     ]
     return table, figures
 

@@ -1,42 +1,52 @@
 """The bench: cells of a real flame, turns that alternate, and medians."""
 
-import time
-
 import numpy as np
 import pytest
 
-from chemnet.benchmark.model import ALONE, AROUND, COLD, BenchTask, FlameCells, cost_table, engine_table, flame_cells
+from chemnet.benchmark import timing
+from chemnet.benchmark.model import ALONE, AROUND, COLDEST, BenchTask, FlameCells, cost_table, engine_table, flame_cells
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import elements, enthalpy
 from chemnet.gas.status import Status
+from chemnet.kinetics import StepResult, StepStats
 from chemnet.surrogate.inference import available_engines
 
 
-class Sleeper:
-    """A step that takes `seconds` and notes when it was called."""
+class Clock:
+    """Seconds that pass only where a step takes them."""
 
-    def __init__(self, seconds, calls, refused=0):
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class Slow:
+    """A step that takes `seconds` of a clock and notes when it was called; it integrates as many rows as it refuses."""
+
+    def __init__(self, seconds, calls, clock, refused=0):
         self.mechanism = load_mechanism("drm19")
-        self.seconds, self.calls, self.refused = seconds, calls, refused
+        self.seconds, self.calls, self.clock, self.refused = seconds, calls, clock, refused
 
     def advance(self, states, dt):
         self.calls.append(self)
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
         status = np.full(len(states), Status.OK)
         status[: self.refused] = Status.OUTSIDE
-        return states, status
+        return StepResult(states, status, StepStats(slow=status == Status.OUTSIDE))
 
 
-def test_steps_take_turns_and_refused_cells_are_counted():
-    calls = []
-    slow, fast = Sleeper(0.06, calls), Sleeper(0.02, calls, refused=2)
-    timing = take_turns({"slow": slow, "fast": fast}, np.zeros((5, 23)), 1e-6, turns=3)
+def test_steps_take_turns_and_refused_and_integrated_cells_are_counted(monkeypatch):
+    calls, clock = [], Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    slow, fast = Slow(0.06, calls, clock), Slow(0.02, calls, clock, refused=2)
+    found = take_turns({"slow": slow, "fast": fast}, np.zeros((5, 23)), 1e-6, turns=3)
     order = ["s" if step is slow else "f" for step in calls[2:]]  # the first two are not counted
     assert "".join(order) == 3 * "sfff"
-    assert timing.refused == 2
-    assert timing.per_cell("slow")[0] == pytest.approx(0.06 / 5, rel=0.2, abs=0.0)
-    assert timing.per_cell("fast")[0] == pytest.approx(0.02 / 5, rel=0.2, abs=0.0)
+    assert (found.refused, found.integrated) == (2, 2)
+    assert found.per_cell("slow")[0] == pytest.approx(0.06 / 5, rel=1e-9, abs=0.0)
+    assert found.per_cell("fast")[0] == pytest.approx(0.02 / 5, rel=1e-9, abs=0.0)
 
 
 def test_the_ratios_are_those_of_the_medians():
@@ -68,7 +78,7 @@ def test_flame_cells_are_hot_states_of_a_flame_with_its_elements_and_enthalpy():
     mechanism = load_mechanism("drm19")
     for states in flame_cells(mechanism, FlameCells(), 50).values():
         assert states.shape == (50, 23)
-        assert states[:, 0].min() > COLD and states[:, 0].max() > 2000.0
+        assert states[:, 0].min() > COLDEST and states[:, 0].max() > 2000.0
         np.testing.assert_allclose(states[:, 2:].sum(axis=1), 1.0, rtol=1e-9, atol=0.0)
         carbon = elements(states, mechanism)[:, mechanism.element_names.index("C")]
         assert np.ptp(carbon) < 0.2 * carbon.mean()  # differential diffusion moves some of it

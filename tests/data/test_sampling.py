@@ -143,9 +143,9 @@ def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path,
 
     class Spoilt(RosenbrockReactor):
         def advance(self, states, dt):
-            next_states, status = super().advance(states, dt)
-            next_states[states[:, 0] > 1500.0, 0] += 0.5
-            return next_states, status
+            result = super().advance(states, dt)
+            result.states[states[:, 0] > 1500.0, 0] += 0.5
+            return result
 
     monkeypatch.setattr(sampling, "RosenbrockReactor", Spoilt)
     monkeypatch.setattr(sampling, "_ROWS_PER_SHARD", 50)
@@ -163,10 +163,10 @@ def test_lost_and_retried_labels_are_counted_and_the_lost_ones_left_out(tmp_path
 
     class Weak(RosenbrockReactor):
         def advance(self, states, dt):
-            next_states, status = super().advance(states, dt)
-            status[states[:, 0] < 1000.0] = Status.FAILED
-            status[states[:, 0] > 2000.0] = Status.RETRIED
-            return next_states, status
+            result = super().advance(states, dt)
+            result.status[states[:, 0] < 1000.0] = Status.FAILED
+            result.status[states[:, 0] > 2000.0] = Status.RETRIED
+            return result
 
     monkeypatch.setattr(sampling, "RosenbrockReactor", Weak)
     path, lines = tmp_path / "states.h5", []

@@ -11,11 +11,11 @@ from tiny_model import save_tiny_model
 
 from chemnet.cli import main as cli
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.status import Status
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import write_json
-from chemnet.surrogate import model as surrogate
+from chemnet.surrogate import model_file
 from chemnet.surrogate.export import export
 from chemnet.surrogate.model import Surrogate
 from chemnet.validation.metrics import Figure, summary
@@ -96,7 +96,8 @@ def test_deepflame_gets_exact_rates_where_the_model_has_none_and_zero_for_nonsen
     swapped = rows.copy()
     swapped[:, 21], swapped[:, 22] = rows[:, 22], rows[:, 21]  # N2 comes last here, AR in drm19
     rates = inference.inference(swapped.ravel())
-    exact, _ = inference.exact.advance(rows[:1, :-1] * np.where(np.arange(23) == 1, 101325.0, 1.0), model.dt)
+    hot = rows[:1, :-1] * np.where(np.arange(23) == 1, 101325.0, 1.0)
+    exact, _ = RosenbrockReactor(model.mechanism).advance(hot, model.dt)
     np.testing.assert_allclose(rates[0, :19], (exact[0, 2:21] - rows[0, 2:21]) / model.dt, rtol=1e-9, atol=1e-3)
     assert not np.nan_to_num(rates[1]).any() and rates[2].any()
 
@@ -127,7 +128,7 @@ def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path,
     assert cli.main(["export", str(tmp_path), *keep]) == 0
     ladder = Surrogate.load(out).metadata["ladder"]
     assert ladder == {"ignition": {"ignition delay error, mean [%]": 0.25}, "cold": {"failures": None}}
-    monkeypatch.setattr(surrogate, "_PRETRAINED", out.parent)
+    monkeypatch.setattr(model_file, "PRETRAINED", out.parent)
     capsys.readouterr()
     assert cli.main(["info", "--models"]) == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]
@@ -139,18 +140,3 @@ def test_what_does_not_fit_is_refused(model, tmp_path):
         export(model, "tf", tmp_path / "model")
     with pytest.raises(UsageError, match="goes with --to chemnet"):
         export(model, "onnx", tmp_path / "model", "bf16")
-
-
-def test_a_solution_array_gives_a_solution_array(model, states):
-    gas = load_mechanism("drm19").gas()
-    array = ct.SolutionArray(gas, (5, 8))
-    array.TPY = states[:, 0].reshape(5, 8), states[:, 1].reshape(5, 8), states[:, 2:].reshape(5, 8, 21)
-    after, status = model.advance(array)
-    expected, expected_status = model.advance(states)
-    assert isinstance(after, ct.SolutionArray) and after.shape == status.shape == (5, 8)
-    np.testing.assert_array_equal(status.ravel(), expected_status)
-    np.testing.assert_allclose(after.T.ravel(), expected[:, 0], rtol=1e-9, atol=0)
-    np.testing.assert_allclose(after.Y.reshape(40, 21), expected[:, 2:], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(array.T.ravel(), states[:, 0], rtol=1e-12, atol=0)
-    with pytest.raises(UsageError, match=r"SolutionArray of 10 species .* is none of drm19"):
-        model.advance(ct.SolutionArray(load_mechanism("h2o2.yaml").gas(), 3))

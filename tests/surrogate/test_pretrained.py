@@ -1,15 +1,15 @@
 """The models that ship: as small as said, and as good as said in the cases that are quick to compute."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from chemnet.cli.main import DEFAULT_MODEL
 from chemnet.gas.status import Status
-from chemnet.surrogate import model as surrogate
-from chemnet.surrogate.model import Surrogate, shipped_models
+from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model_file import PRETRAINED, shipped_models
 from chemnet.surrogate.network import count
 from chemnet.validation import IgnitionCases, load_cases, validate_ignition
 
@@ -19,7 +19,6 @@ WEIGHTS = {
     "drm19-condensed": 199_456,
     "drm19-small": 82_560,
 }
-CARDS = Path(surrogate.__file__).parent / "pretrained"
 
 
 @pytest.fixture(scope="module", params=WEIGHTS)
@@ -45,7 +44,7 @@ def test_it_knows_its_domain_and_how_well(model):
 
 def test_it_ignites_when_cvodes_does(model):
     cases = IgnitionCases(temperatures=(1800.0,), equivalence_ratios=(0.6, 1.0, 1.4), steps=400)
-    report = validate_ignition(model, model.dt, cases)
+    report = validate_ignition(HybridStep(model, outside="error"), model.dt, cases)
     assert not report.failed.any() and (report.model.worst_status == Status.OK).all()
     np.testing.assert_allclose(report.delay, report.reference.delay, rtol=0.02, atol=0)
     np.testing.assert_allclose(report.end_temperature_error, 0.0, rtol=0, atol=20.0)
@@ -53,20 +52,20 @@ def test_it_ignites_when_cvodes_does(model):
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_its_card_shows_the_figures_that_it_keeps(name):
-    """Rows `| rung | figure | value | target |`; values are rounded to three digits."""
-    text = (CARDS / f"{name}.md").read_text(encoding="utf-8")
+    """Rows `| check | figure | value | target |`; values are rounded to three digits."""
+    text = (PRETRAINED / f"{name}.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\w+) \| (.+?) \| ([\d.e+-]+) \|", text, re.MULTILINE)
     kept = Surrogate.load(name).metadata["ladder"]
     assert len(rows) >= 10
-    for rung, figure, value in rows:
-        np.testing.assert_allclose(float(value), kept[rung][figure], rtol=6e-3, atol=1e-12)
+    for check, figure, value in rows:
+        np.testing.assert_allclose(float(value), kept[check][figure], rtol=6e-3, atol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_it_meets_the_quick_validation(name):
-    """25 ignitions of 5,000 steps: `pytest -m slow tests/test_pretrained.py`, or `chemnet validate --quick`."""
-    model = Surrogate.load(name)
-    report = validate_ignition(model, model.dt, load_cases(quick=True))
+    """25 ignitions of 5,000 steps: `pytest -m slow tests/surrogate`, or `chemnet validate --quick`."""
+    step = HybridStep.load(name, outside="error")
+    report = validate_ignition(step, step.dt, load_cases(quick=True))
     assert not report.failed.any()
     assert np.nanmean(report.delay_error) <= 0.02

@@ -11,8 +11,7 @@ from chemnet.data.dataset import Pairs
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import equivalence_ratios
 from chemnet.gas.status import Status
-from chemnet.kinetics import RosenbrockReactor
-from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.kinetics import CvodesReactor, RosenbrockReactor, StepResult
 from chemnet.runtime.errors import UsageError
 from chemnet.validation import IgnitionCases, ignition, ignition_delay, rollouts, validate_ignition
 from chemnet.validation.single_steps import validate_steps
@@ -35,7 +34,7 @@ class Nothing:
         self.status = status
 
     def advance(self, states, dt):
-        return states.copy(), np.full(len(states), self.status, dtype=np.int8)
+        return StepResult(states.copy(), np.full(len(states), self.status, dtype=np.int8))
 
 
 def figures(report):
@@ -48,7 +47,7 @@ def exact_report(request):
 
 
 def test_an_exact_step_as_a_model_has_no_delay_error_beyond_its_tolerance(exact_report):
-    """The oracle is the batched integrator at tight tolerances, which CVODES without a break confirms."""
+    """The oracle is the exact integrator at tight tolerances, which CVODES without a break confirms."""
     result = figures(exact_report)
     assert result["delays of the reference against CVODES, max [%]"] < 0.002
     assert result["cases"] == 4
@@ -179,8 +178,8 @@ def hydrogen_set(tmp_path_factory):
 def tables_of(tmp_path, *arguments):
     target = tmp_path / "tables.json"
     assert main(["validate", *arguments, *HYDROGEN_CASES, "--json", str(target)]) == 0
-    *tables, ladder = json.loads(target.read_text())["tables"]
-    return tables, {(row["rung"], row["figure"]): row["value"] for row in ladder["rows"]}
+    *tables, judged = json.loads(target.read_text())["tables"]
+    return tables, {(row["check"], row["figure"]): row["value"] for row in judged["rows"]}
 
 
 def test_the_exact_step_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, monkeypatch):
@@ -210,9 +209,9 @@ def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, m
         (["exact", "--dt", "-1"], "must be finite and positive"),
         (["exact", "--mechanism", "nope"], "no mechanism nope"),
         (["exact", "--mechanism", "h2o2.yaml"], "no species CH4"),
-        (["exact", "--rung", "stairs"], "no rung stairs; there are steps, ignition"),
-        (["exact", "--dt", "2e-6", "--rung", "steps"], "the rung steps needs a training set"),
-        (["exact", "--rung", "cost"], "the rung cost needs a network"),
+        (["exact", "--rung", "stairs"], "no check stairs; there are steps, ignition"),
+        (["exact", "--dt", "2e-6", "--rung", "steps"], "the check steps needs a training set"),
+        (["exact", "--rung", "cost"], "the check cost needs a network"),
     ],
 )
 def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):

@@ -1,0 +1,72 @@
+"""The shape of every chemistry step, exact or learned: `advance(states, dt)` gives a `StepResult`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
+
+States = TypeVar("States")
+Rows = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class StepStats:
+    """What happened in one call on n rows; a step reports what it knows.
+
+    * `n_steps` (n,): internal steps that the exact integrator tried
+    * `raw_drift` (n,): largest element error before the closure [kg/kg]
+    * `handed_over`: number of rows that the exact integrator gave up and CVODES took
+    * `slow` (n,): rows that are too cold or too calm for a network, and were integrated
+    * `left` (n,): rows that a model left because they are outside its domain or failed
+    """
+
+    n_steps: NDArray[np.int32] | None = None
+    raw_drift: Array | None = None
+    handed_over: int = 0
+    slow: Rows | np.bool_ = np.False_
+    left: Rows | np.bool_ = np.False_
+
+    @property
+    def integrated(self) -> int:
+        """Number of `slow` rows."""
+        return int(np.count_nonzero(self.slow))
+
+
+class StepResult(tuple[States, NDArray[np.int8]]):
+    """States after a step, a `Status` per row, and `stats`; unpacks as `states, status`."""
+
+    stats: StepStats
+
+    def __new__(cls, states: States, status: NDArray[np.int8], stats: StepStats | None = None) -> StepResult[States]:
+        result = super().__new__(cls, (states, status))  # type: ignore[type-var]
+        result.stats = stats or StepStats()
+        return result
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return *self, self.stats
+
+    @property
+    def states(self) -> States:
+        """States after the step, (n, 2 + K)."""
+        return self[0]
+
+    @property
+    def status(self) -> NDArray[np.int8]:
+        """A `Status` per row, (n,)."""
+        return self[1]
+
+
+class ChemistryStep(Protocol):
+    """Chemistry at constant pressure and enthalpy, each row on its own."""
+
+    mechanism: Mechanism
+
+    def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
+        """States (n, 2 + K) after dt [s], by default the step's own; a step of any dt has none and asks for it."""
+        ...

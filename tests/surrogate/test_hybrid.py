@@ -1,0 +1,129 @@
+"""Which step computes a row: slow gas and what a model leaves go to integrators, everything else to the network."""
+
+import cantera as ct
+import numpy as np
+import pytest
+import reaction_zoo
+from tiny_model import save_tiny_model
+
+from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.status import Status
+from chemnet.kinetics import CvodesReactor, RosenbrockReactor, StepResult
+from chemnet.runtime.errors import UsageError
+from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.model import Surrogate
+
+MECHANISM = load_mechanism("drm19")
+LOOSE = RosenbrockReactor(MECHANISM, 1e-2, 1e-7)
+
+
+@pytest.fixture(scope="module")
+def rows(states):
+    """Cold gas, some of it beyond the domain; gas that is left; invalid rows; and what the network answers for."""
+    rows = states.copy()
+    rows[:3, 0], rows[0, 1], rows[1, 5] = 400.0, 5e5, np.nan
+    rows[3:6, 0], rows[3:5, 1], rows[5, 5] = 1500.0, 5e5, np.nan
+    return rows
+
+
+@pytest.mark.parametrize("limits", [(900.0, 0.0), (0.0, 0.065), (900.0, 0.065)])
+def test_slow_gas_is_integrated_at_loose_tolerances_and_alone_as_in_company(surrogate, rows, limits):
+    """By the model's limits, or by those that are given in their place."""
+    _, expected_status = surrogate.with_limits(*limits).advance(rows)
+    slow = expected_status == Status.SLOW
+    assert 20 < slow.sum() < 280
+    steps = [HybridStep(surrogate.with_limits(*limits), outside="error"),
+             HybridStep(surrogate, cold_limit=limits[0], calm_limit=limits[1], outside="error")]  # fmt: skip
+    for step in steps:
+        next_states, status = result = step.advance(rows)
+        np.testing.assert_array_equal(next_states[slow], LOOSE.advance(rows[slow], 1e-6)[0])
+        np.testing.assert_array_equal(next_states[~slow], surrogate.advance(rows[~slow])[0])
+        np.testing.assert_array_equal(status, np.where(slow, Status.OK, expected_status))
+        np.testing.assert_array_equal(result.stats.slow, slow)
+        alone = np.vstack([step.advance(row[None]).states for row in rows[:20]])
+        np.testing.assert_array_equal(alone, next_states[:20])
+
+
+@pytest.mark.parametrize("outside", ["exact", "cvode", "freeze", "error"])
+def test_rows_that_the_network_leaves_are_up_to_outside(surrogate, rows, outside):
+    next_states, status = result = HybridStep(surrogate, outside=outside).advance(rows)
+    of_model, expected = surrogate.advance(rows)
+    left = expected == Status.OUTSIDE
+    assert left.sum() == 3
+    np.testing.assert_array_equal(result.stats.left, left)
+    if outside in ("exact", "cvode"):
+        integrator = {"exact": RosenbrockReactor, "cvode": CvodesReactor}[outside](MECHANISM)
+        of_model[left] = integrator.advance(rows[left], 1e-6)[0]
+    np.testing.assert_array_equal(next_states, of_model)
+    np.testing.assert_array_equal(status, expected if outside == "error" else np.where(left, Status.OK, expected))
+    assert (status[[1, 5]] == Status.INVALID).all() and result.stats.integrated == 0
+
+
+class Failing:
+    """A model, or an integrator, that gives every row one status."""
+
+    def __init__(self, status):
+        self.status, self.mechanism, self.dt = status, MECHANISM, 1e-6
+
+    def with_limits(self, *_):
+        return self
+
+    def advance(self, states, dt=None):
+        return StepResult(states.copy(), np.full(len(states), self.status, np.int8))
+
+
+def test_a_row_that_both_network_and_loose_integrator_fail_on_goes_outside(rows):
+    valid = rows[10:15]
+    expected, _ = RosenbrockReactor(MECHANISM).advance(valid, 1e-6)
+    for model, integrator in ((Status.FAILED, None), (Status.SLOW, Failing(Status.FAILED))):
+        result = HybridStep(Failing(model), integrator).advance(valid)
+        assert (result.status == Status.OK).all() and result.stats.left.all()
+        np.testing.assert_array_equal(result.states, expected)
+
+
+def test_rows_that_the_exact_step_hands_over_are_counted(surrogate, rows, monkeypatch):
+    """At a tolerance below round-off no step is good enough; CVODES takes the rows at its own tolerances."""
+    outside = RosenbrockReactor(MECHANISM, 1e-18, 1e-30)
+    monkeypatch.setattr(
+        "chemnet.kinetics.rosenbrock_reactor.CvodesReactor", lambda mechanism, *_: CvodesReactor(mechanism)
+    )
+    result = HybridStep(surrogate, outside=outside).advance(rows)
+    assert result.stats.handed_over == result.stats.left.sum() == 3
+    assert (result.status[result.stats.left] == Status.RETRIED).all()
+
+
+def test_a_mechanism_that_the_exact_step_does_not_cover_needs_cvode_outside(tmp_path):
+    source = str(reaction_zoo.write(tmp_path, reaction_zoo.CHEBYSHEV))
+    file = save_tiny_model(tmp_path / "tiny.safetensors", 1e-6, source)
+    model = Surrogate.load(file, load_mechanism(source)).with_limits(900.0, 0.0)
+    with pytest.raises(UsageError, match="outside=cvode"):
+        HybridStep(model)
+    state = np.hstack([500.0, 1e5, np.full(model.mechanism.n_species, 1.0 / model.mechanism.n_species)])[None]
+    next_states, status = HybridStep(model, outside="cvode").advance(state)
+    expected, _ = CvodesReactor(model.mechanism).advance(state, 1e-6)
+    assert status[0] == Status.OK
+    np.testing.assert_array_equal(next_states, expected)
+
+
+def test_what_does_not_fit_is_refused(surrogate, rows):
+    with pytest.raises(UsageError, match="outside = ignore: there are exact, cvode, freeze, error"):
+        HybridStep(surrogate, outside="ignore")
+    with pytest.raises(UsageError, match="begin at 0"):
+        HybridStep(surrogate, cold_limit=-1.0)
+    with pytest.raises(UsageError, match="dt = 1e-06 s"):
+        HybridStep(surrogate).advance(rows, 2e-6)
+
+
+def test_a_solution_array_gives_a_solution_array(surrogate, states):
+    step, states = HybridStep(surrogate), states[:40]
+    array = ct.SolutionArray(MECHANISM.gas(), (5, 8))
+    array.TPY = states[:, 0].reshape(5, 8), states[:, 1].reshape(5, 8), states[:, 2:].reshape(5, 8, 21)
+    after, status = step.advance(array)
+    expected, expected_status = step.advance(states)
+    assert isinstance(after, ct.SolutionArray) and after.shape == status.shape == (5, 8)
+    np.testing.assert_array_equal(status.ravel(), expected_status)
+    np.testing.assert_allclose(after.T.ravel(), expected[:, 0], rtol=1e-9, atol=0)
+    np.testing.assert_allclose(after.Y.reshape(40, 21), expected[:, 2:], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(array.T.ravel(), states[:, 0], rtol=1e-12, atol=0)
+    with pytest.raises(UsageError, match=r"SolutionArray of 10 species .* is none of drm19"):
+        step.advance(ct.SolutionArray(load_mechanism("h2o2.yaml").gas(), 3))
