@@ -29,11 +29,12 @@ from chemnet.reduction.stages import (
 )
 from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.run_folder import latest_run
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.loop import TrainingData, few
-from chemnet.training.run import TrainConfig, ensure_data, ignition_judge, judging_cases, latest_run, load_config
+from chemnet.training.run import TrainConfig, ensure_data, ignition_judge, judging_cases, load_config
 from chemnet.training.tensors import LearningSet, load_learning_set
 from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean

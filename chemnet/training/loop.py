@@ -8,7 +8,6 @@ train one network with the same loop: they hold the same weights and share the r
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import math
@@ -28,6 +27,8 @@ from torch import nn
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import FileError, NumericalError, UsageError, signals_wait
 from chemnet.runtime.files import atomic
+from chemnet.runtime.run_folder import check_same
+from chemnet.runtime.tables import write_csv
 from chemnet.surrogate.inference import has_bf16_instructions
 from chemnet.training.distributed import Team
 from chemnet.training.optimizers import muon
@@ -404,10 +405,8 @@ class _Fit:
         self.history.append([self.step, training_loss, loss, rate, self.options.batch_at(self.step), self.elapsed])
         if not self.team.leads:
             return
-        with atomic(self.folder / "loss.csv") as path, open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds"])
-            writer.writerows(self.history)
+        columns = ("step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds")
+        write_csv(self.folder / "loss.csv", columns, self.history)
         left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
         self.report(f"step {self.step}, loss {training_loss:.5f}, validation {loss:.5f}, {left:.0f} s left")
 
@@ -434,7 +433,8 @@ class _Fit:
     def _load(self) -> None:
         path = self.folder / "last.pt"
         state = read_checkpoint(path)
-        self._check_facts(state["facts"], path)
+        defaults = {f"fit.{key}": field.default for key, field in FitOptions.model_fields.items()}
+        check_same(path, {**defaults, **state["facts"]}, self._facts())
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -446,16 +446,6 @@ class _Fit:
         if (self.folder / "best.pt").exists():
             best = read_checkpoint(self.folder / "best.pt")
             self.best, self.best_step = best["score"], best["step"]
-
-    def _check_facts(self, saved: Mapping[str, Any], path: Path) -> None:
-        """UsageError, naming the difference, unless a checkpoint belongs to this training."""
-        for key, value in self._facts().items():
-            default = FitOptions.model_fields.get(key.removeprefix("fit."))
-            before = saved.get(key, default.default if default else None)
-            if before != value:
-                raise UsageError(
-                    f"{path} was trained with {key} {before}, not {value}\nRestore it, or start anew without --resume."
-                )
 
 
 _PLAIN = ("order", "position", "averaged", "step", "elapsed", "running", "since", "history")

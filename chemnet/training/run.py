@@ -7,8 +7,6 @@ A run folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpo
 from __future__ import annotations
 
 import copy
-import datetime
-import hashlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,8 +25,9 @@ from chemnet.kinetics import RosenbrockReactor
 from chemnet.kinetics.cvodes import ChemistryStep
 from chemnet.runtime.config import Config, dump_yaml, override, parse, parse_yaml, read_yaml, shipped_yaml
 from chemnet.runtime.errors import ChemnetError, NumericalError
-from chemnet.runtime.files import read_json, write_json, write_text
+from chemnet.runtime.files import read_json, write_text
 from chemnet.runtime.processes import available_cores
+from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import NetConfig, build, count
@@ -38,7 +37,6 @@ from chemnet.training.domain_fit import probe
 from chemnet.training.loop import FitOptions, FitReport, Judge, choose_device, few, fit
 from chemnet.training.tensors import LearningSet, load_learning_set
 from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
-from chemnet.version import __version__
 
 _SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
 
@@ -141,7 +139,8 @@ def train(
                 cold_limit=config.cold_limit,
                 calm_limit=config.calm_limit,
             ).save(out / "model.safetensors")
-            finish_run(out, config.name, metadata)
+            draw_losses(out, config.name)
+            finish_run(out, "training", config.name, metadata)
         team.wait()
     return out
 
@@ -160,9 +159,7 @@ def _about(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
         "network.widths": list(network.widths),
         "network.activation": network.activation,
         "label": config.label,
-        "data of SHA-256": hashlib.sha256(f"{facts['rows']} {facts['seed']} {facts['recipe']}".encode()).hexdigest()[
-            :12
-        ],
+        "data of SHA-256": sha256(f"{facts['rows']} {facts['seed']} {facts['recipe']}")[:12],
     }
 
 
@@ -275,28 +272,9 @@ def _plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def finish_run(folder: Path, name: str, facts: dict[str, object]) -> None:
-    """Draw the loss curve, where matplotlib is installed, and write the manifest that marks the folder as finished."""
+def draw_losses(folder: Path, name: str) -> None:
+    """Draw the history of a training as `loss.png`, where matplotlib is installed."""
     if importlib.util.find_spec("matplotlib"):
         from chemnet.runtime import plots
 
         plots.losses(folder / "loss.png", {name: folder / "loss.csv"})
-    manifest = {
-        "kind": "training",
-        "name": name,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "generator": f"chemnet {__version__}",
-        "files": sorted(file.name for file in folder.iterdir() if file.is_file()),
-        **facts,
-    }
-    write_json(folder / "manifest.json", manifest)
-
-
-def latest_run(config_name: str, root: Path = Path("runs")) -> Path | None:
-    """The newest finished training of a config below `root`, or None."""
-    finished = []
-    for manifest in root.glob("*/manifest.json"):
-        facts = read_json(manifest)
-        if facts.get("kind") == "training" and facts.get("name") == config_name:
-            finished.append((facts["finished"], manifest.parent))
-    return max(finished)[1] if finished else None

@@ -186,7 +186,7 @@ def test_a_final_layer_that_is_not_there_and_a_checkpoint_of_other_options_are_r
     with pytest.raises(FileError, match="no checkpoint"):
         reduce_automatically(Scripted([0.9]), AutomaticOptions(), tmp_path, resume=True, **SILENT)
     run(tmp_path, [0.9])
-    with pytest.raises(UsageError, match="other options"):
+    with pytest.raises(UsageError, match=r"options\.limit was 3, is 20"):
         reduce_automatically(Scripted([0.9]), AutomaticOptions(), tmp_path, resume=True, **SILENT)
 
 

@@ -336,11 +336,11 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
         fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
     fit(small_net(), data, options, tmp_path, **QUIET)
     longer = FitOptions(**{**options.model_dump(), "batch_size": 32})
-    with pytest.raises(UsageError, match="fit.batch_size 64, not 32"):
+    with pytest.raises(UsageError, match="fit.batch_size was 64, is 32"):
         fit(small_net(), data, longer, tmp_path, resume=True, **QUIET)
-    with pytest.raises(UsageError, match="seed 0, not 1"):
+    with pytest.raises(UsageError, match="seed was 0, is 1"):
         fit(small_net(), data, options, tmp_path, seed=1, resume=True, **QUIET)
-    with pytest.raises(UsageError, match="label None, not difference"):
+    with pytest.raises(UsageError, match="label was None, is difference"):
         fit(small_net(), data, options, tmp_path, about={"label": "difference"}, resume=True, **QUIET)
     content = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
