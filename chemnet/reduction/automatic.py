@@ -25,7 +25,7 @@ from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
 from chemnet.runtime.run_folder import check_same
 from chemnet.runtime.tables import Table, write_csv
-from chemnet.training.loop import read_checkpoint, write_checkpoint
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
 

@@ -26,7 +26,9 @@ from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.run_folder import MANIFEST, begin_run, finish_run, read_kept, sha256, write_kept
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
-from chemnet.training.loop import FitOptions, Judge, TrainingData, choose_device, fit, validation_loss
+from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.training.loop import Judge, fit
+from chemnet.training.options import FitOptions, choose_device
 from chemnet.training.run import draw_losses
 
 _MODEL, _START = "model.safetensors", "start.json"

@@ -13,7 +13,7 @@ from torch import nn
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.errors import ChemnetError, FileError
 from chemnet.runtime.run_folder import sha256
-from chemnet.training.loop import read_checkpoint, write_checkpoint
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 from chemnet.vision.mobilenet import MobileNetV2
 
 MODEL = "classifier.pt"

@@ -19,7 +19,8 @@ from chemnet.runtime.errors import signals_wait
 from chemnet.runtime.files import write_text
 from chemnet.runtime.run_folder import check_same, sha256
 from chemnet.runtime.tables import Table, write_csv
-from chemnet.training.loop import choose_device, read_checkpoint, write_checkpoint
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.training.options import choose_device
 from chemnet.vision.classifier import MODEL, Classifier, load_classifier
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count

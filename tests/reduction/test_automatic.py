@@ -13,7 +13,8 @@ from chemnet.reduction.automatic import AutomaticOptions, reduce_automatically
 from chemnet.reduction.automatic_dense import DenseTraining
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.network import NetConfig, build, describe
-from chemnet.training.loop import FitOptions, TrainingData
+from chemnet.training.batches import TrainingData
+from chemnet.training.options import FitOptions
 
 SILENT = {"say": lambda line: None}
 

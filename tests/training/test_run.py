@@ -16,7 +16,10 @@ from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import read_json
 from chemnet.runtime.run_folder import latest_run
 from chemnet.surrogate.model import Surrogate
-from chemnet.training import run as learning
+from chemnet.training.config import load_config
+from chemnet.training.rate_scan import scan_rates
+from chemnet.training.run import train
+from chemnet.training.tensors import load_learning_set
 
 DT = 1e-6
 SILENT = {"report": lambda line: None}
@@ -42,19 +45,19 @@ def training_set(tmp_path_factory):
 def config(training_set):
     changes = [f"data={training_set}", "network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.warmup_steps=5"]
     changes.append("fit.report_every=20")
-    return learning.load_config("quick", changes)
+    return load_config("quick", changes)
 
 
 def test_a_training_on_few_rows_says_how_many_and_the_model_tells_it(config, tmp_path):
     lines: list[str] = []
     few = config.model_copy(update={"rows": 70, "fit": config.fit.model_copy(update={"batch_size": 32})})
-    run = learning.train(few, out=tmp_path / "run", device="cpu", report=lines.append)
+    run = train(few, out=tmp_path / "run", device="cpu", report=lines.append)
     assert ", 70 rows, " in lines[0]
     assert Surrogate.load(run).metadata["config"]["rows"] == 70
 
 
 def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(config, training_set, tmp_path):
-    run = learning.train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
+    run = train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
     files = {"model.safetensors", "config.yaml", "loss.csv", "loss.png", "last.pt"}
     manifest = read_json(run / "manifest.json")
     assert latest_run("quick", tmp_path) == run
@@ -72,16 +75,16 @@ def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(confi
 
 
 def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_path):
-    run = learning.train(config, out=tmp_path, device="cpu", **SILENT)
+    run = train(config, out=tmp_path, device="cpu", **SILENT)
 
     def stop(line):
         if line.startswith("step 20"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learning.train(config, out=tmp_path, device="cpu", report=stop)
+        train(config, out=tmp_path, device="cpu", report=stop)
     assert not (run / "manifest.json").exists()
-    learning.train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
+    train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists()
     before = (run / "config.yaml").read_text()
     for change, difference in {
@@ -90,31 +93,38 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
     }.items():
         other = config.model_copy(update={change: difference})
         with pytest.raises(UsageError, match="(label|network.activation) was (signed_root|relu), is"):
-            learning.train(other, out=tmp_path, device="cpu", resume=True, **SILENT)
+            train(other, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists() and (run / "config.yaml").read_text() == before
 
 
 def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
-    table = learning.scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
+    table = scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
     (low, *_), (high, steps, loss, error), (wild, *nothing) = table.rows
     assert (low, high, wild, steps, error) == (1e-3, 2e-2, 1e30, 60, None) and nothing == [None, None, None]
     assert loss < table.rows[0][2]
     assert Surrogate.load(tmp_path / "rate-0.02").metadata["config"]["fit"]["learning_rate"] == 2e-2
     with pytest.raises(UsageError, match="--scan-rates: learning_rate"):
-        learning.scan_rates(config, [-1.0], out=tmp_path, **SILENT)
+        scan_rates(config, [-1.0], out=tmp_path, **SILENT)
 
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_train_what_one_trains(config, training_set, tmp_path):
     changes = [f"--set={line}" for line in ("network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.optimizer=adamw")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "chemnet"]
-    train = ["train", "--config=quick", f"--data={training_set}", f"--out={tmp_path / 'two'}", "--device=cpu", *changes]
-    done = subprocess.run([*command, *train], capture_output=True, text=True, check=False, timeout=100)
+    arguments = [
+        "train",
+        "--config=quick",
+        f"--data={training_set}",
+        f"--out={tmp_path / 'two'}",
+        "--device=cpu",
+        *changes,
+    ]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^step 60,", done.stdout, re.MULTILINE)) == 2
     assert done.stdout.count("validation_loss") == 1  # one process reports
     fit = config.fit.model_copy(update={"optimizer": "adamw", "warmup_steps": 100, "report_every": 250})
-    one = learning.train(config.model_copy(update={"fit": fit}), out=tmp_path / "one", device="cpu", **SILENT)
+    one = train(config.model_copy(update={"fit": fit}), out=tmp_path / "one", device="cpu", **SILENT)
     losses = [read_json(run / "manifest.json")["validation_loss"] for run in (tmp_path / "two", one)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=0)
 
@@ -123,28 +133,28 @@ def test_a_network_gets_as_many_inputs_and_outputs_as_the_mechanism_of_the_data_
     config, training_set, tmp_path
 ):
     other = config.model_copy(update={"network": config.network.model_copy(update={"widths": (23, 8, 23)})})
-    run = learning.train(other, out=tmp_path, device="cpu", **SILENT)
+    run = train(other, out=tmp_path, device="cpu", **SILENT)
     model = Surrogate.load(run / "model.safetensors")
     assert model.metadata["config"]["network"]["widths"] == [12, 8, 12]
 
 
 def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
     with pytest.raises(FileError, match=r"nowhere\.h5"):
-        learning.train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
+        train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
     with pytest.raises(UsageError, match="no label root; there are signed_root, signed_cube_root, difference"):
-        learning.load_config("quick", ["label=root"])
+        load_config("quick", ["label=root"])
     with pytest.raises(UsageError, match="no config fast; there are"):
-        learning.load_config("fast")
+        load_config("fast")
     other = tmp_path / "other.h5"
     facts = {k: v for k, v in dataset.read_attributes(training_set).items() if k not in ("rows", "format")}
     dataset.write(other, [dataset.read(training_set)], {**facts, "mechanism_sha256": "0" * 64})
     with pytest.raises(UsageError, match="another mechanism"):
-        learning.load_learning_set(other)
+        load_learning_set(other)
     pairs = dataset.read(training_set)
     for keep, message in ((pairs.split == 0, "250 rows to train on and 0"), (pairs.split > 1, "0 rows to train on")):
         dataset.write(other, [pairs.where(keep)], facts)
         with pytest.raises(UsageError, match=message):
-            learning.load_learning_set(other)
+            load_learning_set(other)
 
 
 @pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
@@ -152,7 +162,7 @@ def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name)
     from chemnet.reduction.stages import read_recipe
     from chemnet.surrogate.network import build, describe
 
-    config = learning.load_config(name)
+    config = load_config(name)
     assert config.name == name
     network = build(config.network.model_copy(update={"initialisation": None}))
     assert describe(network).widths == config.network.widths

@@ -11,7 +11,7 @@ from tiny_images import RECIPE, write_images
 
 from chemnet.cli.info import describe
 from chemnet.runtime.errors import FileError, NumericalError, UsageError
-from chemnet.training.loop import read_checkpoint
+from chemnet.training.checkpoint import read_checkpoint
 from chemnet.vision import load_classifier, read_images
 from chemnet.vision.learning import network_of, train
 from chemnet.vision.recipe import Phase, load_recipe
