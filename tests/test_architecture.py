@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Rooms of chemnet by floor, from the ground up: a module may import from the floors below its own, and from its room.
 FLOORS = (
-    {"version", "runtime"},
+    {"version"},
+    {"runtime"},
     {"gas"},
     {"kinetics", "condensation"},
     {"data", "surrogate"},

@@ -166,8 +166,10 @@ def _train_arguments(command: argparse.ArgumentParser) -> None:
 def train(options: Options) -> list[Table]:
     """`chemnet train`; of several processes that `torchrun` started, the first shows the result."""
     from chemnet.cli.info import run_table
+    from chemnet.training.config import load_config
     from chemnet.training.distributed import leads
-    from chemnet.training.run import load_config, scan_rates, train
+    from chemnet.training.rate_scan import scan_rates
+    from chemnet.training.run import train
 
     config = load_config(options.config, options.changes)
     if options.scan_rates is not None:
@@ -197,7 +199,7 @@ def _reduce_arguments(command: argparse.ArgumentParser) -> None:
 def reduce(options: Options) -> list[Table]:
     """`chemnet reduce`; stage N is left in `stage-N` below the run folder, a comparison in `comparison`."""
     from chemnet.reduction.run import preview, reduce
-    from chemnet.training.run import load_config
+    from chemnet.training.config import load_config
 
     config = load_config(options.config) if options.config else None
     if options.compare:

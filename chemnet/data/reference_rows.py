@@ -7,7 +7,6 @@ out, and the same labels.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import shipped
+from chemnet.runtime.run_folder import sha256
 
 TOLERANCE = 1e-6  # relative of T and P, absolute of mass fractions
 _ROWS = 1000
@@ -93,7 +93,7 @@ def _places(rows: int, chosen: int) -> NDArray[np.intp]:
 
 
 def _hash(facts: dict[str, Any]) -> str:
-    return hashlib.sha256(str(facts.get("recipe")).encode()).hexdigest()
+    return sha256(str(facts.get("recipe")))
 
 
 def _agreement(states: Array, next_states: Array, expected: dataset.Pairs) -> Agreement:

@@ -13,7 +13,6 @@ Every step is a row of `automatic.csv`, and a checkpoint from which an interrupt
 
 from __future__ import annotations
 
-import csv
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +23,9 @@ from pydantic import Field
 
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
-from chemnet.runtime.files import atomic
-from chemnet.runtime.tables import Table
-from chemnet.training.loop import read_checkpoint, write_checkpoint
+from chemnet.runtime.run_folder import check_same
+from chemnet.runtime.tables import Table, write_csv
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
 
@@ -314,10 +313,7 @@ class _Run:
         left = self.network.parameters(layer) / self.full[layer] if layer in self.full else math.nan
         facts = [self.network.parameters(), left, metric, loss]
         self.rows.append([self.step, event, layer, threshold, *facts, *criteria, self.rate])
-        with atomic(self.folder / LOG) as path, open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            writer.writerows(self.rows)
+        write_csv(self.folder / LOG, _COLUMNS, self.rows)
 
     def save(self) -> None:
         """Write the checkpoint of this step."""
@@ -329,9 +325,7 @@ class _Run:
         """Go on from the checkpoint."""
         path = self.folder / CHECKPOINT
         saved = read_checkpoint(path)
-        other = [name for name, fact in self._facts().items() if saved["facts"].get(name) != fact]
-        if other:
-            raise UsageError(f"{path} belongs to a reduction with other {other[0]}\nRestore them, or start anew.")
+        check_same(path, saved["facts"], self._facts())
         for name in _PLAIN:
             setattr(self, name, saved[name])
         self.save_point = saved["save_point"]

@@ -12,7 +12,10 @@ from chemnet.condensation.dense import condense_layers, hidden_widths
 from chemnet.condensation.rules import Cut, Rule
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.network import NetConfig, build, count, describe
-from chemnet.training.loop import FitOptions, TrainingData, copied, loss_of, optimizers_for, validation_loss
+from chemnet.training.batches import TrainingData, loss_of, validation_loss
+from chemnet.training.checkpoint import copied
+from chemnet.training.optimizers import optimizers_for
+from chemnet.training.options import FitOptions
 
 _CALIBRATION_STATES = 8192
 

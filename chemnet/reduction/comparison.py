@@ -38,8 +38,11 @@ from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
-from chemnet.training.loop import FitOptions, TrainingData, choose_device, fit, validation_loss, write_checkpoint
-from chemnet.training.run import TrainConfig
+from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.training.checkpoint import write_checkpoint
+from chemnet.training.config import TrainConfig
+from chemnet.training.loop import fit
+from chemnet.training.options import FitOptions, choose_device
 from chemnet.validation import QUICK, IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean
 

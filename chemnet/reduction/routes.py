@@ -27,7 +27,9 @@ from chemnet.reduction.baselines import RIVALS, lacks
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import read_json, write_json
 from chemnet.surrogate.network import Initialisation, NetConfig, build, describe
-from chemnet.training.loop import FitOptions, TrainingData, bare_steps
+from chemnet.training.batches import TrainingData
+from chemnet.training.loop import bare_steps
+from chemnet.training.options import FitOptions
 
 Budget = Literal["retraining", "all steps", "time after", "all time"]
 

@@ -29,12 +29,15 @@ from chemnet.reduction.stages import (
 )
 from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.run_folder import latest_run
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
-from chemnet.training.loop import TrainingData, few
-from chemnet.training.run import TrainConfig, ensure_data, ignition_judge, judging_cases, latest_run, load_config
+from chemnet.training.batches import TrainingData, few
+from chemnet.training.config import TrainConfig, load_config
+from chemnet.training.rollout_score import ignition_judge, judging_cases
+from chemnet.training.run import ensure_data
 from chemnet.training.tensors import LearningSet, load_learning_set
 from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean

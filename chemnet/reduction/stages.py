@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,17 @@ from pydantic import Field
 from chemnet.condensation.dense import condense_layers, hidden_widths, is_homogeneous, output_change
 from chemnet.condensation.rules import Cut, Rule, check_cuts
 from chemnet.runtime.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
-from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
+from chemnet.runtime.run_folder import MANIFEST, begin_run, finish_run, read_kept, sha256, write_kept
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
-from chemnet.training.loop import FitOptions, Judge, TrainingData, choose_device, fit, validation_loss
-from chemnet.training.run import finish_run
+from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.training.loop import Judge, fit
+from chemnet.training.options import FitOptions, choose_device
+from chemnet.training.run import draw_losses
 
-_MODEL, _MANIFEST, _START = "model.safetensors", "manifest.json", "start.json"
+_MODEL, _START = "model.safetensors", "start.json"
 _LOSS_ROWS = 8192  # validation rows that a cut by a permitted loss increase looks at
 
 Say = Callable[[str], None]
@@ -164,7 +166,7 @@ class _Job:
 
     def finished(self, parent: Surrogate) -> StageReport | None:
         """The report of this stage, if its folder holds it made from these weights with these settings."""
-        if not self._was_made_from(parent, _MANIFEST):
+        if not self._was_made_from(parent, MANIFEST):
             return None
         return parse(StageReport, read_json(self.folder / "report.json"), str(self.folder))
 
@@ -172,8 +174,8 @@ class _Job:
         """Condense, train on, save; the reduced model and its report. `delays` are those of the parent."""
         data, options, bench = self.bench.data, self.settings.retrain, self.bench
         resume = self._was_made_from(parent, _START) and (self.folder / "last.pt").is_file()
-        (self.folder / _MANIFEST).unlink(missing_ok=True)
-        write_json(self.folder / _START, {"origin": self._origin(parent)})
+        begin_run(self.folder, {})
+        write_kept(self.folder / _START, self._origin(parent), {})
         before = copy.deepcopy(parent.network).to(data.x.device)
         network, change = self._cut(before)
         losses = [validation_loss(each, data, options.loss) for each in (before, network)]
@@ -239,25 +241,20 @@ class _Job:
         model.save(self.folder / _MODEL)
         write_text(self.folder / "stage.yaml", dump_yaml(self.settings))
         write_json(self.folder / "report.json", report)
-        facts = {"kind": "reduction", "origin": self._origin(parent), **report}
-        finish_run(self.folder, f"{self.folder.parent.name}/{self.folder.name}", facts)
+        name = f"{self.folder.parent.name}/{self.folder.name}"
+        draw_losses(self.folder, name)
+        finish_run(self.folder, "reduction", name, {"origin": self._origin(parent), **report})
         return model
 
     def _was_made_from(self, parent: Surrogate, file: str) -> bool:
         """Whether a file of the folder says that the stage was made, or begun, from the same."""
-        try:
-            return bool(read_json(self.folder / file).get("origin") == self._origin(parent))
-        except FileError:
-            return False
+        return read_kept(self.folder / file, self._origin(parent)) is not None
 
     def _origin(self, parent: Surrogate) -> str:
         """SHA-256 of what this stage is made from: settings, seed, data, and the parent's weights."""
         data, bench = self.bench.data, self.bench
         plain = f"{bench.seed} {bench.max_minutes} {len(data.x)} {self.settings.model_dump_json()}"
-        digest = hashlib.sha256(plain.encode())
-        for tensor in (data.x_val, data.y_val, *parent.network.state_dict().values()):
-            digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return sha256(plain, data.x_val, data.y_val, *parent.network.state_dict().values())
 
 
 def dashed(widths: Sequence[int]) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from chemnet.runtime.files import atomic
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Table:
         """The table as plain data: the title and a list of {column: value}; None for what is not finite."""
         rows = [dict(zip(self.columns, map(_finite, row), strict=True)) for row in self.rows]
         return {"title": self.title, "rows": rows}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a history, whole or not at all: a line of column names, then a line per row."""
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def _align(text: str, width: int, is_word: bool) -> str:

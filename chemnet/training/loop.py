@@ -8,113 +8,30 @@ train one network with the same loop: they hold the same weights and share the r
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from chemnet.runtime.config import Config
-from chemnet.runtime.errors import FileError, NumericalError, UsageError, signals_wait
-from chemnet.runtime.files import atomic
-from chemnet.surrogate.inference import has_bf16_instructions
+from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
+from chemnet.runtime.run_folder import check_same
+from chemnet.runtime.tables import write_csv
+from chemnet.training.batches import TrainingData, loss_of, validation_loss
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team
-from chemnet.training.optimizers import muon
+from chemnet.training.optimizers import optimizers_for
+from chemnet.training.options import FitOptions
 
-_VALIDATION_BLOCK = 8192
-_MAX_BATCH_CPU = 4096  # a batch that grows further only makes sense on a GPU
 _ONE_THREAD = 300_000  # parameters of the largest network that is not worth a second thread
-_CHECKPOINT = b"chemnet-checkpoint-1\n"  # then 32 bytes of SHA-256, then what torch saves
 Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
-Positive = Annotated[float, Field(gt=0)]
-
-
-class FitOptions(Config):
-    """How to train.
-
-    `schedule` is `cosine` (linear warm-up over `warmup_steps`, then half a cosine to zero) or `steps` (times `decay`
-    every `decay_every` steps). The batch grows by `batch_growth` every `batch_growth_every` steps up to
-    `max_batch_size`. At the end the weights are the mean over the last `average_share` of the training. They are judged
-    `rollouts` times, at equal shares of the training and the last time at its end, and the best are returned.
-    """
-
-    optimizer: Literal["adam", "adamw", "muon"] = "muon"
-    learning_rate: Positive = 1.5e-2
-    weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["cosine", "steps"] = "cosine"
-    warmup_steps: int = Field(100, ge=0)
-    decay: Positive = 1.0
-    decay_every: int = Field(1000, ge=1)
-    steps: int = Field(ge=1)
-    batch_size: int = Field(1024, ge=1)
-    batch_growth: float = Field(1.0, ge=1)
-    batch_growth_every: int = Field(1000, ge=1)
-    max_batch_size: int = Field(131072, ge=1)
-    average_share: float = Field(0.05, ge=0, le=1)
-    loss: Literal["l1", "mse"] = "l1"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    report_every: int = Field(250, ge=1)
-    rollouts: int = Field(8, ge=0)
-
-    def rate_at(self, step: int, share: float) -> float:
-        """Learning rate at a step, of which `share` (0 to 1) of the training lies before."""
-        if self.schedule == "steps":
-            return self.learning_rate * self.decay ** (step // self.decay_every)
-        warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
-
-    def on(self, device: str) -> FitOptions:
-        """These options on a device: without a GPU the batch stops growing at 4096, and without instructions for bf16
-        the precision is fp32, which is then several times as fast."""
-        changes: dict[str, object] = {}
-        if device == "cpu" and self.batch_growth > 1.0:
-            changes["max_batch_size"] = min(self.max_batch_size, max(self.batch_size, _MAX_BATCH_CPU))
-        if device == "cpu" and self.precision == "bf16" and not has_bf16_instructions():
-            changes["precision"] = "fp32"
-        return self.model_copy(update=changes)
-
-    def batch_at(self, step: int) -> int:
-        """Batch size at a step."""
-        grown = self.batch_size * self.batch_growth ** (step // self.batch_growth_every)
-        return int(min(grown, max(self.batch_size, self.max_batch_size)))
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Float32 inputs x (n, m) and labels y (n, m_out), for training and validation.
-
-    The loss is taken over the output columns `active`; the others are never trained.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    x_val: torch.Tensor
-    y_val: torch.Tensor
-    active: torch.Tensor
-
-    def to(self, device: str) -> TrainingData:
-        """The same data on a device."""
-        return TrainingData(*(getattr(self, name).to(device) for name in ("x", "y", "x_val", "y_val", "active")))
-
-
-def few(data: TrainingData, rows: int | None) -> TrainingData:
-    """The same data with no more than `rows` of its rows to train on, drawn at random, always the same ones; all are
-    left to validate with."""
-    if rows is None or rows >= len(data.x):
-        return data
-    chosen = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
-    return replace(data, x=data.x[chosen], y=data.y[chosen])
 
 
 @dataclass(frozen=True)
@@ -128,32 +45,6 @@ class FitReport:
     best_step: int
     judgement: float | None
     largest_batch: int
-
-
-def choose_device(name: str) -> str:
-    """`auto` is the GPU where there is one. Raises UsageError for a device that is not there."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no GPU here; use --device cpu or auto")
-    return name
-
-
-def validation_loss(network: nn.Module, data: TrainingData, loss: str = "l1") -> float:
-    """Mean loss over the validation rows and active columns, in float32."""
-    total = 0.0
-    with torch.no_grad():
-        for start in range(0, len(data.x_val), _VALIDATION_BLOCK):
-            rows = slice(start, start + _VALIDATION_BLOCK)
-            total += loss_of(loss)(
-                network(data.x_val[rows])[:, data.active], data.y_val[rows][:, data.active]
-            ).item() * (len(data.x_val[rows]))
-    return total / max(len(data.x_val), 1)
-
-
-def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The mean loss of this name, l1 or mse, of outputs and labels."""
-    return {"l1": nn.functional.l1_loss, "mse": nn.functional.mse_loss}[name]
 
 
 def fit(
@@ -404,10 +295,8 @@ class _Fit:
         self.history.append([self.step, training_loss, loss, rate, self.options.batch_at(self.step), self.elapsed])
         if not self.team.leads:
             return
-        with atomic(self.folder / "loss.csv") as path, open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds"])
-            writer.writerows(self.history)
+        columns = ("step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds")
+        write_csv(self.folder / "loss.csv", columns, self.history)
         left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
         self.report(f"step {self.step}, loss {training_loss:.5f}, validation {loss:.5f}, {left:.0f} s left")
 
@@ -434,7 +323,8 @@ class _Fit:
     def _load(self) -> None:
         path = self.folder / "last.pt"
         state = read_checkpoint(path)
-        self._check_facts(state["facts"], path)
+        defaults = {f"fit.{key}": field.default for key, field in FitOptions.model_fields.items()}
+        check_same(path, {**defaults, **state["facts"]}, self._facts())
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -447,66 +337,5 @@ class _Fit:
             best = read_checkpoint(self.folder / "best.pt")
             self.best, self.best_step = best["score"], best["step"]
 
-    def _check_facts(self, saved: Mapping[str, Any], path: Path) -> None:
-        """UsageError, naming the difference, unless a checkpoint belongs to this training."""
-        for key, value in self._facts().items():
-            default = FitOptions.model_fields.get(key.removeprefix("fit."))
-            before = saved.get(key, default.default if default else None)
-            if before != value:
-                raise UsageError(
-                    f"{path} was trained with {key} {before}, not {value}\nRestore it, or start anew without --resume."
-                )
-
 
 _PLAIN = ("order", "position", "averaged", "step", "elapsed", "running", "since", "history")
-
-
-def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain data, whole or not at all, behind their SHA-256."""
-    buffer = io.BytesIO()  # torch tells a full disk as an error of its own, files as OSError
-    torch.save(dict(content), buffer)
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        file.writelines((_CHECKPOINT, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer()))
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Content of a checkpoint; it is read as plain tensors and numbers and cannot run code.
-
-    Raises FileError when it is missing or damaged.
-    """
-    if not Path(path).is_file():
-        raise FileError(f"no checkpoint {path} to resume from; start without --resume")
-    content = Path(path).read_bytes()
-    start = len(_CHECKPOINT) + hashlib.sha256().digest_size
-    digest, payload = content[len(_CHECKPOINT) : start], content[start:]
-    if not content.startswith(_CHECKPOINT) or hashlib.sha256(payload).digest() != digest:
-        raise FileError(f"{path} is damaged, or no checkpoint of this version\nStart without --resume.")
-    try:
-        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FileError(f"{path} holds more than numbers ({str(error).splitlines()[0][:60]})") from None
-
-
-def copied(content: Any) -> Any:
-    """Nested plain data with copies of its tensors: a state that later training does not change."""
-    if isinstance(content, torch.Tensor):
-        return content.detach().clone()
-    if isinstance(content, dict):
-        return {key: copied(value) for key, value in content.items()}
-    return [copied(value) for value in content] if isinstance(content, list) else content
-
-
-def optimizers_for(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
-    """Adam or AdamW for everything, or Muon for the matrices with AdamW for the biases."""
-    parameters = list(network.parameters())
-    rate, decay = options.learning_rate, options.weight_decay
-    if options.optimizer == "adam":
-        return [torch.optim.Adam(parameters, rate, weight_decay=decay)]
-    if options.optimizer == "adamw":
-        return [torch.optim.AdamW(parameters, rate, weight_decay=decay)]
-    matrices = [p for p in parameters if p.ndim == 2]
-    biases = [p for p in parameters if p.ndim != 2]
-    return [
-        muon(matrices, lr=rate, weight_decay=decay),
-        torch.optim.AdamW(biases, rate, weight_decay=decay),
-    ]

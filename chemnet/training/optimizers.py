@@ -1,4 +1,4 @@
-"""Muon for processors that have no bfloat16 instructions.
+"""Optimisers of a training, among them Muon for processors that have no bfloat16 instructions.
 
 torch's own Muon orthogonalises its updates in bfloat16. Where that is emulated, the training of a small network takes
 several times as long; there the same is computed in float32.
@@ -14,6 +14,23 @@ import torch
 from torch import nn
 
 from chemnet.surrogate.inference import has_bf16_instructions
+from chemnet.training.options import FitOptions
+
+
+def optimizers_for(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
+    """Adam or AdamW for everything, or Muon for the matrices with AdamW for the biases."""
+    parameters = list(network.parameters())
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimizer == "adam":
+        return [torch.optim.Adam(parameters, rate, weight_decay=decay)]
+    if options.optimizer == "adamw":
+        return [torch.optim.AdamW(parameters, rate, weight_decay=decay)]
+    matrices = [p for p in parameters if p.ndim == 2]
+    biases = [p for p in parameters if p.ndim != 2]
+    return [
+        muon(matrices, lr=rate, weight_decay=decay),
+        torch.optim.AdamW(biases, rate, weight_decay=decay),
+    ]
 
 
 def muon(matrices: Iterable[nn.Parameter], **options: Any) -> torch.optim.Muon:

@@ -15,8 +15,8 @@ from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.transform import Label, Transform, TransformFit
+from chemnet.training.batches import TrainingData
 from chemnet.training.domain_fit import learn_domain
-from chemnet.training.loop import TrainingData
 
 _BLOCK_ROWS = 4096
 _DOMAIN_ROWS = 100_000  # that a domain is learned from, where the set has more than _MANY_ROWS

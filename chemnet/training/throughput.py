@@ -17,8 +17,10 @@ import torch
 from chemnet.benchmark.timing import in_fresh_process, machine_table
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.network import build
-from chemnet.training.loop import FitOptions, TrainingData, bare_steps, fit
-from chemnet.training.run import TrainConfig, load_config
+from chemnet.training.batches import TrainingData
+from chemnet.training.config import TrainConfig, load_config
+from chemnet.training.loop import bare_steps, fit
+from chemnet.training.options import FitOptions
 
 _ROWS, _VALIDATION_ROWS = 200_000, 30_000
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import read_json, write_json
+from chemnet.runtime.run_folder import sha256
 from chemnet.version import __version__
 
 REFERENCES = Path("runs/references")
@@ -36,21 +35,21 @@ def cached(
     """
     if folder is None:
         return compute()
-    path = folder / f"{name}-{_digest({'chemnet': __version__, **key})[:16]}.json"
+    path = folder / f"{name}-{sha256({'chemnet': __version__, **key})[:16]}.json"
     try:
         stored = read_json(path)
-        if stored["sha256"] == _digest(stored["result"]):
+        if stored["sha256"] == sha256(stored["result"]):
             return dict(stored["result"])
     except (FileError, KeyError, TypeError):
         pass
     result = compute()
-    write_json(path, {"key": dict(key), "result": result, "sha256": _digest(result)})
+    write_json(path, {"key": dict(key), "result": result, "sha256": sha256(result)})
     return result
 
 
 def key_of(mechanism: Mechanism, states: Array, dt: float, **settings: Any) -> dict[str, Any]:
     """What a reference of roll-outs depends on."""
-    rows = hashlib.sha256(np.ascontiguousarray(states).tobytes()).hexdigest()
+    rows = sha256(states)
     return {"mechanism": mechanism.sha256, "states": rows, "dt": dt, "rtol": RTOL, "atol": ATOL, **settings}
 
 
@@ -62,7 +61,3 @@ def plain(values: Array) -> list[float | None]:
 def array(values: list[float | None]) -> Array:
     """The inverse of `plain`."""
     return np.array(values, dtype=np.float64)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from torch import nn
 
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.errors import ChemnetError, FileError
-from chemnet.training.loop import read_checkpoint, write_checkpoint
+from chemnet.runtime.run_folder import sha256
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 from chemnet.vision.mobilenet import MobileNetV2
 
 MODEL = "classifier.pt"
@@ -30,10 +30,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """Twelve digits that tell its weights from others."""
-        digest = hashlib.sha256()
-        for tensor in self.network.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return sha256(*self.network.state_dict().values())[:12]
 
     def save(self, path: str | Path) -> None:
         """Write it to one file, whole or not at all, with a checksum."""

@@ -23,7 +23,7 @@ from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.tables import Table
-from chemnet.training.loop import choose_device
+from chemnet.training.options import choose_device
 from chemnet.vision import rivals
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds

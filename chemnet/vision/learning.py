@@ -6,8 +6,6 @@ when the training has come to its end.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import signal
 import time
 from collections.abc import Callable
@@ -17,10 +15,12 @@ from typing import Any
 import torch
 
 from chemnet.runtime.config import dump_yaml
-from chemnet.runtime.errors import UsageError, signals_wait
-from chemnet.runtime.files import atomic, write_text
-from chemnet.runtime.tables import Table
-from chemnet.training.loop import choose_device, read_checkpoint, write_checkpoint
+from chemnet.runtime.errors import signals_wait
+from chemnet.runtime.files import write_text
+from chemnet.runtime.run_folder import check_same, sha256
+from chemnet.runtime.tables import Table, write_csv
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.training.options import choose_device
 from chemnet.vision.classifier import MODEL, Classifier, load_classifier
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count
@@ -75,9 +75,7 @@ def network_of(recipe: TrainingRecipe, classes: int, seed: int) -> MobileNetV2:
 
 def fingerprint(images: ImageSet) -> str:
     """Twelve digits that tell one set of images from another."""
-    digest = hashlib.sha256(images.training.labels.numpy().tobytes())
-    digest.update(images.training.pixels[:: max(1, len(images.training) // 64)].numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return sha256(images.training.labels, images.training.pixels[:: max(1, len(images.training) // 64)])[:12]
 
 
 class _Loop:
@@ -139,10 +137,7 @@ class _Loop:
         return {"recipe": recipe, "seed": self.seed, "images": fingerprint(self.images)}
 
     def _save(self) -> None:
-        with atomic(self.folder / HISTORY) as path, open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(_COLUMNS)
-            writer.writerows(self.history)
+        write_csv(self.folder / HISTORY, _COLUMNS, self.history)
         content = {"facts": self._facts(), "history": self.history, "seconds": self.seconds}
         write_checkpoint(self.folder / CHECKPOINT, {**content, "training": self.training.state()})
 
@@ -150,22 +145,9 @@ class _Loop:
         """Go on from the checkpoint."""
         path = self.folder / CHECKPOINT
         saved = read_checkpoint(path)
-        for key, value in self._facts().items():
-            if saved["facts"].get(key) != value:
-                raise UsageError(
-                    f"{path} belongs to a training with another {key}: {_difference(saved['facts'].get(key), value)}\n"
-                    "Restore it, choose another --out, or start anew without --resume."
-                )
+        check_same(path, saved["facts"], self._facts())
         self.history, self.seconds = saved["history"], saved["seconds"]
         self.training.restore(saved["training"])
-
-
-def _difference(before: Any, now: Any) -> str:
-    """The first thing in which two facts differ."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        key = next(key for key in {**before, **now} if before.get(key) != now.get(key))
-        return f"{key} was {before.get(key)}, is {now.get(key)}"
-    return f"it was {before}, is {now}"
 
 
 def classifier_table(path: Path) -> Table:

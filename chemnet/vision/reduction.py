@@ -14,7 +14,7 @@ from chemnet.reduction.automatic import LOG, reduce_automatically
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import write_text
 from chemnet.runtime.tables import Table
-from chemnet.training.loop import choose_device
+from chemnet.training.options import choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import read_images

@@ -15,7 +15,7 @@ from torch import nn
 
 from chemnet.runtime.errors import NumericalError, UsageError
 from chemnet.runtime.malloc import keep_freed_memory
-from chemnet.training.loop import copied
+from chemnet.training.checkpoint import copied
 from chemnet.vision.images import Images, ImageSet
 from chemnet.vision.recipe import Phase, TrainingRecipe
 

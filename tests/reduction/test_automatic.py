@@ -13,7 +13,8 @@ from chemnet.reduction.automatic import AutomaticOptions, reduce_automatically
 from chemnet.reduction.automatic_dense import DenseTraining
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.network import NetConfig, build, describe
-from chemnet.training.loop import FitOptions, TrainingData
+from chemnet.training.batches import TrainingData
+from chemnet.training.options import FitOptions
 
 SILENT = {"say": lambda line: None}
 
@@ -186,7 +187,7 @@ def test_a_final_layer_that_is_not_there_and_a_checkpoint_of_other_options_are_r
     with pytest.raises(FileError, match="no checkpoint"):
         reduce_automatically(Scripted([0.9]), AutomaticOptions(), tmp_path, resume=True, **SILENT)
     run(tmp_path, [0.9])
-    with pytest.raises(UsageError, match="other options"):
+    with pytest.raises(UsageError, match=r"options\.limit was 3, is 20"):
         reduce_automatically(Scripted([0.9]), AutomaticOptions(), tmp_path, resume=True, **SILENT)
 
 

@@ -21,7 +21,9 @@ from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import NetConfig, build, count, describe
 from chemnet.surrogate.transform import fit_transform
-from chemnet.training.loop import FitOptions, TrainingData, few, fit, validation_loss
+from chemnet.training.batches import TrainingData, few, validation_loss
+from chemnet.training.loop import fit
+from chemnet.training.options import FitOptions
 
 FIT = {"steps": 12, "batch_size": 64, "report_every": 12, "warmup_steps": 2}
 SETTINGS = {

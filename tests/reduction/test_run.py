@@ -15,7 +15,8 @@ from chemnet.reduction.stages import read_recipe
 from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.model import Surrogate
-from chemnet.training import run
+from chemnet.training.config import load_config
+from chemnet.training.run import train
 
 DT = 1e-6
 SILENT = {"report": lambda line: None}
@@ -45,7 +46,7 @@ def home(tmp_path_factory):
     dataset.write(folder / "states.h5", [pairs], {**facts, "seed": 0, "rtol": 1e-6, "atol": 1e-12, "recipe": "by hand"})
     (folder / "two.yaml").write_text(RECIPE)
     changes = [f"data={folder / 'states.h5'}", "network.widths=[12, 24, 20, 12]", "fit.steps=60", "fit.rollouts=0"]
-    run.train(run.load_config("quick", changes), out=folder / "run", device="cpu", **SILENT)
+    train(load_config("quick", changes), out=folder / "run", device="cpu", **SILENT)
     return folder
 
 
@@ -82,7 +83,7 @@ def test_a_preview_without_the_training_set_still_shows_the_groups(home, tmp_pat
 
 def test_a_model_of_a_recipe_that_does_not_ship_needs_its_data_named(home, tmp_path):
     model = Surrogate.load(home / "run")
-    config = run.load_config("quick", [f"data={tmp_path / 'gone.h5'}"])
+    config = load_config("quick", [f"data={tmp_path / 'gone.h5'}"])
     with pytest.raises(FileError, match="--data FILE"):
         find_data(model, config, None, print)
     assert not list(tmp_path.iterdir())
@@ -92,7 +93,7 @@ def test_a_model_of_a_recipe_that_does_not_ship_needs_its_data_named(home, tmp_p
 def test_a_training_set_of_a_recipe_that_ships_is_sampled_where_it_is_not_there(home, tmp_path, monkeypatch):
     sampled: list[object] = []
     monkeypatch.setattr("chemnet.reduction.run.ensure_data", lambda config, path, report: sampled.append(path))
-    config = run.load_config("quick", [f"data={tmp_path / 'gone.h5'}"])
+    config = load_config("quick", [f"data={tmp_path / 'gone.h5'}"])
     shipped = dump_yaml(load_recipe(variant=config.data_variant))
     model = Surrogate.load(home / "run")
     assert find_data(model.with_network(model.network, data={"recipe": shipped}), config, None, print) == config.data
@@ -100,13 +101,13 @@ def test_a_training_set_of_a_recipe_that_ships_is_sampled_where_it_is_not_there(
 
 
 def test_a_model_older_than_the_name_of_its_recipe_takes_the_one_that_its_config_names_today():
-    config = run.load_config("drm19")
+    config = load_config("drm19")
     assert recipe_for(config.model_copy(update={"reduction": "gone"}), None) == read_recipe("paper")
     assert recipe_for(config, "deep") == read_recipe("deep")
     with pytest.raises(UsageError, match="no recipe gone"):
         recipe_for(config, "gone")
     with pytest.raises(UsageError, match="names no reduction"):
-        recipe_for(run.load_config("small"), None)
+        recipe_for(load_config("small"), None)
 
 
 def test_a_recipe_for_another_network_is_refused_before_anything_is_done(home, tmp_path):

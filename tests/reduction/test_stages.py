@@ -19,8 +19,8 @@ from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import NetConfig, build, count, describe
 from chemnet.surrogate.transform import fit_transform
-from chemnet.training.loop import TrainingData, validation_loss
-from chemnet.training.run import load_config
+from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.training.config import load_config
 
 RETRAIN = {"steps": 30, "learning_rate": 1e-3, "batch_size": 64, "report_every": 30}
 SILENT = {"report": lambda line: None}

@@ -16,19 +16,13 @@ import torch
 
 from chemnet.runtime.errors import FileError, NumericalError, UsageError, run_command
 from chemnet.surrogate.network import NetConfig, build, count
-from chemnet.training import loop
+from chemnet.training import options as training_options
+from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.training.config import load_config
 from chemnet.training.distributed import Team
-from chemnet.training.loop import (
-    FitOptions,
-    TrainingData,
-    _Fit,
-    choose_device,
-    fit,
-    read_checkpoint,
-    validation_loss,
-    write_checkpoint,
-)
-from chemnet.training.run import load_config
+from chemnet.training.loop import _Fit, fit
+from chemnet.training.options import FitOptions, choose_device
 from chemnet.training.throughput import TrainingTask, measure
 
 QUIET = {"report": lambda line: None}
@@ -60,7 +54,7 @@ def test_every_optimiser_learns_and_the_loss_is_that_of_the_active_columns(data,
 
 
 def test_bf16_autocast_learns_nearly_as_well(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "has_bf16_instructions", lambda: True)
+    monkeypatch.setattr(training_options, "has_bf16_instructions", lambda: True)
     losses = {}
     for precision in ("fp32", "bf16"):
         options = FitOptions(learning_rate=1e-2, steps=150, batch_size=256, warmup_steps=10, precision=precision)
@@ -71,7 +65,7 @@ def test_bf16_autocast_learns_nearly_as_well(data, tmp_path, monkeypatch):
 
 
 def test_a_processor_without_bf16_instructions_trains_in_fp32_and_says_so(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "has_bf16_instructions", lambda: False)
+    monkeypatch.setattr(training_options, "has_bf16_instructions", lambda: False)
     said: list[str] = []
     losses = [
         fit(small_net(), data, FitOptions(steps=20, precision=precision), tmp_path / precision, report=said.append)
@@ -336,11 +330,11 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
         fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
     fit(small_net(), data, options, tmp_path, **QUIET)
     longer = FitOptions(**{**options.model_dump(), "batch_size": 32})
-    with pytest.raises(UsageError, match="fit.batch_size 64, not 32"):
+    with pytest.raises(UsageError, match="fit.batch_size was 64, is 32"):
         fit(small_net(), data, longer, tmp_path, resume=True, **QUIET)
-    with pytest.raises(UsageError, match="seed 0, not 1"):
+    with pytest.raises(UsageError, match="seed was 0, is 1"):
         fit(small_net(), data, options, tmp_path, seed=1, resume=True, **QUIET)
-    with pytest.raises(UsageError, match="label None, not difference"):
+    with pytest.raises(UsageError, match="label was None, is difference"):
         fit(small_net(), data, options, tmp_path, about={"label": "difference"}, resume=True, **QUIET)
     content = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])

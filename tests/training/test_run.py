@@ -14,9 +14,13 @@ from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import read_json
+from chemnet.runtime.run_folder import latest_run
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
-from chemnet.training import run as learning
+from chemnet.training.config import load_config
+from chemnet.training.rate_scan import scan_rates
+from chemnet.training.run import train
+from chemnet.training.tensors import load_learning_set
 
 DT = 1e-6
 SILENT = {"report": lambda line: None}
@@ -42,21 +46,22 @@ def training_set(tmp_path_factory):
 def config(training_set):
     changes = [f"data={training_set}", "network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.warmup_steps=5"]
     changes.append("fit.report_every=20")
-    return learning.load_config("quick", changes)
+    return load_config("quick", changes)
 
 
 def test_a_training_on_few_rows_says_how_many_and_the_model_tells_it(config, tmp_path):
     lines: list[str] = []
     few = config.model_copy(update={"rows": 70, "fit": config.fit.model_copy(update={"batch_size": 32})})
-    run = learning.train(few, out=tmp_path / "run", device="cpu", report=lines.append)
+    run = train(few, out=tmp_path / "run", device="cpu", report=lines.append)
     assert ", 70 rows, " in lines[0]
     assert Surrogate.load(run).metadata["config"]["rows"] == 70
 
 
 def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(config, training_set, tmp_path):
-    run = learning.train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
+    run = train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
     files = {"model.safetensors", "config.yaml", "loss.csv", "loss.png", "last.pt"}
     manifest = read_json(run / "manifest.json")
+    assert latest_run("quick", tmp_path) == run
     assert set(manifest["files"]) == files and all((run / name).stat().st_size > 0 for name in files)
     model = Surrogate.load(run)
     assert (model.dt, model.metadata["seed"], model.metadata["steps"]) == (DT, 4, 60)
@@ -70,27 +75,17 @@ def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(confi
     np.testing.assert_allclose(model.metadata["validation_loss"], losses[-1], rtol=1e-12, atol=0)
 
 
-def test_the_latest_finished_training_of_a_config_is_found(config, tmp_path):
-    assert learning.latest_run("quick", tmp_path) is None
-    for name in ("older", "newer"):
-        learning.train(config, out=tmp_path / name, device="cpu", **SILENT)
-    text = (tmp_path / "older" / "manifest.json").read_text()
-    (tmp_path / "older" / "manifest.json").write_text(text.replace('"finished": "2', '"finished": "1'))
-    assert learning.latest_run("quick", tmp_path) == tmp_path / "newer"
-    assert learning.latest_run("drm19", tmp_path) is None
-
-
 def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_path):
-    run = learning.train(config, out=tmp_path, device="cpu", **SILENT)
+    run = train(config, out=tmp_path, device="cpu", **SILENT)
 
     def stop(line):
         if line.startswith("step 20"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        learning.train(config, out=tmp_path, device="cpu", report=stop)
+        train(config, out=tmp_path, device="cpu", report=stop)
     assert not (run / "manifest.json").exists()
-    learning.train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
+    train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists()
     before = (run / "config.yaml").read_text()
     for change, difference in {
@@ -98,32 +93,39 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
         "network": config.network.model_copy(update={"activation": "silu"}),
     }.items():
         other = config.model_copy(update={change: difference})
-        with pytest.raises(UsageError, match="was trained with (label|network.activation) (signed_root|relu), not"):
-            learning.train(other, out=tmp_path, device="cpu", resume=True, **SILENT)
+        with pytest.raises(UsageError, match="(label|network.activation) was (signed_root|relu), is"):
+            train(other, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists() and (run / "config.yaml").read_text() == before
 
 
 def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
-    table = learning.scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
+    table = scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
     (low, *_), (high, steps, loss, error), (wild, *nothing) = table.rows
     assert (low, high, wild, steps, error) == (1e-3, 2e-2, 1e30, 60, None) and nothing == [None, None, None]
     assert loss < table.rows[0][2]
     assert Surrogate.load(tmp_path / "rate-0.02").metadata["config"]["fit"]["learning_rate"] == 2e-2
     with pytest.raises(UsageError, match="--scan-rates: learning_rate"):
-        learning.scan_rates(config, [-1.0], out=tmp_path, **SILENT)
+        scan_rates(config, [-1.0], out=tmp_path, **SILENT)
 
 
 @pytest.mark.slow
 def test_two_processes_of_torchrun_train_what_one_trains(config, training_set, tmp_path):
     changes = [f"--set={line}" for line in ("network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.optimizer=adamw")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "chemnet"]
-    train = ["train", "--config=quick", f"--data={training_set}", f"--out={tmp_path / 'two'}", "--device=cpu", *changes]
-    done = subprocess.run([*command, *train], capture_output=True, text=True, check=False, timeout=100)
+    arguments = [
+        "train",
+        "--config=quick",
+        f"--data={training_set}",
+        f"--out={tmp_path / 'two'}",
+        "--device=cpu",
+        *changes,
+    ]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^step 60,", done.stdout, re.MULTILINE)) == 2
     assert done.stdout.count("validation_loss") == 1  # one process reports
     fit = config.fit.model_copy(update={"optimizer": "adamw", "warmup_steps": 100, "report_every": 250})
-    one = learning.train(config.model_copy(update={"fit": fit}), out=tmp_path / "one", device="cpu", **SILENT)
+    one = train(config.model_copy(update={"fit": fit}), out=tmp_path / "one", device="cpu", **SILENT)
     losses = [read_json(run / "manifest.json")["validation_loss"] for run in (tmp_path / "two", one)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3, abs=0)
 
@@ -132,28 +134,28 @@ def test_a_network_gets_as_many_inputs_and_outputs_as_the_mechanism_of_the_data_
     config, training_set, tmp_path
 ):
     other = config.model_copy(update={"network": config.network.model_copy(update={"widths": (23, 8, 23)})})
-    run = learning.train(other, out=tmp_path, device="cpu", **SILENT)
+    run = train(other, out=tmp_path, device="cpu", **SILENT)
     model = Surrogate.load(run / "model.safetensors")
     assert model.metadata["config"]["network"]["widths"] == [12, 8, 12]
 
 
 def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
     with pytest.raises(FileError, match=r"nowhere\.h5"):
-        learning.train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
+        train(config, data=tmp_path / "nowhere.h5", out=tmp_path, device="cpu", **SILENT)
     with pytest.raises(UsageError, match="no label root; there are signed_root, signed_cube_root, difference"):
-        learning.load_config("quick", ["label=root"])
+        load_config("quick", ["label=root"])
     with pytest.raises(UsageError, match="no config fast; there are"):
-        learning.load_config("fast")
+        load_config("fast")
     other = tmp_path / "other.h5"
     facts = {k: v for k, v in dataset.read_attributes(training_set).items() if k not in ("rows", "format")}
     dataset.write(other, [dataset.read(training_set)], {**facts, "mechanism_sha256": "0" * 64})
     with pytest.raises(UsageError, match="another mechanism"):
-        learning.load_learning_set(other)
+        load_learning_set(other)
     pairs = dataset.read(training_set)
     for keep, message in ((pairs.split == 0, "250 rows to train on and 0"), (pairs.split > 1, "0 rows to train on")):
         dataset.write(other, [pairs.where(keep)], facts)
         with pytest.raises(UsageError, match=message):
-            learning.load_learning_set(other)
+            load_learning_set(other)
 
 
 @pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
@@ -161,7 +163,7 @@ def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name)
     from chemnet.reduction.stages import read_recipe
     from chemnet.surrogate.network import build, describe
 
-    config = learning.load_config(name)
+    config = load_config(name)
     assert config.name == name
     network = build(config.network.model_copy(update={"initialisation": None}))
     assert describe(network).widths == config.network.widths

@@ -1,0 +1,122 @@
+"""Folders of runs: begun with facts that say which run it is, finished by a manifest, and found again.
+
+The facts are plain data. A run that goes on must have the facts that its first part left, in a checkpoint or a file;
+`manifest.json` is written last: a folder without it is not finished.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.files import read_json, write_json
+from chemnet.version import __version__
+
+MANIFEST = "manifest.json"
+_SHOWN = 60  # characters of a value in a message
+
+
+def sha256(*items: Any) -> str:
+    """SHA-256 of items in order: the content of a path, the bytes of a text, array or tensor, other data as JSON."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(_bytes(item))
+    return digest.hexdigest()
+
+
+def _bytes(item: Any) -> bytes:
+    if isinstance(item, Path):
+        return item.read_bytes()
+    if isinstance(item, str):
+        return item.encode()
+    if hasattr(item, "detach"):  # a tensor of torch
+        item = item.detach().cpu().numpy()
+    if isinstance(item, np.ndarray):
+        return np.ascontiguousarray(item).tobytes()
+    return json.dumps(item, sort_keys=True).encode()
+
+
+def check_same(path: str | Path, saved: Mapping[str, Any], facts: Mapping[str, Any], way_out: str = "") -> None:
+    """Raise UsageError, which names the first fact that differs, unless `path` was left by a run of the same facts.
+
+    Facts may be nested; what is saved beyond `facts` does not count. `way_out` is the last line of the message.
+    """
+    before = dict(_flat(saved))
+    for key, now in _flat(facts):
+        if before.get(key) != now:
+            raise UsageError(
+                f"{path} is of another run: {key} was {_shown(before.get(key))}, is {_shown(now)}\n"
+                f"{way_out or 'Restore it, or start anew without --resume.'}"
+            )
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested facts by dotted keys."""
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def begin_run(
+    folder: Path, facts: Mapping[str, Any], saved: Mapping[str, Any] | None = None, *, source: str = "last.pt"
+) -> None:
+    """Take a folder for a run, which from now on is not finished.
+
+    `saved` are the facts that a run to go on with has left in the file `source`. Raises UsageError where they differ;
+    the folder is then as it was.
+    """
+    if saved is not None:
+        check_same(folder / source, saved, facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+
+
+def finish_run(folder: Path, kind: str, name: str, facts: Mapping[str, Any]) -> None:
+    """Write the manifest: kind and name of the run, time [UTC], version, files, and facts."""
+    manifest = {
+        "kind": kind,
+        "name": name,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "generator": f"chemnet {__version__}",
+        "files": sorted(file.name for file in folder.iterdir() if file.is_file()),
+        **facts,
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def latest_run(name: str, root: Path = Path("runs"), kind: str = "training") -> Path | None:
+    """The newest finished run of a kind and name below `root`, or None."""
+    finished = []
+    for manifest in root.glob(f"*/{MANIFEST}"):
+        facts = read_json(manifest)
+        if facts.get("kind") == kind and facts.get("name") == name:
+            finished.append((facts["finished"], manifest.parent))
+    return max(finished)[1] if finished else None
+
+
+def write_kept(path: Path, origin: str, content: Mapping[str, Any]) -> None:
+    """Write a result (JSON) with the fingerprint of what it was made from."""
+    write_json(path, {"origin": origin, **content})
+
+
+def read_kept(path: Path, origin: str) -> dict[str, Any] | None:
+    """The result that a file keeps, if it was made from what has this fingerprint; None otherwise."""
+    try:
+        content = read_json(path)
+        return dict(content) if content["origin"] == origin else None
+    except (FileError, KeyError, TypeError):
+        return None

@@ -1,0 +1,40 @@
+"""Configs of trainings, read from `configs/*.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from chemnet.runtime.config import Config, override, parse, read_yaml, shipped_yaml
+from chemnet.surrogate.network import NetConfig
+from chemnet.surrogate.transform import Label
+from chemnet.training.options import FitOptions
+
+
+class TrainConfig(Config):
+    """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
+
+    `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
+    With `rows` only so many of its rows are trained on, drawn at random.
+    `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`HybridStep`).
+    """
+
+    name: str
+    description: str = ""
+    data: Path
+    data_variant: str | None = None
+    rows: int | None = Field(None, ge=1)
+    label: Label = "signed_root"
+    cold_limit: float = Field(800.0, ge=0)
+    calm_limit: float = Field(0.01, ge=0)
+    network: NetConfig
+    fit: FitOptions
+    reduction: str | None = None
+
+
+def load_config(name_or_path: str | Path = "drm19", changes: Sequence[str] = ()) -> TrainConfig:
+    """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
+    path = shipped_yaml(name_or_path, "config", Path(__file__).parent)
+    return parse(TrainConfig, override(read_yaml(path), changes), str(path))

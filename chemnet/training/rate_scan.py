@@ -1,0 +1,60 @@
+"""Scan of learning rates: the same short training at each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from chemnet.runtime.config import parse
+from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.files import read_json
+from chemnet.runtime.tables import Table
+from chemnet.training.config import TrainConfig
+from chemnet.training.options import FitOptions
+from chemnet.training.run import train
+
+_SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
+
+
+def scan_rates(
+    config: TrainConfig,
+    rates: Sequence[float] = (),
+    *,
+    data: Path | None = None,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    max_minutes: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Table:
+    """The same short training (of a minute, unless told otherwise) at several learning rates, and what came of each.
+
+    The rates are by default a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
+    folder. Raises what `train` raises, but for a training that diverges, which is a result.
+    """
+    start = config.fit.learning_rate
+    out = out or Path("runs") / config.name
+    rows = []
+    for rate in rates or [factor * start for factor in _SCAN]:
+        fit_options = parse(
+            FitOptions, config.fit.model_dump() | {"learning_rate": rate, "rollouts": 1}, "--scan-rates"
+        )
+        trial = config.model_copy(update={"fit": fit_options})
+        try:
+            run = train(
+                trial,
+                data=data,
+                out=out / f"rate-{rate:g}",
+                seed=seed,
+                device=device,
+                max_minutes=1.0 if max_minutes is None else max_minutes,
+                report=report,
+            )
+        except NumericalError:
+            rows.append((rate, None, None, None))
+            continue
+        facts = read_json(run / "manifest.json")
+        error = facts["quick_delay_error"]
+        rows.append((rate, facts["steps"], facts["validation_loss"], None if error is None else 100.0 * error))
+    columns = ("learning rate", "steps", "validation loss", "delay error, 25 ignitions [%]")
+    return Table(f"learning rates of {config.name}; a rate without figures diverged", columns, rows)

@@ -1,0 +1,65 @@
+"""Score of a network in use: the errors of the ignition delays of its roll-outs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import Array
+from chemnet.kinetics import RosenbrockReactor
+from chemnet.kinetics.step import ChemistryStep
+from chemnet.runtime.config import parse_yaml
+from chemnet.runtime.errors import ChemnetError
+from chemnet.surrogate.model import Surrogate
+from chemnet.training.loop import Judge
+from chemnet.training.tensors import LearningSet
+from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
+
+
+def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCases | None:
+    """The quick cases with the fuel of the data's recipe, one of its `facts`; None where the mechanism lacks it."""
+    try:
+        fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
+        cases = QUICK.model_copy(update={"fuel": fuel})
+        cases.states(mechanism)
+    except (ChemnetError, KeyError):
+        return None
+    return cases
+
+
+def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | None:
+    """Judges a network by roll-outs: the mean relative error of its ignition delays over the quick cases.
+
+    A case that does not ignite counts as an error of 1, and none counts as more. The reference is the exact step at
+    tight tolerances. None where there is nothing to judge by: no `judging_cases`, a mechanism that the exact step does
+    not cover, or nothing ignites.
+    """
+    mechanism, dt = learning.mechanism, learning.dt
+    cases = judging_cases(facts, mechanism)
+    try:
+        exact = RosenbrockReactor(mechanism, 1e-6, 1e-12)
+    except ChemnetError:
+        return None
+    if cases is None:
+        return None
+    states = cases.states(mechanism)
+
+    def delays(step: ChemistryStep) -> Array:
+        return ignition_delay(roll_out(step, states, dt, QUICK.steps, lambda line: None).temperature, dt)
+
+    reference = delays(exact)
+    ignites = np.isfinite(reference)
+    if not ignites.any():
+        return None
+
+    def judge(network: torch.nn.Module) -> float:
+        model = Surrogate(copy.deepcopy(network).cpu(), learning.transform, mechanism, dt, learning.domain)
+        error = np.abs(delays(model) / reference - 1.0)[ignites]
+        return float(np.minimum(np.nan_to_num(error, nan=1.0), 1.0).mean())
+
+    return judge
