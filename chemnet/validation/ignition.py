@@ -29,7 +29,6 @@ from chemnet.validation.references import array, cached, key_of, plain, referenc
 from chemnet.validation.rollouts import IGNITION_RISE, Report, RollOut, ignition_delay, roll_out
 
 _LATEST = 0.5  # [s] a case that ignites later takes no more than the least steps
-_AFTER_IGNITION = 2e-3  # [s]
 CASES = "ignition delay by case"
 TARGETS = {"mean": 0.5, "max": 2.0, "end": 3.0}  # [%], [%], [K]
 
@@ -172,7 +171,7 @@ def cvodes_delays(states: Array, mechanism: Mechanism, dt: float, end_time: floa
     delays = np.empty(len(states))
     for i, row in enumerate(states):
         try:
-            times, path = ignition_path(gas, row, end_time, _AFTER_IGNITION)
+            times, path = ignition_path(gas, row, end_time)
         except ct.CanteraError:
             raise NumericalError(f"CVODES fails from T = {row[0]} K, P = {row[1]} Pa; leave this case out") from None
         samples = np.arange(0.0, min(times[-1], end_time), dt)
