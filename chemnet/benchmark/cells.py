@@ -28,7 +28,6 @@ _T_UNBURNT = 300.0  # [K] of the flames
 _T_IGNITION = (1000.0, 2000.0)  # [K]
 _T_BURNING = (300.0, 1000.0)  # [K] of the unburnt gas that burnt gas is made of
 _PATHS, _ROWS_PER_SOURCE, _BURNT = 24, 400, 200
-_PATH_END = 5.0  # [s]
 _NEIGHBOURS = 10  # burnt gas mixes with one of those that are leaner or richer by no more than 0.055
 _RELAXATION = (1e-6, 1e-5, 1e-4)  # [s] how long burnt gases have been mixed, in equal shares
 _MOST_DRAWS = 100
@@ -148,7 +147,7 @@ class Cells:
         cantera = self.gas.mechanism.gas()
         rows = []
         for start in self._unburnt(_PATHS, _T_IGNITION, rng):
-            times, states = canonical.ignition_path(cantera, start, _PATH_END)
+            times, states = canonical.ignition_path(cantera, start)
             rows.append(canonical.states_along(times, states, _ROWS_PER_SOURCE, rng))
         return np.concatenate(rows)
 

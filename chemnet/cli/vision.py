@@ -38,7 +38,6 @@ def _common(command: argparse.ArgumentParser, out: str, *, model: bool = False, 
     command.add_argument(
         "--data", type=Path, required=True, metavar="IMAGES", help="CIFAR-10's python batches, a folder, or an npz"
     )
-    command.add_argument("--no-md5", action="store_true", help="take python batches that are not the original ones")
     command.add_argument("--recipe", default="short", metavar="RECIPE", help="short (default), paper, or a YAML file")
     command.add_argument(
         "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change one key of the recipe"
@@ -94,7 +93,7 @@ def bench(options: Options) -> list[Table]:
 
 
 def _where(options: Options) -> dict[str, Any]:
-    return {"out": options.out, "device": options.device, "check_md5": not options.no_md5}
+    return {"out": options.out, "device": options.device}
 
 
 def _seed(options: Options) -> dict[str, Any]:

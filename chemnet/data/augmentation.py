@@ -54,21 +54,20 @@ class Drawer:
             states = self._evolve(states, settings, rng)
         else:
             picked = self.pick(n, SOURCES[:3], split, rng)
-            states = self._evolve(perturb(picked.states, settings.amplitude, rng), settings, rng)
+            states = self._evolve(perturb(picked.states, settings, rng), settings, rng)
         return Pairs(states, states, picked.split, picked.group, np.full(n, KINDS.index(kind), np.int8))
 
     def _partners(self, picked: Pairs, split: int, rng: np.random.Generator) -> Array:
-        """States to mix, one for each picked row and at its pressure: half of them from paths and flames, the others
-        burnt gas, unburnt gas as cold as it comes, or unburnt gas heated, as at the edge of an ignition kernel."""
-        n = len(picked)
+        """States to mix (n, 2 + K), one for each picked row and at its pressure, in the roles of `Mixing`."""
+        n, mixing = len(picked), self.recipe.mixed
         role = rng.random(n)
         states = self.pick(n, SOURCES[:3], split, rng).states
-        states[role < 0.2] = self.pick(n, ("burnt",), split, rng).states[role < 0.2]
-        coldest, hottest = self.recipe.mixed.T_unburnt
-        heated = coldest + (hottest - coldest) * rng.random(n) ** 3
-        for i in np.flatnonzero(role > 0.7):
+        states[role < mixing.burnt] = self.pick(n, ("burnt",), split, rng).states[role < mixing.burnt]
+        coldest, hottest = mixing.T_unburnt
+        heated = coldest + (hottest - coldest) * rng.random(n) ** mixing.heated_power
+        for i in np.flatnonzero(role > 1.0 - mixing.cold - mixing.heated):
             states[i, 2:] = premixed(self.recipe, rng)
-            states[i, 0] = coldest if role[i] < 0.85 else heated[i]
+            states[i, 0] = coldest if role[i] < 1.0 - mixing.heated else heated[i]
         states[:, 1] = picked.states[:, 1]
         return states
 
@@ -133,14 +132,14 @@ def set_temperatures(states: Array, h: Array, mechanism: Mechanism) -> None:
         row[0] = temperature_from_enthalpy(h_row, row[2:], row[0], mechanism.nasa)
 
 
-def perturb(states: Array, amplitude: Range, rng: np.random.Generator) -> Array:
-    """States with T, P and every Y multiplied by random factors, the amplitude log-uniform per row; (n, 2 + K).
+def perturb(states: Array, settings: Perturbation, rng: np.random.Generator) -> Array:
+    """States with T, P and every Y multiplied by the random factors of `Perturbation`; (n, 2 + K).
 
-    Mass fractions vary as exp(a N(0, 1)), T and P by a tenth of the amplitude; Y is normalised, T kept in range.
+    Y is normalised, T kept in range.
     """
-    a = _log_uniform(amplitude, len(states), rng)[:, None]
+    a = _log_uniform(settings.amplitude, len(states), rng)[:, None]
     noise = rng.standard_normal(states.shape)
-    noise[:, :2] = np.clip(0.1 * noise[:, :2], -0.3, 0.3)
+    noise[:, :2] = np.clip(settings.TP_factor * noise[:, :2], -settings.TP_limit, settings.TP_limit)
     result = states * np.exp(a * noise)
     result[:, 2:] /= result[:, 2:].sum(axis=1, keepdims=True)
     result[:, 0] = np.clip(result[:, 0], T_MIN + 90.0, _HOTTEST)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from chemnet.gas.canonical import PathPlaces
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import Array
-from chemnet.runtime.config import Config, override, parse, read_yaml
+from chemnet.runtime.config import Config, override, parse, parse_yaml, read_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import shipped
 
@@ -65,21 +66,43 @@ class Burnt(Config):
 
 
 class Perturbation(Config):
-    """Perturbed source states: log-uniform amplitude, and the share evolved for a log-uniform time [s]."""
+    """Perturbed source states: log-uniform amplitude, and the share evolved for a log-uniform time [s].
+
+    Mass fractions vary as exp(amplitude N(0, 1)). T and P vary by the part `TP_factor` of the amplitude, since rates
+    depend on T far more steeply than on Y, and by a factor exp(`TP_limit`) at most, to stay within valid states.
+    """
 
     share: Share
     amplitude: Range
     evolved_share: Share
     evolution: Range
+    TP_factor: Positive = 0.1
+    TP_limit: Positive = 0.3
 
 
 class Mixing(Config):
-    """Mixtures of two states; unburnt gas takes part at a temperature in `T_unburnt` [K]."""
+    """Mixtures of two states at equal pressure; unburnt gas takes part at a temperature in `T_unburnt` [K].
+
+    Each of the two is burnt gas with the share `burnt`, unburnt gas as cold as it comes with `cold`, and heated unburnt
+    gas, as at the edge of an ignition kernel, with `heated`: what meets in a flow. The others are states of paths and
+    flames, where the chemistry is fast. Heating is `T_unburnt` at a uniform number to `heated_power`: the third power
+    puts most of it near the cold end, as the edge of a kernel has it.
+    """
 
     share: Share
     evolved_share: Share
     evolution: Range
     T_unburnt: Range
+    burnt: Share = 0.2
+    cold: Share = 0.15
+    heated: Share = 0.15
+    heated_power: Positive = 3.0
+
+    @model_validator(mode="after")
+    def _shares_of_partners(self) -> Mixing:
+        if self.burnt + self.cold + self.heated > 1.0:
+            raise ValueError("burnt, cold and heated are shares whose sum is at most 1")
+        return self
 
 
 class Transport(Config):
@@ -110,8 +133,23 @@ class Integrator(Config):
     audit: Share = 0.01
 
 
+class Probing(Config):
+    """States by which the domain of a trained model is probed; no rows.
+
+    The share of burnt gas is uniform in `burnt_share` and then cut to 0 and 1: the range goes beyond both, so that two
+    in nine states are unburnt gas itself and two burnt gas. Half of all react for one of the times `reacting` [s]: one
+    step of a flow, or ten.
+    """
+
+    burnt_share: tuple[float, float] = (-0.4, 1.4)
+    reacting: tuple[Positive, ...] = (1e-6, 1e-5)
+
+
 class Recipe(Config):
-    """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for."""
+    """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for.
+
+    Each path and flame gives `rows_per_source` source states: more than the grid of a flame has points.
+    """
 
     mechanism: str = "drm19"
     fuel: dict[str, Positive] = Field(min_length=1)
@@ -123,6 +161,8 @@ class Recipe(Config):
     integrator: Integrator = Integrator()
     phi: Range
     pressure: Range
+    rows_per_source: int = Field(default=400, ge=1)
+    paths: PathPlaces = PathPlaces()
     ignition: Paths
     kernel: Paths
     flames: Flames | None
@@ -131,6 +171,7 @@ class Recipe(Config):
     strongly_perturbed: Perturbation
     mixed: Mixing
     transported: Transport | None = None
+    probes: Probing = Probing()
 
     def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
         """One of the oxidizers, by their shares."""
@@ -180,3 +221,11 @@ def load_recipe(
     if oxidizer is not None:
         data["oxidizers"] = [{"share": 1.0, "moles": oxidizer}]
     return parse(Recipe, override(data, changes), str(path))
+
+
+def stored_recipe(facts: Mapping[str, Any]) -> Recipe | None:
+    """The recipe in the attributes of a training set, keys it lacks at their defaults; None where none can be read."""
+    try:
+        return parse(Recipe, parse_yaml(str(facts["recipe"]), "recipe"), "recipe")
+    except (UsageError, KeyError):
+        return None

@@ -1,4 +1,4 @@
-"""What a training set must come to again: a manifest holds the hashes of what went into it, and some of its rows.
+"""What a training set must come to again: a manifest holds the recipe that went into it, and some of its rows.
 
 A manifest is itself a training set of evenly spaced rows of a large one, small enough for version control. Whoever
 samples the same recipe anew, on another machine or with a later version, sees at once whether the same states came
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.data import dataset
+from chemnet.data.recipe import stored_recipe
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import shipped
-from chemnet.runtime.run_folder import sha256
 
 TOLERANCE = 1e-6  # relative of T and P, absolute of mass fractions
 _ROWS = 1000
@@ -52,7 +51,7 @@ def write(path: str | Path, source: str | Path, rows: int = _ROWS) -> None:
         raise UsageError(f"{source} has {len(pairs)} rows; a manifest takes {rows}")
     chosen = pairs.where(_places(len(pairs), rows))
     kept = {name: facts[name] for name in (*_FACTS, "cantera-version", "generator")}
-    kept |= {"rows_of_the_set": len(pairs), "recipe_sha256": _hash(facts)}
+    kept["rows_of_the_set"] = len(pairs)
     dataset.write(path, [chosen], kept)
 
 
@@ -70,7 +69,8 @@ def find(source: Path) -> Path | None:
 def compare(source: str | Path, manifest: str | Path) -> Agreement | None:
     """How a training set agrees with a manifest; None when it was made by another recipe or mechanism."""
     facts, wanted = dataset.read_attributes(source), dataset.read_attributes(manifest)
-    if _hash(facts) != wanted["recipe_sha256"] or facts.get("mechanism_sha256") != wanted["mechanism_sha256"]:
+    recipe = stored_recipe(facts)
+    if recipe is None or recipe != stored_recipe(wanted) or facts.get("mechanism_sha256") != wanted["mechanism_sha256"]:
         return None
     expected = dataset.read(manifest)
     if facts["rows"] != wanted["rows_of_the_set"]:
@@ -90,10 +90,6 @@ def recompute(manifest: str | Path) -> Agreement:
 def _places(rows: int, chosen: int) -> NDArray[np.intp]:
     """Evenly spaced rows (chosen,) of a file."""
     return np.arange(chosen) * rows // chosen
-
-
-def _hash(facts: dict[str, Any]) -> str:
-    return sha256(str(facts.get("recipe")))
 
 
 def _agreement(states: Array, next_states: Array, expected: dataset.Pairs) -> Agreement:

@@ -39,9 +39,7 @@ from chemnet.version import __version__
 _RECIPE = "recipe.yaml"
 _ROWS_PER_SHARD = 5_000
 _PATHS_PER_TASK = 10
-_ROWS_PER_SOURCE = 400
 _CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
-_PATH_END, _AFTER_IGNITION = 5.0, 2e-3  # [s]
 
 Facts = dict[str, float]
 
@@ -184,8 +182,8 @@ def _path_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator)
         T0 = 1.0 / rng.uniform(1.0 / paths.T0[1], 1.0 / paths.T0[0])
         Y = premixed(recipe, rng)
         start = np.hstack([T0, rng.uniform(*recipe.pressure), Y])
-        times, states = canonical.ignition_path(gas, start, _PATH_END, _AFTER_IGNITION)
-        rows.append(canonical.states_along(times, states, _ROWS_PER_SOURCE, rng))
+        times, states = canonical.ignition_path(gas, start, recipe.paths.end_time, recipe.paths.after_ignition)
+        rows.append(canonical.states_along(times, states, recipe.rows_per_source, rng, recipe.paths))
     return _source_pairs(rows, kind, recipe, rng)
 
 
@@ -198,7 +196,7 @@ def _flame_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator
     for air in (oxidizer.moles for oxidizer in recipe.oxidizers):
         phis = [phi for phi, drawn in zip(recipe.flames.phi, airs, strict=True) if drawn == air]
         profiles = canonical.flames(mechanism, phis, P, T, recipe.fuel, air)
-        rows += [canonical.states_across(grid, states, _ROWS_PER_SOURCE, rng) for grid, states in profiles]
+        rows += [canonical.states_across(grid, states, recipe.rows_per_source, rng) for grid, states in profiles]
     return _source_pairs(rows, kind, recipe, rng)
 
 

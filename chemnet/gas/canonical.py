@@ -1,4 +1,4 @@
-"""Where states come from: premixed gas, ignition at constant pressure, freely propagating flames. All by Cantera."""
+"""Canonical problems, solved by Cantera: premixed gas, equilibrium, ignition at constant pressure, free flames."""
 
 from __future__ import annotations
 
@@ -7,16 +7,53 @@ from collections.abc import Mapping, Sequence
 
 import cantera as ct
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
+from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
 
 AIR = {"O2": 1.0, "N2": 3.76}
 _TRAJECTORY_TOLERANCES = (1e-8, 1e-14)
 _MAX_STEPS = 20_000
 _TRANSPORT = "mixture-averaged"
-_FIRST_TIME = 1e-7  # [s]
+PATH_END, AFTER_IGNITION = 5.0, 2e-3  # [s]
+
+
+class PathPlaces(Config):
+    """How far an ignition path goes, and which shares of the states that are drawn from it lie where.
+
+    | key | meaning, and why |
+    |---|---|
+    | `end_time`, `after_ignition` | end of the path [s], and time after ignition [s], as of `ignition_path` |
+    | `steps` | at internal steps of CVODES, which crowd where the chemistry is fast |
+    | `induction` | evenly in time: the induction decides the delay but has few steps |
+    | `onset` | log-uniform up to ignition: the first moments, when the radicals rise from nothing |
+    | `relaxation` | log-uniform after ignition: the long way from the flame to equilibrium |
+    | `induction_end` | end of `induction` in ignition delays: a little beyond 1, to take in the ignition itself |
+    | `first_time` | shortest time [s] of the log-uniform ones: a tenth of a flow step of 1e-6 s |
+    """
+
+    end_time: PositiveFloat = PATH_END
+    after_ignition: PositiveFloat = AFTER_IGNITION
+    steps: NonNegativeFloat = 0.4
+    induction: NonNegativeFloat = 0.28
+    onset: NonNegativeFloat = 0.2
+    relaxation: NonNegativeFloat = 0.12
+    induction_end: PositiveFloat = 1.05
+    first_time: PositiveFloat = 1e-7
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> PathPlaces:
+        if abs(sum(self.shares) - 1.0) > 1e-9:
+            raise ValueError("steps, induction, onset and relaxation are shares that sum to 1")
+        return self
+
+    @property
+    def shares(self) -> tuple[float, float, float, float]:
+        """Shares of `steps`, `induction`, `onset` and `relaxation`."""
+        return self.steps, self.induction, self.onset, self.relaxation
 
 
 def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidizer: Mapping[str, float] = AIR) -> Array:
@@ -68,7 +105,9 @@ def burnt(gas: ct.Solution, state: Array) -> Array:
     return np.hstack([gas.T, gas.P, gas.Y])
 
 
-def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignition: float = 2e-3) -> tuple[Array, Array]:
+def ignition_path(
+    gas: ct.Solution, state: Array, end_time: float = PATH_END, after_ignition: float = AFTER_IGNITION
+) -> tuple[Array, Array]:
     """Times (m,) [s] and states (m, 2 + K) at the internal steps of CVODES, from `state` on at constant pressure.
 
     The path ends at `end_time`, or if that is sooner `after_ignition` seconds after the fastest rise of temperature, at
@@ -89,23 +128,21 @@ def ignition_path(gas: ct.Solution, state: Array, end_time: float, after_ignitio
     return np.array(times), np.array(states)
 
 
-def states_along(times: Array, states: Array, n: int, rng: np.random.Generator) -> Array:
-    """(n, 2 + K) states of a path: at steps of the integrator, evenly up to ignition, evenly in log time around it.
-
-    The internal steps crowd where the chemistry is fast; the induction, which decides the ignition delay, is so
-    slow that it needs rows of its own, and so do the first moments, when the radicals rise from nothing, and the
-    long way from the flame to equilibrium.
-    """
+def states_along(
+    times: Array, states: Array, n: int, rng: np.random.Generator, places: PathPlaces | None = None
+) -> Array:
+    """(n, 2 + K) random states of a path, placed along it as `places` says; the first is its start."""
+    places = places or PathPlaces()
     ignition = times[1 + np.argmax(np.diff(states[:, 0]) / np.diff(times))]
-    after = max(times[-1] - ignition, _FIRST_TIME)
-    counts = rng.multinomial(n, [0.4, 0.28, 0.2, 0.12])
+    after = max(times[-1] - ignition, places.first_time)
+    counts = rng.multinomial(n, places.shares)
     positions = rng.uniform(0, len(times) - 1, counts[0])
     drawn = np.concatenate(
         [
             np.interp(positions, np.arange(len(times)), times),
-            rng.uniform(0.0, 1.05 * ignition, counts[1]),
-            _log_uniform(ignition, counts[2], rng),
-            ignition + _log_uniform(after, counts[3], rng),
+            rng.uniform(0.0, places.induction_end * ignition, counts[1]),
+            _log_uniform(places.first_time, ignition, counts[2], rng),
+            ignition + _log_uniform(places.first_time, after, counts[3], rng),
         ]
     )
     drawn = np.minimum(drawn, times[-1])
@@ -113,9 +150,9 @@ def states_along(times: Array, states: Array, n: int, rng: np.random.Generator) 
     return _interpolate(drawn, times, states)
 
 
-def _log_uniform(last: float, n: int, rng: np.random.Generator) -> Array:
-    """n random times up to `last`, even in their logarithm."""
-    return np.exp(rng.uniform(np.log(_FIRST_TIME), np.log(last), n))
+def _log_uniform(first: float, last: float, n: int, rng: np.random.Generator) -> Array:
+    """n random times [s] between two, uniform in their logarithm."""
+    return np.exp(rng.uniform(np.log(first), np.log(last), n))
 
 
 def _interpolate(at: Array, points: Array, rows: Array) -> Array:

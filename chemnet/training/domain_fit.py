@@ -17,13 +17,12 @@ import numpy as np
 
 from chemnet.data import dataset
 from chemnet.data.dataset import Pairs
-from chemnet.data.recipe import PERTURBED, Recipe
+from chemnet.data.recipe import PERTURBED, Recipe, stored_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, enthalpy, valid_rows
 from chemnet.gas.thermo import temperature_from_enthalpy
 from chemnet.kinetics import RosenbrockReactor
-from chemnet.runtime.config import parse, parse_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.domain import Domain, fit_domain
@@ -34,7 +33,6 @@ BEYOND = 0.1  # of a parameter's range
 PARAMETERS = ("T", "P", "phi", "mixture fraction")
 _STATES = 10_000
 _GASES = 60  # unburnt and burnt, that the states of one kind are made of
-_REACTING = (1e-6, 1e-5)  # [s]
 _SEED = 1
 
 
@@ -57,9 +55,8 @@ def probe(domain: Domain, facts: Mapping[str, Any], mechanism: Mechanism) -> Dom
     facts: attributes of the training set; nothing is added where they tell no recipe. `measured` also tells the false
     alarms among states that were drawn in the same way from inside.
     """
-    try:
-        recipe = parse(Recipe, parse_yaml(str(facts["recipe"]), "recipe"), "recipe")
-    except (UsageError, KeyError):
+    recipe = stored_recipe(facts)
+    if recipe is None:
         return domain
     found = {name: _outside(domain, Probes(recipe, mechanism, name).draw(_STATES), mechanism) for name in PARAMETERS}
     alarms = _outside(domain, Probes(recipe, mechanism).draw(_STATES), mechanism)
@@ -132,16 +129,16 @@ class Probes:
 
     def _states(self, gases: Sequence[tuple[Array, Array, float]], n: int) -> Array:
         """n states made of these gases, of which some are not valid."""
-        rng, mechanism = self._rng, self.mechanism
+        rng, mechanism, probes = self._rng, self.mechanism, self.recipe.probes
         unburnt, burnt, raised = (np.array(values) for values in zip(*gases, strict=True))
         chosen = rng.integers(len(gases), size=n)
-        share = np.clip(rng.uniform(-0.4, 1.4, n), 0.0, 1.0)[:, None]  # of burnt gas; two in nine are none or all
+        share = np.clip(rng.uniform(*probes.burnt_share, n), 0.0, 1.0)[:, None]  # of burnt gas
         states = (1.0 - share) * unburnt[chosen] + share * burnt[chosen]
         h = (enthalpy(unburnt, mechanism) + raised)[chosen]
         for state, h_state in zip(states, h, strict=True):
             state[0] = temperature_from_enthalpy(h_state, state[2:], state[0], mechanism.nasa)
-        reacting = rng.integers(2 * len(_REACTING), size=n)  # half of them for a while
-        for i, duration in enumerate(_REACTING):
+        reacting = rng.integers(2 * len(probes.reacting), size=n)  # half of them for a while
+        for i, duration in enumerate(probes.reacting):
             rows = np.flatnonzero((reacting == i) & valid_rows(states))
             states[rows], _ = self._step.advance(states[rows], duration)
         return states

@@ -60,7 +60,6 @@ def compare(
     model: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
-    check_md5: bool = True,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Compare the routes of a comparison that ships, or of a YAML file; the mean and the range of the test accuracies.
@@ -75,7 +74,7 @@ def compare(
     if unknown:
         raise UsageError(f"{path}: no route {unknown[0]}; there are {', '.join(ROUTES)}")
     source = model or Path("runs") / f"vision-{recipe.name}"
-    classifier, images = load_classifier(source), read_images(data, check_md5=check_md5)
+    classifier, images = load_classifier(source), read_images(data)
     folder = out or (source if source.is_dir() else source.parent) / "comparison"
     work = _Comparing(comparison, classifier, images, recipe, folder, choose_device(device), report)
     for route in comparison.routes:

@@ -40,7 +40,6 @@ def train(
     device: str = "auto",
     resume: bool = False,
     max_minutes: float | None = None,
-    check_md5: bool = True,
     report: Callable[[str], None] = print,
 ) -> Path:
     """Train MobileNetV2 on the images at `data`; returns the run folder.
@@ -50,7 +49,7 @@ def train(
     FileError for images or a checkpoint that cannot be read, NumericalError for a loss that is not finite.
     """
     out = out or Path("runs") / f"vision-{recipe.name}"
-    images = read_images(data, check_md5=check_md5)
+    images = read_images(data)
     loop = _Loop(recipe, images, out, seed, choose_device(device), report)
     if resume:
         loop.load()

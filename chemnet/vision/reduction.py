@@ -34,7 +34,6 @@ def reduce(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
-    check_md5: bool = True,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Reduce a classifier (default: the recipe's training) by the automatic algorithm of section 2.4.2; table 3.
@@ -44,7 +43,7 @@ def reduce(
     images, FileError for a file that is missing or damaged, NumericalError for a loss that is not finite.
     """
     source = model or Path("runs") / f"vision-{recipe.name}"
-    classifier, images = load_classifier(source), read_images(data, check_md5=check_md5)
+    classifier, images = load_classifier(source), read_images(data)
     folder = out or (source if source.is_dir() else source.parent) / "reduction"
     about = {
         "recipe": recipe.model_dump(mode="json"),

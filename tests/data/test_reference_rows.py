@@ -8,9 +8,8 @@ from small_recipe import small_recipe
 
 from chemnet.cli import main as cli
 from chemnet.data import dataset, reference_rows, sampling
-from chemnet.data.recipe import load_recipe
+from chemnet.data.recipe import load_recipe, stored_recipe
 from chemnet.gas.mechanism import load_mechanism
-from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import shipped
 
@@ -41,7 +40,7 @@ def changed(source: Path, target: Path, row: int, label_change: float, state_cha
 
 def test_the_recipe_that_ships_is_that_of_its_manifest():
     facts = dataset.read_attributes(SHIPPED)
-    assert facts["recipe"] == dump_yaml(load_recipe()) and facts["rows"] == 1000
+    assert stored_recipe(facts) == load_recipe() and facts["rows"] == 1000
     assert facts["mechanism_sha256"] == load_mechanism("drm19").sha256
     assert facts["rows_of_the_set"] == load_recipe().rows
 

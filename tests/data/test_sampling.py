@@ -1,5 +1,6 @@
 """Sampling: the content follows from the recipe alone, rows are valid and lawful, damage is noticed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from small_recipe import SMALL, assert_same_content, small_recipe
 from chemnet.cli import main as cli
 from chemnet.data import dataset, sampling
 from chemnet.data.augmentation import Drawer, perturb, set_temperatures
-from chemnet.data.recipe import KINDS, SOURCES, load_recipe
+from chemnet.data.recipe import KINDS, SOURCES, load_recipe, stored_recipe
 from chemnet.gas import canonical, state
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.status import Status
@@ -251,6 +252,8 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
         ("dt=-1e-6", "dt: "),
         ("integrator.kind=euler", "'exact' or 'cvode'"),
         ("integrator.audit=2", "integrator.audit: "),
+        ("paths.onset=0.3", "paths: .*sum to 1"),
+        ("mixed.burnt=0.8", "mixed: .*sum is at most 1"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path, change, words):
@@ -323,10 +326,41 @@ def test_recipes_with_wrong_keys_variants_or_species_are_refused():
     assert load_recipe(variant="quick").rows == 40_000
 
 
+def test_a_recipe_text_without_the_keys_that_came_later_is_the_same_recipe():
+    data = load_recipe().model_dump(mode="json")
+    for key in ("rows_per_source", "paths", "probes"):
+        del data[key]
+    for part in ("perturbed", "strongly_perturbed", "mixed"):
+        older = {"share", "amplitude", "evolved_share", "evolution", "T_unburnt"}
+        data[part] = {key: value for key, value in data[part].items() if key in older}
+    assert stored_recipe({"recipe": json.dumps(data)}) == load_recipe()
+    assert stored_recipe({"recipe": "by hand"}) is stored_recipe({}) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "low", "high"),
+    [
+        ("steps", {}, 0.0, 1.0),
+        ("induction", {"induction_end": 0.4}, 0.0, 0.2),
+        ("onset", {"first_time": 0.1}, 0.1, 0.5),
+        ("relaxation", {"first_time": 0.1}, 0.6, 1.0),
+    ],
+)
+def test_states_along_a_path_lie_where_the_recipe_says(part, key, low, high):
+    """A path of 1 s that ignites after 0.5 s; its second column is the time."""
+    times = np.linspace(0.0, 1.0, 1001)
+    states = np.column_stack([np.where(times < 0.5, 1000.0, 2000.0), times])
+    shares = {name: float(name == part) for name in ("steps", "induction", "onset", "relaxation")}
+    drawn = canonical.states_along(times, states, 500, np.random.default_rng(0), canonical.PathPlaces(**shares, **key))
+    assert drawn[0, 1] == 0.0 and drawn[1:, 1].min() >= low and drawn[:, 1].max() <= high + 1e-9
+    assert np.ptp(drawn[1:, 1]) > 0.9 * (high - low)
+
+
 def test_perturbed_states_are_normalised_and_stay_near_for_small_amplitudes():
     rng = np.random.default_rng(0)
+    settings = load_recipe().perturbed.model_copy(update={"amplitude": (0.01, 0.01)})
     row = np.hstack([1500.0, 1e5, canonical.premixed(load_mechanism("drm19"), 1.0, {"CH4": 1})])
-    near = perturb(np.tile(row, (500, 1)), (0.01, 0.01), rng)
+    near = perturb(np.tile(row, (500, 1)), settings, rng)
     np.testing.assert_allclose(near[:, 2:].sum(axis=1), 1.0, rtol=1e-12, atol=0)
     np.testing.assert_allclose(near, np.tile(row, (500, 1)), rtol=0.06, atol=0)
     assert near[:, 0].std() > 0.5
