@@ -35,7 +35,7 @@ demo: $(READY)
 	$(RUN) --set chemistry.kind=cvode
 	$(RUN) --set chemistry.kind=exact
 	$(RUN) --set chemistry.kind=neural
-	$(BIN)/chemnet compare $(RUNS)-cvode $(RUNS)-exact $(RUNS)-neural --picture runs/demo.png
+	$(BIN)/chemnet compare flow $(RUNS)-cvode $(RUNS)-exact $(RUNS)-neural --picture runs/demo.png
 
 lint: $(READY)
 	$(BIN)/ruff check .

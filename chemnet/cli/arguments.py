@@ -1,8 +1,56 @@
-"""Types of command-line arguments, for argparse; what they refuse is told as a usage error."""
+"""Parsers of commands, and the arguments that several of them share."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.tables import Table
+
+DEFAULT_MODEL = "drm19-small"
+TRAINING_SET = Path("datasets/drm19/states.h5")
+
+Options = argparse.Namespace
+Body = Callable[[Options], "list[Table]"]
+_TRAINING = ("data", "out", "seed", "device", "max_minutes")
+
+
+def add_command(commands: Any, name: str, body: Body, text: str) -> argparse.ArgumentParser:
+    """A sub-command with `--json`, which calls `body`; `text` describes it."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
+    command.set_defaults(body=body)
+    return command
+
+
+def add_group(commands: Any, name: str, text: str) -> Any:
+    """Sub-commands of a command that has no action of its own."""
+    group = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def add_set(command: argparse.ArgumentParser) -> None:
+    """`--set KEY=VALUE`, kept in `changes`."""
+    text = "change one key; may be repeated"
+    command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text)
+
+
+def add_training(command: argparse.ArgumentParser) -> None:
+    """Arguments of trainings: data, run folder, seed, device, minutes."""
+    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help="end each training after M minutes")
+
+
+def training_options(options: Options) -> dict[str, Any]:
+    """The values of `add_training` by name."""
+    return {name: getattr(options, name) for name in _TRAINING}
 
 
 def positive(text: str) -> int:
@@ -21,3 +69,26 @@ def positive_number(text: str) -> float:
     if not 0.0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return number
+
+
+def mixture(text: str) -> dict[str, float]:
+    """Mole fractions by species of `CH4:0.9,H2:0.1`, or of the one species `H2`."""
+    try:
+        pairs = [part.rpartition(":") for part in (text.split(",") if ":" in text else [f"{text}:1"])]
+        amounts = {name.strip(): float(amount) for name, _, amount in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mixture such as CH4:0.9,H2:0.1") from None
+    if not all(0.0 < amount < float("inf") for amount in amounts.values()):
+        raise argparse.ArgumentTypeError(f"{text!r}: amounts are positive")
+    return amounts
+
+
+def has_matplotlib() -> bool:
+    """Whether pictures can be drawn."""
+    return find_spec("matplotlib") is not None
+
+
+def check_picture(picture: Path | None) -> None:
+    """Raises UsageError where a picture is asked for and matplotlib is missing."""
+    if picture and not has_matplotlib():
+        raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")

@@ -1,47 +1,42 @@
-"""`chemnet vision`: its sub-commands read their arguments and call one function each, whose module is imported then."""
+"""`chemnet vision`: a classifier of images, trained, reduced, compared and measured."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import positive, positive_number
+from chemnet.cli.arguments import Options, add_command, add_group, add_set, positive, positive_number
 from chemnet.runtime.tables import Table
 
-Options = argparse.Namespace
-Add = Callable[[str, Callable[[Options], "list[Table]"], str], argparse.ArgumentParser]
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    group = add_group(commands, "vision", "train and condense a classifier of images: MobileNetV2 on CIFAR-10")
+    command = add_command(group, "train", train, "train MobileNetV2 on images")
+    _add_common(command, "default runs/vision-CONFIG")
+    minutes = "stop with a checkpoint after M minutes"
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=minutes)
+    command = add_command(group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
+    _add_common(command, "default: reduction, beside the classifier", model=True)
+    text = "compare condensation with other methods at equal parameters and retraining"
+    command = add_command(group, "compare", compare, text)
+    _add_common(command, "default: comparison, beside the classifier", model=True, seeds=False)
+    command.add_argument("--comparison", default="short", metavar="NAME", help="short, or a YAML file")
+    command = add_command(group, "bench", bench, "parameters, multiply-adds and latency of classifiers")
+    command.add_argument("models", metavar="MODEL", nargs="+", type=Path, help="classifiers or their run folders")
+    command.add_argument("--batch", type=positive, nargs="+", default=[1, 128], metavar="N", help="default 1 128")
+    command.add_argument("--turns", type=positive, default=7, metavar="N", help="default 7")
 
 
-def add_commands(add: Add) -> None:
-    """Add `train`, `reduce`, `compare` and `bench` by a function that makes a sub-command."""
-    train_command = add("train", train, "train MobileNetV2 on images")
-    _common(train_command, "default runs/vision-RECIPE")
-    train_command.add_argument(
-        "--max-minutes", type=positive_number, metavar="M", help="stop with a checkpoint after M minutes"
-    )
-    reduce_command = add("reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
-    _common(reduce_command, "default: reduction, beside the classifier", model=True)
-    compare_command = add("compare", compare, "compare condensation with its rivals at equal parameters and retraining")
-    _common(compare_command, "default: comparison, beside the classifier", model=True, seeds=False)
-    compare_command.add_argument("--comparison", default="short", metavar="NAME", help="short, or a YAML file")
-    bench_command = add("bench", bench, "parameters, multiply-adds and latency of classifiers, beside the first")
-    bench_command.add_argument("models", metavar="MODEL", nargs="+", type=Path, help="classifiers or their run folders")
-    bench_command.add_argument("--batch", type=positive, nargs="+", default=[1, 128], metavar="N", help="default 1 128")
-    bench_command.add_argument("--turns", type=positive, default=7, metavar="N", help="default 7")
-
-
-def _common(command: argparse.ArgumentParser, out: str, *, model: bool = False, seeds: bool = True) -> None:
+def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = False, seeds: bool = True) -> None:
     if model:
-        command.add_argument("model", metavar="MODEL", nargs="?", type=Path, help="default: the recipe's training")
+        command.add_argument("model", metavar="MODEL", nargs="?", type=Path, help="default: the config's training")
     command.add_argument(
         "--data", type=Path, required=True, metavar="IMAGES", help="CIFAR-10's python batches, a folder, or an npz"
     )
-    command.add_argument("--recipe", default="short", metavar="RECIPE", help="short (default), paper, or a YAML file")
-    command.add_argument(
-        "--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help="change one key of the recipe"
-    )
+    command.add_argument("--config", default="short", metavar="CONFIG", help="short (default), paper, or a YAML file")
+    add_set(command)
     command.add_argument("--out", type=Path, metavar="DIR", help=out)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     if seeds:
@@ -50,13 +45,13 @@ def _common(command: argparse.ArgumentParser, out: str, *, model: bool = False, 
 
 
 def train(options: Options) -> list[Table]:
-    """`chemnet vision train`."""
+    """Table of the classifier."""
     from chemnet.vision.classifier import MODEL
     from chemnet.vision.learning import classifier_table, train
     from chemnet.vision.recipe import load_recipe
 
     folder = train(
-        load_recipe(options.recipe, options.changes),
+        load_recipe(options.config, options.changes),
         options.data,
         max_minutes=options.max_minutes,
         **_where(options),
@@ -66,25 +61,25 @@ def train(options: Options) -> list[Table]:
 
 
 def reduce(options: Options) -> list[Table]:
-    """`chemnet vision reduce`."""
+    """Table of the stages."""
     from chemnet.vision.recipe import load_recipe
     from chemnet.vision.reduction import reduce
 
-    recipe = load_recipe(options.recipe, options.changes)
+    recipe = load_recipe(options.config, options.changes)
     return [reduce(recipe, options.data, model=options.model, **_where(options), **_seed(options))]
 
 
 def compare(options: Options) -> list[Table]:
-    """`chemnet vision compare`."""
+    """Table of the methods."""
     from chemnet.vision.comparison import compare
     from chemnet.vision.recipe import load_recipe
 
-    recipe = load_recipe(options.recipe, options.changes)
+    recipe = load_recipe(options.config, options.changes)
     return [compare(options.comparison, options.data, recipe=recipe, model=options.model, **_where(options))]
 
 
 def bench(options: Options) -> list[Table]:
-    """`chemnet vision bench`."""
+    """Table of the costs."""
     from chemnet.vision.classifier import load_classifier
     from chemnet.vision.costs import bench
 

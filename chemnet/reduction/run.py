@@ -207,7 +207,7 @@ def recipe_for(config: TrainConfig, recipe: str | Path | None) -> Recipe:
     if recipe is not None:
         return read_recipe(recipe)
     if config.reduction is None:
-        raise UsageError(f"{config.name} names no reduction; give one: --recipe quick")
+        raise UsageError(f"{config.name} names no reduction; give one: --stages quick")
     try:
         return read_recipe(config.reduction)
     except UsageError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,11 +42,17 @@ class FileError(ChemnetError):
 
 
 class Parser(argparse.ArgumentParser):
-    """Argument parser that raises usage errors of two lines."""
+    """Argument parser that raises usage errors of two lines, with the nearest name for one that does not exist."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError in place of printing the usage and exiting."""
-        raise UsageError(f"{message}\nTry: {self.prog} --help")
+        """Raises UsageError."""
+        raise UsageError(f"{message}{_nearest(message)}\nTry: {self.prog} --help")
+
+
+def _nearest(message: str) -> str:
+    choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+    names = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1) if choice else []
+    return f"; did you mean {names[0]}?" if names else ""
 
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR)

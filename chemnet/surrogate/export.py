@@ -19,23 +19,16 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import atomic, write_text
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.model_file import Storage
 from chemnet.surrogate.transform import LAMBDA, Transform
 
 
-def export(model: Surrogate, target: str, out: str | Path, storage: Storage = "fp32") -> list[Path]:
-    """Write a model as one of TARGETS, or as `chemnet`: a model file; returns the files that were made.
+def export(model: Surrogate, target: str, out: str | Path) -> list[Path]:
+    """Files of a model for another program, one of TARGETS, written at `out`.
 
-    storage: weights of a model file that are half as large. Raises UsageError for an unknown target or what is not
-    installed.
+    Raises UsageError for an unknown target or a package that is not installed.
     """
-    if target == "chemnet":
-        model.save(out, storage)
-        return [Path(out)]
     if target not in TARGETS:
-        raise UsageError(f"no target {target}; there are chemnet, {', '.join(TARGETS)}")
-    if storage != "fp32":
-        raise UsageError("other programs store weights as they like: --weights goes with --to chemnet")
+        raise UsageError(f"no target {target}; there are {', '.join(TARGETS)}")
     return TARGETS[target](model, Path(out))
 
 

@@ -1,4 +1,4 @@
-"""The figures of one or several validations, read back from what `chemnet validate --json` wrote."""
+"""The figures of one or several validations, read back from what `chemnet validate model --json` wrote."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ignitions(source: Path) -> dict[str, dict[str, Array]]:
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     found = {path.stem: cases for path in paths if (cases := _cases(path))}
     if not found:
-        raise FileError(f"{source} holds no ignitions\nMake them: chemnet validate MODEL --json FILE")
+        raise FileError(f"{source} holds no ignitions\nMake them: chemnet validate model MODEL --json FILE")
     return found
 
 
@@ -67,7 +67,7 @@ def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | No
     for table in _tables(path):
         if str(table["title"]).startswith(SUMMARY_OF):
             return {(row["check"], row["figure"]): (row["value"], row["target"]) for row in table["rows"]}
-    raise FileError(f"{path} holds no validation\nMake one: chemnet validate MODEL --json FILE")
+    raise FileError(f"{path} holds no validation\nMake one: chemnet validate model MODEL --json FILE")
 
 
 def _cases(path: Path) -> dict[str, Array]:

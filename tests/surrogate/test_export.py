@@ -111,7 +111,7 @@ def test_a_model_of_a_mechanism_of_cantera_is_exported_too(tmp_path):
 def test_the_command_writes_a_model_with_another_engine_and_smaller_weights(model, tmp_path, capsys):
     model.save(tmp_path / "model.safetensors")
     out = tmp_path / "small.safetensors"
-    command = ["export", str(tmp_path), "--to", "chemnet", "--engine", "bf16", "--weights", "bf16", "--out", str(out)]
+    command = ["edit", str(tmp_path), "--engine", "bf16", "--weights", "bf16", "--out", str(out)]
     assert cli.main([*command, "--cold-limit", "700", "--calm-limit", "0.02"]) == 0
     changed = Surrogate.load(out)
     assert (changed.cold_limit, changed.calm_limit) == (700.0, 0.02)
@@ -124,8 +124,8 @@ def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path,
     found = [Figure("ignition", "ignition delay error, mean [%]", 0.25, 0.5), Figure("cold", "failures", None)]
     write_json(tmp_path / "ladder.json", {"tables": [summary(found, "tiny").as_json()]})
     out = tmp_path / "shipped" / "tiny.safetensors"
-    keep = ["--to", "chemnet", "--ladder", str(tmp_path / "ladder.json"), "--out", str(out)]
-    assert cli.main(["export", str(tmp_path), *keep]) == 0
+    keep = ["--validation", str(tmp_path / "ladder.json"), "--out", str(out)]
+    assert cli.main(["edit", str(tmp_path), *keep]) == 0
     ladder = Surrogate.load(out).metadata["ladder"]
     assert ladder == {"ignition": {"ignition delay error, mean [%]": 0.25}, "cold": {"failures": None}}
     monkeypatch.setattr(model_file, "PRETRAINED", out.parent)
@@ -136,7 +136,5 @@ def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path,
 
 
 def test_what_does_not_fit_is_refused(model, tmp_path):
-    with pytest.raises(UsageError, match="no target tf; there are chemnet, onnx"):
+    with pytest.raises(UsageError, match="no target tf; there are onnx"):
         export(model, "tf", tmp_path / "model")
-    with pytest.raises(UsageError, match="goes with --to chemnet"):
-        export(model, "onnx", tmp_path / "model", "bf16")

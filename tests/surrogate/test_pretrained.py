@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from chemnet.cli.main import DEFAULT_MODEL
+from chemnet.cli.arguments import DEFAULT_MODEL
 from chemnet.gas.status import Status
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_model import save_tiny_model
 
-from chemnet.cli.info import model_table
+from chemnet.cli.facts import model_table
 from chemnet.data import dataset
 from chemnet.data.dataset import Pairs
 from chemnet.data.recipe import load_recipe

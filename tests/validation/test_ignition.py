@@ -196,7 +196,7 @@ def test_the_exact_step_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_
 def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = save_tiny_model(tmp_path / "tiny.safetensors", DT, "h2o2.yaml")
-    (single_steps, _, cases), figures = tables_of(tmp_path, model, "--data", hydrogen_set)
+    (single_steps, _, cases), figures = tables_of(tmp_path, "model", model, "--data", hydrogen_set)
     assert figures["ignition", "cases that ignite by the reference"] == 1
     assert len(cases["rows"]) == 1 and len(single_steps["rows"]) >= 5
 
@@ -204,14 +204,13 @@ def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, m
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["drm19-small", "--dt", "1e-6"], "a model has its own"),
-        (["drm19-small", "--mechanism", "h2o2.yaml"], "a model has its own"),
+        (["model", "--dt", "1e-6"], "unrecognized arguments: --dt"),
         (["exact", "--dt", "-1"], "must be finite and positive"),
         (["exact", "--mechanism", "nope"], "no mechanism nope"),
         (["exact", "--mechanism", "h2o2.yaml"], "no species CH4"),
-        (["exact", "--rung", "stairs"], "no check stairs; there are steps, ignition"),
-        (["exact", "--dt", "2e-6", "--rung", "steps"], "the check steps needs a training set"),
-        (["exact", "--rung", "cost"], "the check cost needs a network"),
+        (["exact", "--check", "stairs"], "no check stairs; there are steps, ignition"),
+        (["exact", "--dt", "2e-6", "--check", "steps"], "the check steps needs a training set"),
+        (["exact", "--check", "cost"], "the check cost needs a network"),
     ],
 )
 def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):
@@ -221,6 +220,6 @@ def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):
 
 
 def test_a_training_set_of_another_mechanism_or_step_is_refused(hydrogen_set, capsys):
-    for other in (["exact"], ["exact", "--mechanism", "h2o2.yaml", "--dt", "2e-6"], ["drm19-small"]):
+    for other in (["exact"], ["exact", "--mechanism", "h2o2.yaml", "--dt", "2e-6"], ["model", "drm19-small"]):
         assert main(["validate", *other, "--data", hydrogen_set]) == 2
         assert "another mechanism or dt" in capsys.readouterr().err

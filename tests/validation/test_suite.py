@@ -169,13 +169,13 @@ def test_the_pressures_are_those_that_the_model_accepts(tmp_path, monkeypatch):
 def test_the_written_validation_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--quick", "--set", "temperatures=[1750, 1800]", "--set", "equivalence_ratios=[0.6]", "--set", "steps=300"]
-    assert main(["validate", "exact", *words, "--rung", "ignition", "--json", "ladders/exact.json"]) == 0
-    found = ignitions(tmp_path / "ladders")
+    assert main(["validate", "exact", *words, "--check", "ignition", "--json", "validations/exact.json"]) == 0
+    found = ignitions(tmp_path / "validations")
     assert list(found) == ["exact"] and found["exact"]["T0"].tolist() == [1750.0, 1800.0]
-    assert main(["plot", "ladder", "ladders/exact.json"]) == 0
-    assert (tmp_path / "ladders/ladder.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["plot", "validation", "validations/exact.json"]) == 0
+    assert (tmp_path / "validations/validation.png").read_bytes().startswith(b"\x89PNG")
     (tmp_path / "other.json").write_text(json.dumps({"tables": []}))
-    assert main(["plot", "ladder", "other.json"]) == 4
+    assert main(["plot", "validation", "other.json"]) == 4
     assert "holds no ignitions" in capsys.readouterr().err
 
 
@@ -184,11 +184,11 @@ def test_validations_of_several_seeds_are_compared_with_their_mean_and_spread(tm
     for seed, error in enumerate((0.5, 1.0, None)):
         table = summary([Figure("ignition", "error", error, 2.0), Figure("cold", f"of {seed}", seed)], "small")
         (tmp_path / f"{seed}.json").write_text(json.dumps({"tables": [table.as_json()]}))
-    assert main(["compare", "0.json", "1.json", "2.json", "--json", "all.json"]) == 0
+    assert main(["compare", "validation", "0.json", "1.json", "2.json", "--json", "all.json"]) == 0
     rows = json.loads((tmp_path / "all.json").read_text())["tables"][0]["rows"]
     assert list(rows[0].values()) == ["ignition", "error", 2.0, 0.5, 1.0, None, 0.75, 0.5]
     assert [row["figure"] for row in rows] == ["error", "of 0", "of 1", "of 2"]
-    assert main(["compare", "0.json", "all.json"]) == 4
+    assert main(["compare", "validation", "0.json", "all.json"]) == 4
     assert "all.json holds no validation" in capsys.readouterr().err
 
 

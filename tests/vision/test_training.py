@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 from tiny_images import RECIPE, write_images
 
-from chemnet.cli.info import describe
+from chemnet.cli.facts import describe
 from chemnet.runtime.errors import FileError, NumericalError, UsageError
 from chemnet.training.checkpoint import read_checkpoint
 from chemnet.vision import load_classifier, read_images

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from chemnet.cli import doctor
-from chemnet.cli.doctor import (
+from chemnet.runtime import machine
+from chemnet.runtime.machine import (
     Finding,
     check_disk,
     check_launcher,
@@ -107,8 +107,8 @@ def test_only_problems_make_the_exit_code_nonzero():
 
 
 def test_the_examination_of_this_machine_covers_every_subject(monkeypatch):
-    monkeypatch.setattr(doctor, "_launchers", lambda: [])  # starting ranks is tested above
-    subjects = " ".join(finding.subject for finding in doctor.examine())
+    monkeypatch.setattr(machine, "_launchers", lambda: [])  # starting ranks is tested above
+    subjects = " ".join(finding.subject for finding in machine.examine())
     for subject in ("torch", "cantera", "MPI launcher", "/dev/shm", "threads", "free disk"):
         assert subject in subjects
 
@@ -117,4 +117,4 @@ def test_each_launcher_is_tried_once(monkeypatch, tmp_path):
     path = launcher(tmp_path, ["exit 0"])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
-    assert doctor._launchers() == [path]
+    assert machine._launchers() == [path]

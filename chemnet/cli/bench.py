@@ -1,0 +1,72 @@
+"""`chemnet bench`: costs of a model, of the exact step, of the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chemnet.cli.arguments import DEFAULT_MODEL, Options, add_command, add_group, check_picture, mixture, positive
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    group = add_group(commands, "bench", "measure costs of a model, of the exact step, or of the training loop")
+    command = add_command(group, "model", bench_model, "cost per cell of a model beside CVODES and the exact step")
+    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    command.add_argument("--cells", type=positive, default=1000, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument("--turns", type=positive, default=7, metavar="N", help="turns of each step (default 7)")
+
+    command = add_command(group, "exact", bench_exact, "cost and error of the exact step beside CVODES")
+    mechanisms = "drm19 (the default) or a YAML file; may be repeated"
+    command.add_argument("--mechanism", action="append", metavar="M", help=mechanisms)
+    command.add_argument("--fuel", type=mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
+    command.add_argument("--oxidizer", type=mixture, metavar="X", help="default O2:1,N2:3.76")
+    kinds = "flame, mixed, ignition, burnt or cold (default all); may be repeated"
+    command.add_argument("--states", action="append", metavar="KIND", help=kinds)
+    command.add_argument("--cells", type=positive, metavar="N", help="cells of a call (default 1000; quick 200)")
+    command.add_argument("--turns", type=positive, metavar="N", help="turns of each step (default 5; quick 2)")
+    command.add_argument("--quick", action="store_true", help="fewer cells and turns, one time step, one pressure")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="draw cost over error at several tolerances")
+
+    command = add_command(
+        group, "training", bench_training, "samples per second of the training loop beside a bare one"
+    )
+    command.add_argument("--config", metavar="CONFIG", default="small", help="name or YAML file (default small)")
+    command.add_argument("--turns", type=positive, default=3, metavar="N", help="turns of each loop (default 3)")
+
+
+def bench_model(options: Options) -> list[Table]:
+    """Tables of a model's cost."""
+    from chemnet.benchmark.model import BenchTask, bench
+
+    return bench(BenchTask(options.model, options.cells, options.turns))
+
+
+def bench_exact(options: Options) -> list[Table]:
+    """Tables of the exact step's cost and error."""
+    from chemnet.benchmark.cells import KINDS
+    from chemnet.benchmark.integrators import ExactTask, bench_exact
+
+    check_picture(options.picture)
+    settings = {
+        "fuel": options.fuel,
+        "oxidizer": options.oxidizer,
+        "kinds": tuple(options.states or KINDS),
+        "cells": options.cells or (200 if options.quick else 1000),
+        "turns": options.turns or (2 if options.quick else 5),
+        "sweeps": not options.quick,
+        "curves": options.picture is not None,
+    }
+    tasks = [ExactTask(mechanism, **settings) for mechanism in options.mechanism or ["drm19"]]
+    tables = bench_exact(tasks, options.picture)
+    if options.picture:
+        print(f"picture: {options.picture}")
+    return tables
+
+
+def bench_training(options: Options) -> list[Table]:
+    """Table of the training loop's throughput."""
+    from chemnet.training.throughput import TrainingTask, bench_training
+
+    return bench_training(TrainingTask(options.config, options.turns))

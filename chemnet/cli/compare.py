@@ -1,0 +1,62 @@
+"""`chemnet compare`: flow runs, validations, methods of reduction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chemnet.cli.arguments import Options, add_command, add_group, check_picture, has_matplotlib
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    group = add_group(commands, "compare", "compare flow runs, validations, or methods of reduction")
+    command = add_command(group, "flow", compare_flow, "compare runs of the flow solver in a table and a picture")
+    folders = "run folders; the first is the reference"
+    command.add_argument("runs", metavar="RUN", nargs="+", type=Path, help=folders)
+    picture = "where to draw (default compare.png in the last run folder)"
+    command.add_argument("--picture", type=Path, metavar="FILE", help=picture)
+
+    command = add_command(group, "validation", compare_validations, "compare validations of several models")
+    files = "written by `chemnet validate ... --json FILE`"
+    command.add_argument("files", metavar="FILE", nargs="+", type=Path, help=files)
+
+    text = "compare condensation with pruning, distillation and training anew"
+    command = add_command(group, "methods", compare_methods, text)
+    command.add_argument("comparison", metavar="COMPARISON", help="quick, drm19, ..., or a YAML file")
+    command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
+    command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
+    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default runs/<config>/comparison")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+
+
+def compare_flow(options: Options) -> list[Table]:
+    """Table of the runs; draws the picture."""
+    from cfd_coupling.compare import compare
+
+    check_picture(options.picture)
+    if not has_matplotlib():
+        return [compare(options.runs)]
+    picture = options.picture or options.runs[-1] / "compare.png"
+    table = compare(options.runs, picture)
+    print(f"picture: {picture}")
+    return [table]
+
+
+def compare_validations(options: Options) -> list[Table]:
+    """Table of the figures of several validations."""
+    from chemnet.validation.reports import comparison
+
+    return [comparison(options.files)]
+
+
+def compare_methods(options: Options) -> list[Table]:
+    """Tables of the methods; everything is left in the comparison's folder."""
+    from chemnet.reduction.comparison import compare_routes
+    from chemnet.training.config import load_config
+
+    config = load_config(options.config) if options.config else None
+    where = {name: getattr(options, name) for name in ("data", "out", "device")}
+    return compare_routes(options.comparison, options.model, config, **where)

@@ -1,0 +1,88 @@
+"""`chemnet plot`: the picture of a file or run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from chemnet.cli.arguments import Options, add_command, check_picture
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "plot", plot, "draw the content of a file or run")
+    subjects = (
+        "coverage: of a training set; losses: of a run and its reductions; validation: of files of validate --json; "
+        "pareto: of all comparisons below a folder; steps, layers: figures 6 and 7 of an automatic reduction's folder"
+    )
+    command.add_argument("subject", choices=_PICTURES, help=subjects)
+    command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
+    command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
+
+
+def plot(options: Options) -> list[Table]:
+    """Table with the picture's path."""
+    folder = options.source if options.source.is_dir() else options.source.parent
+    picture = options.picture or folder / f"{options.subject}.png"
+    check_picture(picture)
+    _PICTURES[options.subject](options.source, picture)
+    return [Table("picture", ("file",), [(str(picture),)])]
+
+
+def _draw_losses(run: Path, picture: Path) -> None:
+    from chemnet.cli.facts import loss_tables
+    from chemnet.runtime import plots
+
+    plots.losses(picture, loss_tables(run))
+
+
+def _draw_coverage(path: Path, picture: Path) -> None:
+    from chemnet.data.coverage import coverage
+    from chemnet.runtime import plots
+
+    found = coverage(path)
+    columns = {name: getattr(found, name) for name in ("T", "P", "phi", "heat_release")}
+    kinds = {name: found.kind == index for index, name in enumerate(found.kinds)}
+    plots.coverage(picture, columns, kinds, f"{path}: {len(found.T):,} states")
+
+
+def _draw_validation(source: Path, picture: Path) -> None:
+    from chemnet.runtime import plots
+    from chemnet.validation.reports import ignitions
+
+    plots.ladder(picture, ignitions(source))
+
+
+def _draw_pareto(source: Path, picture: Path) -> None:
+    from chemnet.reduction.results import RESULTS, draw_pareto
+
+    folders = sorted(file.parent for file in source.rglob(RESULTS))
+    if not folders:
+        raise FileError(f"{source} holds no comparison\nMake one: chemnet compare methods quick MODEL")
+    draw_pareto(folders, picture)
+
+
+def _draw_steps(folder: Path, picture: Path) -> None:
+    from chemnet.vision.reduction import draw_steps
+
+    draw_steps(folder, picture)
+
+
+def _draw_layers(folder: Path, picture: Path) -> None:
+    from chemnet.vision.reduction import draw_layers
+
+    draw_layers(folder, picture)
+
+
+# By subject: draws a source into a file.
+_PICTURES: dict[str, Callable[[Path, Path], None]] = {
+    "coverage": _draw_coverage,
+    "validation": _draw_validation,
+    "losses": _draw_losses,
+    "pareto": _draw_pareto,
+    "steps": _draw_steps,
+    "layers": _draw_layers,
+}

@@ -1,0 +1,32 @@
+"""`chemnet reduce`: a trained network made smaller by condensation, stage by stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chemnet.cli.arguments import Options, add_command, add_training, positive, training_options
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "reduce", reduce, "make a trained network smaller by condensation, stage by stage")
+    command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
+    command.add_argument("--stage", type=positive, metavar="N", help="run up to this stage (default: all)")
+    command.add_argument("--stages", metavar="STAGES", help="name or YAML file of the stages (default: the config's)")
+    command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
+    preview = "show the outcome of thresholds and stages; change and write nothing"
+    command.add_argument("--dry-run", action="store_true", help=preview)
+    add_training(command)
+
+
+def reduce(options: Options) -> list[Table]:
+    """Table of the stages; stage N is left in `stage-N` below the run folder."""
+    from chemnet.reduction.run import preview, reduce
+    from chemnet.training.config import load_config
+
+    config = load_config(options.config) if options.config else None
+    if options.dry_run:
+        where = {name: getattr(options, name) for name in ("data", "seed")}
+        return preview(options.stage, options.model, config, recipe=options.stages, **where)
+    return [reduce(options.stage, options.model, config, recipe=options.stages, **training_options(options))]

@@ -1,0 +1,45 @@
+"""`chemnet sample`: a training set from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chemnet.cli.arguments import Options, add_command, add_set, mixture, positive
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "sample", sample, "compute a training set from a recipe")
+    command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML file (default: the shipped one of DRM19)")
+    add_set(command)
+    command.add_argument("--variant", metavar="NAME", help="a variant that the recipe defines, such as quick")
+    command.add_argument("--mechanism", metavar="M", help="in place of the recipe's: name or Cantera file")
+    command.add_argument("--fuel", type=mixture, metavar="X", help="in place of the recipe's: H2, or CH4:0.9,H2:0.1")
+    command.add_argument("--oxidizer", type=mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
+    workers = "processes (default: one a core); or start ranks: mpiexec -n N chemnet sample"
+    command.add_argument("--workers", type=positive, metavar="N", help=workers)
+    command.add_argument("--manifest", type=Path, metavar="FILE", help="write reference rows for fresh sets, too")
+
+
+def sample(options: Options) -> list[Table]:
+    """Tables of the set; of several ranks that a launcher started, the first writes and shows the result."""
+    from chemnet.cli.facts import training_set_tables
+    from chemnet.data import reference_rows
+    from chemnet.data.recipe import load_recipe
+    from chemnet.data.sampling import sample
+    from chemnet.runtime.processes import available_cores, other_ranks
+
+    with other_ranks() as leads:
+        if not leads:
+            return []
+        own = {"mechanism": options.mechanism, "fuel": options.fuel, "oxidizer": options.oxidizer}
+        recipe = load_recipe(options.recipe, options.variant, options.changes, **own)
+        name = f"{options.variant or 'states'}.h5"
+        out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
+        sample(recipe, out, options.workers or available_cores())
+    if options.manifest:
+        reference_rows.write(options.manifest, out)
+    return training_set_tables(out)

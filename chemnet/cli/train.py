@@ -1,0 +1,42 @@
+"""`chemnet train`: a network from a config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chemnet.cli.arguments import Options, add_command, add_set, add_training, positive_number, training_options
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "train", train, "train a network, sampling first if there is no training set")
+    configs = "drm19 (the default), small, paper, quick, or a YAML file"
+    command.add_argument("--config", metavar="CONFIG", default="drm19", help=configs)
+    add_set(command)
+    command.add_argument("--resume", action="store_true", help="go on with an interrupted training of the run folder")
+    add_training(command)
+    rates = (
+        "compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to four "
+        "times the config's)"
+    )
+    command.add_argument("--scan-rates", nargs="*", type=positive_number, metavar="RATE", help=rates)
+
+
+def train(options: Options) -> list[Table]:
+    """Table of the run; of several processes that `torchrun` started, the first shows it."""
+    from chemnet.cli.facts import run_table
+    from chemnet.training.config import load_config
+    from chemnet.training.distributed import leads
+    from chemnet.training.rate_scan import scan_rates
+    from chemnet.training.run import train
+
+    config = load_config(options.config, options.changes)
+    if options.scan_rates is not None:
+        if options.resume:
+            raise UsageError("--scan-rates starts every training anew; leave --resume away")
+        table = scan_rates(config, options.scan_rates, **training_options(options))
+    else:
+        table = run_table(train(config, resume=options.resume, **training_options(options)), nested=False)
+    return [table] if leads() else []

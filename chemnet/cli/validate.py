@@ -1,0 +1,66 @@
+"""`chemnet validate`: a model, or the exact step, judged beside CVODES."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from chemnet.cli.arguments import DEFAULT_MODEL, TRAINING_SET, Options, add_command, add_group, add_set, mixture
+from chemnet.runtime.tables import Table
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    group = add_group(commands, "validate", "roll a model or the exact step out through ignitions and flames")
+    command = add_command(group, "model", validate_model, "validate a model beside CVODES and the exact step")
+    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    _add_cases(command, "steps, ignition, pressure, cold, flames or cost")
+    command = add_command(group, "exact", validate_exact, "validate the exact step beside CVODES")
+    command.add_argument("--mechanism", metavar="M", default="drm19", help="name or Cantera file (default drm19)")
+    command.add_argument("--dt", type=float, metavar="S", default=1e-6, help="time step [s] (default 1e-6)")
+    _add_cases(command, "steps, ignition, pressure, cold or flames")
+
+
+def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
+    command.add_argument("--fuel", type=mixture, metavar="X", help="burns in air: H2, or CH4:0.9,H2:0.1")
+    quick = "25 ignitions of 5,000 steps, T0 1400-1800 K, 1 atm, and single steps"
+    command.add_argument("--quick", action="store_true", help=quick)
+    which = f"{checks} (default all); may be repeated"
+    command.add_argument("--check", action="append", dest="checks", metavar="CHECK", help=which)
+    command.add_argument("--cases", metavar="FILE", help="ignitions as a YAML file")
+    add_set(command)
+    data = f"training set for single steps (default {TRAINING_SET}, if it is there and fits)"
+    command.add_argument("--data", type=Path, metavar="FILE", help=data)
+
+
+def validate_model(options: Options) -> list[Table]:
+    """Tables of the checks; references are kept in runs/references."""
+    return _validate(options, options.model)
+
+
+def validate_exact(options: Options) -> list[Table]:
+    """Tables of the checks; references are kept in runs/references."""
+    return _validate(options, "exact", mechanism=options.mechanism, dt=options.dt)
+
+
+def _validate(options: Options, model: str, **exact: Any) -> list[Table]:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # calls of few rows: threads would only wait for each other
+    from cfd_coupling.flame_speed import flame_speed, identity
+    from chemnet.validation import load_cases
+    from chemnet.validation.references import REFERENCES
+    from chemnet.validation.suite import QUICK_CHECKS, Suite, run
+
+    cases = load_cases(options.quick, options.cases, options.changes)
+    suite = Suite(
+        model,
+        cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
+        data=options.data,
+        usual_data=TRAINING_SET,
+        cache=REFERENCES,
+        burn=flame_speed,
+        solver=identity(),
+        **exact,
+    )
+    return run(suite, options.checks, QUICK_CHECKS if options.quick else None)
