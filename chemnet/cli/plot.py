@@ -57,7 +57,8 @@ def _draw_validation(source: Path, picture: Path) -> None:
 
 
 def _draw_pareto(source: Path, picture: Path) -> None:
-    from chemnet.reduction.results import RESULTS, draw_pareto
+    from chemnet.reduction.chemistry_comparison import draw_pareto
+    from chemnet.reduction.comparison import RESULTS
 
     folders = sorted(file.parent for file in source.rglob(RESULTS))
     if not folders:

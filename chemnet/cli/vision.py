@@ -75,7 +75,7 @@ def compare(options: Options) -> list[Table]:
     from chemnet.vision.recipe import load_recipe
 
     recipe = load_recipe(options.config, options.changes)
-    return [compare(options.comparison, options.data, recipe=recipe, model=options.model, **_where(options))]
+    return compare(options.comparison, options.data, recipe=recipe, model=options.model, **_where(options))
 
 
 def bench(options: Options) -> list[Table]:

@@ -1,6 +1,6 @@
-"""Routes from a trained large network to a small one: how it is made, what it learns from, for how long.
+"""Methods that lead from a trained large network to a small one: construction, labels, budget of training.
 
-A route's time is one of four, where `steps` are those that every reduced network is trained on for:
+The budget is one of four, where `steps` are those that every reduced network is trained on for:
 
 * `retraining`: these steps
 * `all steps`: these and as many as the large network was trained for
@@ -17,15 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from chemnet.reduction.baselines import RIVALS, lacks
-from chemnet.runtime.errors import FileError
-from chemnet.runtime.files import read_json, write_json
+from chemnet.reduction.baselines import RIVALS
+from chemnet.runtime.run_folder import read_kept, write_kept
 from chemnet.surrogate.network import Initialisation, NetConfig, build, describe
 from chemnet.training.batches import TrainingData
 from chemnet.training.loop import bare_steps
@@ -39,56 +38,36 @@ _LAST_PART = 0.5  # of the time, at the final widths, where a network becomes na
 
 
 @dataclass(frozen=True)
-class Route:
-    """One of the ways that are compared.
+class Method:
+    """A method: how its network is made, what it learns from, for how long.
 
-    `rival` is one of `RIVALS`, `teacher` the share of the large network's answers in the labels. With `cuts` the widths
-    fall in so many steps, evenly on a log scale, while the network is trained; it is the large one, or with `fresh` an
-    untrained one of its widths, initialised like this.
+    `baseline` is one of `BASELINES`, `teacher` the share of the large network's answers in the labels. With `cuts` the
+    widths fall in that number of steps, evenly on a log scale, while the network is trained; it starts as the large
+    one, or with `fresh` as an untrained one of the large widths with this initialisation.
     """
 
-    rival: str
+    baseline: str
     budget: Budget = "retraining"
     teacher: float = 0.0
     cuts: int = 0
     fresh: Initialisation | None = None
 
-    @property
-    def tuning(self) -> str:
-        """Name of the scan for its learning rate, which routes share that are alike and train for about as long."""
-        longer = self.budget if self.budget.startswith("all") else None
-        marks = {"teacher": self.teacher, "cuts": self.cuts, "fresh": self.fresh, "for": longer}
-        return "-".join([self.rival, *(f"{name}-{value}".replace(" ", "-") for name, value in marks.items() if value)])
 
-    def lacks(self) -> str | None:
-        """What has to be installed before this route can be gone."""
-        return lacks(self.rival)
-
-    def description(self) -> dict[str, Any]:
-        """The route as plain data."""
-        return dataclasses.asdict(self)
-
-
-ROUTES: dict[str, Route] = {
-    "unreduced": Route("unreduced"),
-    "scratch-steps": Route("scratch", "all steps"),
-    "scratch-total": Route("scratch", "all time"),
-    "scratch-after": Route("scratch", "time after"),
-    "distillation": Route("scratch", "time after", teacher=1.0),
-    "distillation-half": Route("scratch", "time after", teacher=0.5),
-    **{name: Route(name) for name in RIVALS if name not in ("unreduced", "scratch")},
-    "condensation-taught": Route("condensation", teacher=0.5),
-    "qr-taught": Route("qr", teacher=0.5),
-    "forward-taught": Route("forward", teacher=0.5),
-    "condensation-gradual": Route("condensation", "time after", cuts=3),
-    "qr-gradual": Route("qr", "time after", cuts=3),
-    "forward-gradual": Route("forward", "time after", cuts=3),
-    "condensation-while-training": Route("condensation", "all time", cuts=3, fresh="paper"),
-    "qr-while-training": Route("qr", "all time", cuts=3, fresh="default"),
-    "forward-while-training": Route("forward", "all time", cuts=3, fresh="default"),
+METHODS: dict[str, Method] = {
+    "unreduced": Method("unreduced"),
+    "scratch-steps": Method("scratch", "all steps"),
+    "scratch-total": Method("scratch", "all time"),
+    "scratch-after": Method("scratch", "time after"),
+    "distillation": Method("scratch", "time after", teacher=1.0),
+    **{name: Method(name) for name in RIVALS if name not in ("unreduced", "scratch")},
+    "forward-taught": Method("forward", teacher=0.5),
+    "forward-gradual": Method("forward", "time after", cuts=3),
+    "condensation-while-training": Method("condensation", "all time", cuts=3, fresh="paper"),
+    "qr-while-training": Method("qr", "all time", cuts=3, fresh="default"),
+    "forward-while-training": Method("forward", "all time", cuts=3, fresh="default"),
 }
 
-# What a comparison takes unless told otherwise; the others are attempts to make condensation win.
+# Methods of a comparison that names none; the others are attempts to make condensation win.
 USUAL = (
     *("unreduced", "scratch-steps", "scratch-total", "scratch-after", "distillation"),
     *("condensation", "condensation-paper", "qr", "random", "magnitude", "torch-pruning", "neuron-merging", "svd"),
@@ -123,13 +102,8 @@ class Clock:
 
     def __init__(self, path: Path, origin: str, large: Large, data: TrainingData, options: FitOptions) -> None:
         self._path, self._large, self._data, self._options = path, large, data, options
-        self._kept: dict[str, Any] = {"origin": origin, "seconds": {}}
-        try:
-            kept = read_json(path)
-            if kept["origin"] == origin:
-                self._kept = kept
-        except (FileError, KeyError, TypeError):
-            pass
+        self._origin = origin
+        self._seconds: dict[str, float] = (read_kept(path, origin) or {"seconds": {}})["seconds"]
 
     def step(self, widths: Sequence[int]) -> float:
         """Seconds of one step of training at these hidden widths."""
@@ -146,10 +120,10 @@ class Clock:
         return self._measured(f"reduction to {'-'.join(map(str, widths))}", reduce)
 
     def _measured(self, name: str, measure: Callable[[], float]) -> float:
-        if name not in self._kept["seconds"]:
-            self._kept["seconds"][name] = measure()
-            write_json(self._path, self._kept)
-        return float(self._kept["seconds"][name])
+        if name not in self._seconds:
+            self._seconds[name] = measure()
+            write_kept(self._path, self._origin, {"seconds": self._seconds})
+        return self._seconds[name]
 
     def _time_steps(self, widths: Sequence[int]) -> float:
         large = describe(self._large.network)
@@ -167,32 +141,34 @@ class Clock:
 
 
 def _wait(data: TrainingData) -> None:
-    """Until a GPU has done what it was told to."""
+    """Wait until a GPU has finished its work."""
     if data.x.is_cuda:
         torch.cuda.synchronize()
 
 
 def plan(
-    route: Route, widths: Sequence[int], steps: int, large: Large, clock: Clock, calibration: torch.Tensor
+    method: Method, widths: Sequence[int], steps: int, large: Large, clock: Clock, calibration: torch.Tensor
 ) -> list[Part]:
-    """The parts of a route's training, where a reduced network of these hidden widths is retrained for `steps`."""
+    """The parts of a method's training, where a reduced network of these hidden widths is retrained for `steps`."""
     target = tuple(widths)
-    if route.budget == "retraining":
+    if method.budget == "retraining":
         total = steps
-    elif route.budget == "all steps":
+    elif method.budget == "all steps":
         total = steps + large.steps
     else:
         seconds = clock.reduction(target, calibration) + steps * clock.step(target)
-        seconds += large.seconds if route.budget == "all time" else 0.0
+        seconds += large.seconds if method.budget == "all time" else 0.0
         total = max(1, round(seconds / clock.step(target)))
-    if not route.cuts:
+    if not method.cuts:
         return [Part(target, total)]
-    return _falling(route, target, total * clock.step(target), large.widths, clock)
+    return _falling(method, target, total * clock.step(target), large.widths, clock)
 
 
-def _falling(route: Route, target: tuple[int, ...], seconds: float, start: tuple[int, ...], clock: Clock) -> list[Part]:
+def _falling(
+    method: Method, target: tuple[int, ...], seconds: float, start: tuple[int, ...], clock: Clock
+) -> list[Part]:
     """Parts of ever narrower networks that take `seconds` together, the last one half of them."""
-    shares = np.arange(0 if route.fresh else 1, route.cuts + 1) / route.cuts
+    shares = np.arange(0 if method.fresh else 1, method.cuts + 1) / method.cuts
     stages = [tuple(round(a ** (1.0 - t) * b**t) for a, b in zip(start, target, strict=True)) for t in shares]
     early = (1.0 - _LAST_PART) / max(len(stages) - 1, 1)
     times = [*(seconds * early for _ in stages[:-1]), seconds * (_LAST_PART if len(stages) > 1 else 1.0)]
@@ -211,10 +187,10 @@ def taught(data: TrainingData, teacher: nn.Module, share: float) -> TrainingData
         return dataclasses.replace(data, y=torch.lerp(data.y, answers, share))
 
 
-def start_of(route: Route, large: Large, seed: int) -> nn.Sequential:
-    """The network that a route makes its first one from."""
-    if route.fresh is None:
+def start_of(method: Method, large: Large, seed: int) -> nn.Sequential:
+    """The network that a method's first one is made from."""
+    if method.fresh is None:
         return large.network
     description = describe(large.network)
-    config = description.model_copy(update={"initialisation": route.fresh})
+    config = description.model_copy(update={"initialisation": method.fresh})
     return build(config, seed)
