@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+MAX_MINUTES = "stretch the schedule over the steps or M minutes, whichever end sooner"  # of every training
+
 
 def positive(text: str) -> int:
     """A whole number from 1 on."""

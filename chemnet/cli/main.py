@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chemnet.cli.arguments import positive, positive_number
+from chemnet.cli.arguments import MAX_MINUTES, positive, positive_number
 from chemnet.cli.vision import add_commands
 from chemnet.runtime.errors import FileError, Parser, UsageError, run_command
 from chemnet.runtime.tables import Table
@@ -142,7 +142,7 @@ def _learning_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=positive_number, metavar="M", help="end each training after M minutes")
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
 
 
 def _learning_options(options: Options) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import positive, positive_number
+from chemnet.cli.arguments import MAX_MINUTES, positive, positive_number
 from chemnet.runtime.tables import Table
 
 Options = argparse.Namespace
@@ -18,9 +18,7 @@ def add_commands(add: Add) -> None:
     """Add `train`, `reduce`, `compare` and `bench` by a function that makes a sub-command."""
     train_command = add("train", train, "train MobileNetV2 on images")
     _common(train_command, "default runs/vision-RECIPE")
-    train_command.add_argument(
-        "--max-minutes", type=positive_number, metavar="M", help="stop with a checkpoint after M minutes"
-    )
+    train_command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
     reduce_command = add("reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
     _common(reduce_command, "default: reduction, beside the classifier", model=True)
     compare_command = add("compare", compare, "compare condensation with its rivals at equal parameters and retraining")
@@ -52,9 +50,9 @@ def _common(command: argparse.ArgumentParser, out: str, *, model: bool = False, 
 
 def train(options: Options) -> list[Table]:
     """`chemnet vision train`."""
-    from chemnet.vision.classifier import MODEL
-    from chemnet.vision.learning import classifier_table, train
+    from chemnet.vision.classifier import classifier_table
     from chemnet.vision.recipe import load_recipe
+    from chemnet.vision.training import train
 
     folder = train(
         load_recipe(options.recipe, options.changes),
@@ -63,7 +61,7 @@ def train(options: Options) -> list[Table]:
         **_where(options),
         **_seed(options),
     )
-    return [classifier_table(folder)] if (folder / MODEL).exists() else []
+    return [classifier_table(folder)]
 
 
 def reduce(options: Options) -> list[Table]:

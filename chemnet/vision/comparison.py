@@ -23,15 +23,14 @@ from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.tables import Table
-from chemnet.training.options import choose_device
+from chemnet.training.options import Phase, choose_device
 from chemnet.vision import rivals
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
-from chemnet.vision.learning import fingerprint
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
-from chemnet.vision.recipe import Phase, TrainingRecipe
-from chemnet.vision.training import ImageTraining, accuracy, prepared
+from chemnet.vision.recipe import TrainingRecipe
+from chemnet.vision.training import ImageTraining, accuracy, fingerprint, prepared
 
 RESULTS = "comparison.json"
 _SCRATCH = ("scratch", "scratch-condensed")
