@@ -22,6 +22,7 @@ from chemnet.condensation.condenser import condense
 from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
+from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
 from chemnet.training.options import Phase, choose_device
 from chemnet.vision import rivals
@@ -73,6 +74,7 @@ def compare(
     unknown = [route for route in comparison.routes if route not in ROUTES]
     if unknown:
         raise UsageError(f"{path}: no route {unknown[0]}; there are {', '.join(ROUTES)}")
+    keep_freed_memory()
     source = model or Path("runs") / f"vision-{recipe.name}"
     classifier, images = load_classifier(source), read_images(data, check_md5=check_md5)
     folder = out or (source if source.is_dir() else source.parent) / "comparison"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -57,8 +58,14 @@ def test_the_layers_are_those_of_the_paper_and_hold_their_parameters(folder):
 
 @pytest.fixture(scope="module")
 def reduced(folder):
-    """A reduction of that training, and its table."""
-    return folder / "whole", reduce(recipe(), folder / "images.npz", model=folder, out=folder / "whole", **SILENT)
+    """A reduction of that training and its table; `killed` is its folder as a kill after step 14 would leave it."""
+
+    def copy(line):
+        if line.startswith("step 15:"):
+            shutil.copytree(folder / "whole", folder / "killed")
+
+    options = {"model": folder, "out": folder / "whole", "device": "cpu"}
+    return folder / "whole", reduce(recipe(), folder / "images.npz", report=copy, **options)
 
 
 def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(reduced):
@@ -79,18 +86,12 @@ def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(red
     assert [(row["layer"], float(row["threshold"])) for row in final] == [("layer 18", 0.4)]
 
 
-def test_a_reduction_that_was_interrupted_goes_on_bit_by_bit(folder, reduced, tmp_path):
-    images, (whole, table) = folder / "images.npz", reduced
-
-    def stop(line):
-        if line.startswith("step 5"):
-            raise KeyboardInterrupt
-
-    options = {"model": folder, "out": tmp_path, "device": "cpu"}
-    with pytest.raises(KeyboardInterrupt):
-        reduce(recipe(), images, report=stop, **options)
-    assert reduce(recipe(), images, resume=True, report=lambda line: None, **options).rows == table.rows
-    assert log_of(tmp_path) == log_of(whole)
+def test_a_reduction_that_was_killed_goes_on_bit_by_bit(folder, reduced):
+    out, (whole, table) = folder / "killed", reduced
+    assert len(log_of(out)) < len(log_of(whole)) and not (out / "manifest.json").exists()
+    options = {"model": folder, "out": out, "resume": True, **SILENT}
+    assert reduce(recipe(), folder / "images.npz", **options).rows == table.rows
+    assert log_of(out) == log_of(whole)
 
 
 def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, reduced, tmp_path):
