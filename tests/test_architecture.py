@@ -66,7 +66,14 @@ DOORS = {
         "cfd_coupling.gas",
         "cfd_coupling.initial",
     },
-    "torch": {"chemnet.condensation", "chemnet.surrogate", "chemnet.training", "chemnet.reduction", "chemnet.vision"},
+    "torch": {
+        "chemnet.runtime.threads",
+        "chemnet.condensation",
+        "chemnet.surrogate",
+        "chemnet.training",
+        "chemnet.reduction",
+        "chemnet.vision",
+    },
 }
 
 # Rooms of chemnet that condensation, a library of its own, may use; and what the flow solver may: the first anywhere,

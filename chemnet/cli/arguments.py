@@ -13,6 +13,7 @@ from chemnet.runtime.tables import Table
 
 DEFAULT_MODEL = "drm19-small"
 TRAINING_SET = Path("datasets/drm19/states.h5")
+MAX_MINUTES = "stretch the schedule over the steps or M minutes, whichever end sooner"  # of every training
 
 Options = argparse.Namespace
 Body = Callable[[Options], "list[Table]"]
@@ -45,12 +46,15 @@ def add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=positive_number, metavar="M", help="end each training after M minutes")
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
 
 
 def training_options(options: Options) -> dict[str, Any]:
     """The values of `add_training` by name."""
     return {name: getattr(options, name) for name in _TRAINING}
+
+
+MAX_MINUTES = "stretch the schedule over the steps or M minutes, whichever end sooner"  # of every training
 
 
 def positive(text: str) -> int:

@@ -24,7 +24,7 @@ def describe(what: str) -> list[Table]:
     path = Path(what)
     classifier = path / "classifier.pt" if path.is_dir() else path
     if classifier.suffix == ".pt" and classifier.is_file():
-        from chemnet.vision.learning import classifier_table
+        from chemnet.vision.classifier import classifier_table
 
         return [classifier_table(classifier)]
     if path.is_dir():

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, add_set, positive, positive_number
+from chemnet.cli.arguments import MAX_MINUTES, Options, add_command, add_group, add_set, positive, positive_number
 from chemnet.runtime.tables import Table
 
 
@@ -15,8 +15,7 @@ def add(commands: Any) -> None:
     group = add_group(commands, "vision", "train and condense a classifier of images: MobileNetV2 on CIFAR-10")
     command = add_command(group, "train", train, "train MobileNetV2 on images")
     _add_common(command, "default runs/vision-CONFIG")
-    minutes = "stop with a checkpoint after M minutes"
-    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=minutes)
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
     command = add_command(group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
     _add_common(command, "default: reduction, beside the classifier", model=True)
     text = "compare condensation with other methods at equal parameters and retraining"
@@ -46,9 +45,9 @@ def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = Fal
 
 def train(options: Options) -> list[Table]:
     """Table of the classifier."""
-    from chemnet.vision.classifier import MODEL
-    from chemnet.vision.learning import classifier_table, train
+    from chemnet.vision.classifier import classifier_table
     from chemnet.vision.recipe import load_recipe
+    from chemnet.vision.training import train
 
     folder = train(
         load_recipe(options.config, options.changes),
@@ -57,7 +56,7 @@ def train(options: Options) -> list[Table]:
         **_where(options),
         **_seed(options),
     )
-    return [classifier_table(folder)] if (folder / MODEL).exists() else []
+    return [classifier_table(folder)]
 
 
 def reduce(options: Options) -> list[Table]:

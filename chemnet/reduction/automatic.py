@@ -19,16 +19,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
+import torch
 from pydantic import Field
+from torch import nn
 
+from chemnet.condensation.dense import condense_layers, hidden_widths
+from chemnet.condensation.rules import Cut, Rule
+from chemnet.condensation.surgery import resize
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
-from chemnet.runtime.run_folder import check_same
+from chemnet.runtime.run_folder import begin_run
 from chemnet.runtime.tables import Table, write_csv
+from chemnet.surrogate.network import count
+from chemnet.training.batches import TrainingData
 from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.training.loop import Training
+from chemnet.training.options import FitOptions
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
 
+_CALIBRATION_STATES = 8192
 _UNCHANGED = 1.0 - 1e-4  # a layer is not cut at a threshold above this
 _COLUMNS = (
     *("step", "event", "layer", "threshold", "parameters", "layer_left", "metric", "loss"),
@@ -40,34 +50,95 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Reducible(Protocol):
-    """A network in training, as far as the algorithm has to know it."""
+    """A network in training that can be condensed between two bouts; `training.loop.Training` has the second half."""
 
     def layers(self) -> Sequence[str]:
         """Names of the layers to reduce, in this order; they stay the same."""
 
     def parameters(self, layer: str | None = None) -> int:
-        """How many it has now, or how many of them belong to a layer."""
+        """Number of parameters, of the network or of a layer."""
 
     def condense(self, layer: str, threshold: float) -> None:
         """Merge the condensed neurons or channels of a layer."""
 
+    def verdict(self) -> float:
+        """The metric on data by which nothing is decided, for the table."""
+
     def begin(self, rate: float) -> None:
-        """Start the strategy of the training anew with this initial learning rate."""
+        """Start the schedule of the training anew with this initial learning rate."""
 
     def train(self) -> float:
-        """Train for one step; its mean loss."""
+        """Train for one bout; its mean loss."""
 
     def metric(self) -> float:
-        """How good it is now; larger is better."""
-
-    def verdict(self) -> float:
-        """The same on data by which nothing is decided, for the table."""
+        """Measure of the network as it is; larger is better."""
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs, as tensors and plain data of its own."""
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Return to a state, whose layers may be wider."""
+
+
+class DenseTraining(Training):
+    """A fully connected network that can be condensed; a bout is `options.steps` steps at a constant rate.
+
+    The metric is `reference` over the validation loss: with the loss of the unreduced network as reference, its own
+    metric is 1, and criteria are shares of it.
+    """
+
+    network: nn.Sequential
+
+    def __init__(
+        self,
+        network: nn.Sequential,
+        data: TrainingData,
+        options: FitOptions,
+        *,
+        reference: float,
+        rule: Rule = Rule(merge="refit"),  # noqa: B008 (immutable)
+        seed: int = 0,
+    ) -> None:
+        constant = {"schedule": "steps", "decay": 1.0, "report_every": options.steps}
+        super().__init__(network, data, options.model_copy(update=constant), seed=seed)
+        self._reference, self._rule = reference, rule
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+        self._states = data.x[order[:_CALIBRATION_STATES].to(data.x.device)]
+
+    def layers(self) -> Sequence[str]:
+        """The hidden layers, counted from 1."""
+        return [f"hidden layer {i}" for i in range(1, len(hidden_widths(self.network)) + 1)]
+
+    def parameters(self, layer: str | None = None) -> int:
+        """Weights and biases, of all layers or of one hidden layer."""
+        if layer is None:
+            return count(self.network, biases=True)
+        linears = [module for module in self.network if isinstance(module, nn.Linear)]
+        return sum(p.numel() for p in linears[self._number(layer)].parameters())
+
+    def condense(self, layer: str, threshold: float) -> None:
+        """Merge a hidden layer. Raises UsageError for a name that is not one of `layers`."""
+        cut = Cut(layer=self._number(layer) + 1, threshold=threshold)
+        self.network = condense_layers(self.network, [cut], self._rule, self._states)
+
+    def _number(self, layer: str) -> int:
+        names = list(self.layers())
+        if layer not in names:
+            raise UsageError(f"no {layer}; there are {', '.join(names)}")
+        return names.index(layer)
+
+    def metric(self) -> float:
+        """The reference over the validation loss."""
+        return self._reference / super().metric()
+
+    def verdict(self) -> float:
+        """The metric: there are no other data."""
+        return self.metric()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Return to a state, whatever its widths were."""
+        resize(self.network, state["network"])
+        super().restore(state)
 
 
 class Falling(Config):
@@ -131,24 +202,23 @@ def reduce_automatically(
     folder: Path,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
     keep: Callable[[str], None] = lambda stage: None,
     about: Mapping[str, Any] | None = None,
 ) -> Table:
     """Train and reduce `network` in place; the table of its main reductions, as table 3 of the paper.
 
-    `folder` receives the log `automatic.csv` and the checkpoint `automatic.pt`. `keep` is called at the end of every
-    stage, with its name, before the network is cut further; `about` is plain data that a reduction which goes on must
-    have in common with its first part. With `resume` the reduction goes on
-    from the latter. SIGINT and SIGTERM end it after the step, with a checkpoint. Raises UsageError for a final layer
-    that the network does not have or a checkpoint of other options, FileError for one that is missing or damaged.
+    `folder` receives the log `automatic.csv` and the checkpoint `automatic.pt`, from which it goes on with `resume`.
+    `keep` is called at the end of every stage, with its name, before the network is cut further; `about` is plain data
+    that a reduction which goes on must have in common with its first part. SIGINT and SIGTERM end it after the step,
+    with a checkpoint. Raises UsageError for a final layer that the network does not have or a checkpoint of other
+    options, FileError for one that is missing or damaged.
     """
     layers = list(network.layers())
     if options.final_layer is not None and options.final_layer not in layers:
         raise UsageError(f"no layer {options.final_layer}; there are {', '.join(layers)}")
-    folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(network, options, folder, [layer for layer in layers if layer != options.final_layer], say)
-    run.keep, run.about = keep, dict(about or {})
+    layers = [layer for layer in layers if layer != options.final_layer]
+    run = _Run(network, options, folder, layers, report, keep, dict(about or {}))
     if resume:
         run.load()
     else:
@@ -158,7 +228,7 @@ def reduce_automatically(
             run.take_step()
             run.save()
     if signals:
-        say(f"stopped after step {run.step}; it goes on from {folder / CHECKPOINT}")
+        report(f"stopped after step {run.step}; it goes on from {folder / CHECKPOINT}")
         signal.raise_signal(signals[0])
     return run.table()
 
@@ -172,11 +242,13 @@ class _Run:
         options: AutomaticOptions,
         folder: Path,
         layers: list[str],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
+        keep: Callable[[str], None],
+        about: dict[str, Any],
     ) -> None:
-        self.network, self.options, self.folder, self.layers, self.say = network, options, folder, layers, say
-        self.keep: Callable[[str], None] = lambda stage: None
-        self.about: dict[str, Any] = {}
+        self.network, self.options, self.folder, self.layers = network, options, folder, layers
+        self.report, self.keep = report, keep
+        self.facts = {"options": options.model_dump(mode="json"), "layers": layers, **about}
         self.phase = "train"  # train, layer, final, done
         self.step = self.reductions = self.main_done = 0
         self.position = self.tried = 0  # the layer in work, and the steps since it was cut
@@ -192,6 +264,7 @@ class _Run:
 
     def start(self) -> None:
         """Begin with the network as it is."""
+        begin_run(self.folder, self.facts)
         self.network.begin(self.rate)
         metric = self.network.metric()
         self.scale = metric if self.options.relative else 1.0
@@ -213,7 +286,7 @@ class _Run:
                 if self.tried >= self.options.final_steps:
                     self._end()
             elif metric >= self._criterion(self.options.main):
-                self.say(f"step {self.step}: metric {metric:.4g}, main reduction {self.main_done + 1}")
+                self.report(f"step {self.step}: metric {metric:.4g}, main reduction {self.main_done + 1}")
                 self._close()
                 self.phase, self.position = "layer", 0
                 self._cut_next()
@@ -243,8 +316,8 @@ class _Run:
         self.network.begin(self.rate)
         metric = self.network.metric()
         self._log(event, metric, layer, threshold)
-        share = self.network.parameters() / self.before
-        self.say(f"step {self.step}: {layer} at {threshold:.5f}, {100 * share:.1f} % left, metric {metric:.4g} at once")
+        left = f"{100 * self.network.parameters() / self.before:.1f} % left"
+        self.report(f"step {self.step}: {layer} at {threshold:.5f}, {left}, metric {metric:.4g} at once")
 
     def _judge_layer(self, metric: float) -> None:
         """Accept the cut, return to the save point, or train on."""
@@ -319,20 +392,16 @@ class _Run:
         """Write the checkpoint of this step."""
         content = {name: getattr(self, name) for name in _PLAIN}
         networks = {"network": self.network.state(), "save_point": self.save_point}
-        write_checkpoint(self.folder / CHECKPOINT, {"facts": self._facts(), **content, **networks})
+        write_checkpoint(self.folder / CHECKPOINT, {"facts": self.facts, **content, **networks})
 
     def load(self) -> None:
         """Go on from the checkpoint."""
-        path = self.folder / CHECKPOINT
-        saved = read_checkpoint(path)
-        check_same(path, saved["facts"], self._facts())
+        saved = read_checkpoint(self.folder / CHECKPOINT)
+        begin_run(self.folder, self.facts, saved["facts"], source=CHECKPOINT)
         for name in _PLAIN:
             setattr(self, name, saved[name])
         self.save_point = saved["save_point"]
         self.network.restore(saved["network"])
-
-    def _facts(self) -> dict[str, Any]:
-        return {"options": self.options.model_dump(mode="json"), "layers": self.layers, **self.about}
 
     def table(self) -> Table:
         """Parameters and best metric of the original and after each main reduction."""

@@ -1,14 +1,42 @@
-"""Batches of states: pairs of inputs and labels, their loss, and the validation loss."""
+"""Batches: what a training takes its rows from, by which loss, and what it is validated by.
+
+Rows of states are one kind of batches, images (`vision.training`) another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import nn
 
+from chemnet.training.options import FitOptions
+
 _VALIDATION_BLOCK = 8192
+
+
+class Batches(Protocol):
+    """Rows to train on and to validate with; `measure` names what is validated. All randomness comes from the
+    generator that is passed in."""
+
+    measure: ClassVar[str]
+
+    def __len__(self) -> int:
+        """Number of rows to train on."""
+
+    def to(self, device: str) -> Self:
+        """The same on a device."""
+
+    def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of some rows (n,)."""
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
+        """The mean loss of outputs in float32."""
+
+    def validate(self, network: nn.Module, options: FitOptions) -> float:
+        """The measure of a network on the rows to validate with."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +51,34 @@ class TrainingData:
     x_val: torch.Tensor
     y_val: torch.Tensor
     active: torch.Tensor
+    measure: ClassVar[str] = "validation_loss"
+
+    def __len__(self) -> int:
+        return len(self.x)
 
     def to(self, device: str) -> TrainingData:
         """The same data on a device."""
         return TrainingData(*(getattr(self, name).to(device) for name in ("x", "y", "x_val", "y_val", "active")))
 
+    def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and labels of some rows (n,)."""
+        return self.x[rows], self.y[rows]
+
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
+        """The mean loss over the active columns."""
+        return loss_of(options.loss)(outputs[:, self.active], labels[:, self.active])
+
+    def validate(self, network: nn.Module, options: FitOptions) -> float:
+        """The validation loss."""
+        return validation_loss(network, self, options.loss)
+
 
 def few(data: TrainingData, rows: int | None) -> TrainingData:
-    """The same data with no more than `rows` of its rows to train on, drawn at random, always the same ones; all are
-    left to validate with."""
-    if rows is None or rows >= len(data.x):
+    """The same data with at most `rows` of its rows to train on, drawn at random, always the same ones; all are left to
+    validate with."""
+    if rows is None or rows >= len(data):
         return data
-    chosen = torch.randperm(len(data.x), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
+    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
     return replace(data, x=data.x[chosen], y=data.y[chosen])
 
 

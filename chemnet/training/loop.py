@@ -1,4 +1,4 @@
-"""One training loop for every network: fit a network to pairs of inputs and labels, resumable at any step.
+"""The one training loop: fit a network to batches, of states or of images, resumable at any step.
 
 The learning rate and the batch size are pure functions of the step or of the share of the training that is done. A
 checkpoint holds everything the loop needs to go on: weights, optimiser, running average, random state, step and time;
@@ -12,9 +12,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,28 @@ import torch
 from torch import nn
 
 from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
-from chemnet.runtime.run_folder import check_same
+from chemnet.runtime.run_folder import begin_run
 from chemnet.runtime.tables import write_csv
-from chemnet.training.batches import TrainingData, loss_of, validation_loss
-from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.runtime.threads import torch_threads
+from chemnet.training.batches import Batches, TrainingData
+from chemnet.training.checkpoint import copied, read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team
 from chemnet.training.optimizers import optimizers_for
 from chemnet.training.options import FitOptions
 
+HISTORY, CHECKPOINT, BEST = "loss.csv", "last.pt", "best.pt"
+
 _ONE_THREAD = 300_000  # parameters of the largest network that is not worth a second thread
+_FORMAT = 2  # of checkpoints
 Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a training came to; `validation_loss`, `best_step` and `judgement` are of the weights that are returned."""
+    """Outcome of a training; `validation_loss`, `best_step` and `judgement` are of the weights that are returned.
+
+    `validation_loss` is what the batches measure, of images the accuracy.
+    """
 
     steps: int
     seconds: float
@@ -47,9 +53,123 @@ class FitReport:
     largest_batch: int
 
 
+class Training:
+    """A network in training: its batches, optimisers, schedule and random state.
+
+    `fit` trains it to the end of its options; an automatic reduction trains it a bout of `report_every` steps at a
+    time, begins its schedule anew, and returns to states that it has kept.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        batches: Batches,
+        options: FitOptions,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        team: Team = Team(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.network, self.batches = network.to(device), batches.to(device)
+        self.options, self.device, self.team = options, device, team
+        self.step = self.saved = 0  # `saved` is the step of the latest checkpoint
+        self._generator = torch.Generator().manual_seed(seed)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.position = 0
+        self.begin(options.learning_rate)
+
+    def begin(self, rate: float) -> None:
+        """Start the schedule anew with this initial learning rate, and the optimisers with it."""
+        self.rate, self.begun = rate, self.step
+        self._enter_phase(0)
+
+    def _enter_phase(self, number: int) -> None:
+        self.phase = number
+        self._optimizers = optimizers_for(self.network, self.options.schedule_phases()[number], self.rate)
+
+    def train(self) -> float:
+        """Train for one bout; its mean loss. Raises NumericalError when the loss is no longer finite."""
+        return sum(self.take_step()[0] for _ in range(self.options.report_every)) / self.options.report_every
+
+    def metric(self) -> float:
+        """What the batches measure, on the rows to validate with."""
+        return self.batches.validate(self.network, self.options)
+
+    def take_step(self, share: float = 0.0, numbers: Callable[[], Sequence[float]] = tuple) -> list[float]:
+        """One step, before which `share` of the training is done; the loss, and the sums of `numbers` over the team.
+
+        Raises NumericalError, before the weights change, when the loss is not finite.
+        """
+        taken = self.step - self.begun
+        rows = self._rows(self.options.batch_at(taken))
+        phase, rate = self.options.phase_at(taken, share, self.rate)
+        if phase != self.phase:
+            self._enter_phase(phase)
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        if not self.network.training:
+            self.network.train()
+        mine = rows[self.team.rank :: self.team.size]
+        inputs, labels = self.batches.batch(mine, self._generator)
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            outputs = self.network(inputs)
+        loss = self.batches.loss(outputs.float(), labels, self.options) * (len(mine) / len(rows))
+        loss.backward()
+        sums = self.team.sum(self.network.parameters(), (loss.item(), *numbers()))
+        self.check(sums[0])
+        for optimizer in self._optimizers:
+            optimizer.step()
+        self.step += 1
+        return sums
+
+    def check(self, loss: float) -> None:
+        """Raise NumericalError unless a loss of this step is finite."""
+        if not math.isfinite(loss):
+            kept = f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
+            raise NumericalError(
+                f"the loss is {loss} at step {self.step}{kept}\n"
+                f"Start anew with a smaller learning rate (--set), such as {0.5 * self.rate:g}"
+            )
+
+    def _rows(self, size: int) -> torch.Tensor:
+        """Rows of the next batch: every row once per pass, in random order."""
+        if self.position + size > len(self.order):
+            self.order = torch.randperm(len(self.batches), generator=self._generator)
+            self.position = 0
+        rows = self.order[self.position : self.position + size]
+        self.position += size
+        return rows.to(self.device)
+
+    def state(self) -> dict[str, Any]:
+        """Weights, optimisers, random state and place in the schedule, as tensors and plain data of its own."""
+        content = {
+            "network": self.network.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "generator": self._generator.get_state(),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+        return {name: copied(value) for name, value in content.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Return to a state."""
+        self.network.load_state_dict(state["network"])
+        for name in _PLAIN:
+            setattr(self, name, copied(state[name]))
+        self._enter_phase(self.phase)
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(copied(saved))
+        self._generator.set_state(state["generator"])
+        self.saved = self.step
+
+
+_PLAIN = ("step", "order", "position", "rate", "begun", "phase")
+
+
 def fit(
     network: nn.Module,
-    data: TrainingData,
+    batches: Batches,
     options: FitOptions,
     run: str | Path,
     *,
@@ -67,275 +187,213 @@ def fit(
     `best.pt`, whose weights are returned.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` the
-    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain data that the
-    caller wants to be the same); `begin` is called when that is settled. SIGINT and SIGTERM end the training after the
-    step with a checkpoint. Raises FileError when that is missing or damaged, UsageError when it belongs to another
-    training, NumericalError at the step at which the loss is no longer finite.
+    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain
+    data that the caller wants to be the same); phases may go on to more steps. `begin` is called when that is settled.
+    SIGINT and SIGTERM end the training after the step with a checkpoint. Raises FileError when that is missing or
+    damaged, UsageError when it belongs to another training, NumericalError at the step at which the loss is no longer
+    finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
     wanted, options = options, options.on(device)
-    loop = _Fit(network.to(device), data.to(device), options, Path(run), seed, max_minutes, report)
-    loop.judge, loop.about, loop.team, loop.begin = judge, dict(about or {}), team, begin
-    last = options.steps - 1
-    if options.batch_at(last) < wanted.batch_at(last):
-        full = wanted.batch_at(last)
-        loop.report(f"without a GPU the batch stops growing at {options.max_batch_size}; its schedule goes to {full}")
-    if options.precision != wanted.precision:
-        loop.report(f"this processor has no instructions for {wanted.precision}: {options.precision} instead")
-    with signals_wait() as loop.signals, _threads_for(network):
-        result = loop.run(resume)
-    if loop.signals or loop.stopped:
-        signal.raise_signal(loop.signals[0] if loop.signals else signal.SIGINT)
+    training = Training(network, batches, options, seed=seed, device=device, team=team)
+    fixed = options.model_dump(mode="json", exclude={"steps"} if options.phases else set())
+    facts = {"checkpoint format": _FORMAT, **(about or {}), "fit": fixed, "seed": seed, "rows": len(batches)}
+    limit = math.inf if max_minutes is None else 60.0 * max_minutes
+    one_thread = "OMP_NUM_THREADS" not in os.environ and sum(p.numel() for p in network.parameters()) <= _ONE_THREAD
+    with signals_wait() as signals, torch_threads(1 if one_thread else None):
+        loop = _Fit(training, Path(run), facts, limit, judge, signals, report)
+        loop.warn(wanted)
+        loop.start(resume, begin)
+        result = loop.run()
+    if signals or loop.stopped:
+        signal.raise_signal(signals[0] if signals else signal.SIGINT)
     return result
 
 
-@contextmanager
-def _threads_for(network: nn.Module) -> Iterator[None]:
-    """One thread for a small network, unless OMP_NUM_THREADS says otherwise: threads that wait for each other at every
-    layer gain little on idle cores, and on busy ones cost a hundredfold."""
-    before = torch.get_num_threads()
-    if "OMP_NUM_THREADS" not in os.environ and sum(p.numel() for p in network.parameters()) <= _ONE_THREAD:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+@dataclass
+class _Fit:
+    """A training on its way to its end: history, running average, and the best weights so far."""
+
+    training: Training
+    folder: Path
+    facts: dict[str, Any]
+    limit: float  # [s]
+    judge: Judge | None
+    signals: list[int]
+    say: Callable[[str], None]
+    stopped: bool = False
+    average: list[torch.Tensor] = field(default_factory=list)
+    averaged: int = 0
+    elapsed: float = 0.0
+    running: float = 0.0
+    since: int = 0  # steps that `running`, the sum of their losses, is of
+    history: list[list[float]] = field(default_factory=list)
+    best: float = math.inf
+    best_step: int = 0
+    began: float = 0.0  # on the monotonic clock, less the time of the parts before
+
+    def start(self, resume: bool, begin: Callable[[], None]) -> None:
+        """Take the folder, for a new training or for the rest of one."""
+        saved = read_checkpoint(self.folder / CHECKPOINT) if resume else None
+        if self.training.team.leads or saved:
+            begin_run(self.folder, self.facts, _with_defaults(saved["facts"]) if saved else None)
+        if saved:
+            self.training.restore(saved)
+            for name in _OF_A_FIT:
+                setattr(self, name, saved[name])
+            self.average = [mean.to(self.training.device) for mean in self.average]
+            if (self.folder / BEST).exists():
+                best = read_checkpoint(self.folder / BEST)
+                self.best, self.best_step = best["score"], best["step"]
+        begin()
+        if not saved:
+            averages = self.training.options.average_share > 0.0
+            self.average = [torch.zeros_like(p) for p in self._parameters()] if averages else []
+            (self.folder / BEST).unlink(missing_ok=True)
+            self._record(math.nan)
+
+    def warn(self, wanted: FitOptions) -> None:
+        """Report what the device changes of the options."""
+        options, last = self.training.options, wanted.steps - 1
+        if options.batch_at(last) < wanted.batch_at(last):
+            most, full = options.max_batch_size, wanted.batch_at(last)
+            self.report(f"without a GPU the batch stops growing at {most}; its schedule goes to {full}")
+        if options.precision != wanted.precision:
+            self.report(f"this processor has no instructions for {wanted.precision}: {options.precision} instead")
+
+    def run(self) -> FitReport:
+        """Train to the end, or to the step at which a signal waits."""
+        options, training = self.training.options, self.training
+        self.began = time.monotonic() - self.elapsed
+        share = self._share()
+        while share < 1.0:
+            loss, self.elapsed, stops = training.take_step(share, self._clock_and_signals)
+            self.running += loss
+            self.since += 1
+            self._add_to_average(share)
+            before, share = share, self._share()
+            if share < 1.0 and int(share * options.rollouts) > int(before * options.rollouts):
+                self._judge()
+            if training.step % options.report_every == 0 or share >= 1.0:
+                self._record(self.running / self.since)
+                self.running, self.since = 0.0, 0
+                self._save()
+            if stops > 0:
+                self.stopped = True
+                self._save()
+                self.report(f"stopped after step {training.step}; --resume goes on from here")
+                return self._result(self.history[-1][2])
+        if self.averaged:
+            self._use_average()
+            self._record(self.history[-1][1])
+            self._save()
+        self._judge()
+        return self._result(self._use_best())
+
+    def report(self, line: str) -> None:
+        """Report a line, once for the team."""
+        if self.training.team.leads:
+            self.say(line)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.training.network.parameters())
+
+    def _clock_and_signals(self) -> tuple[float, float]:
+        """The leader's clock is that of the team, and where one process stops, all do."""
+        return (time.monotonic() - self.began if self.training.team.leads else 0.0), len(self.signals)
+
+    def _result(self, loss: float) -> FitReport:
+        step, judged = self.training.step, self.best_step > 0
+        return FitReport(
+            steps=step,
+            seconds=self.elapsed,
+            initial_loss=self.history[0][2],
+            validation_loss=loss,
+            best_step=self.best_step if judged else step,
+            judgement=self.best if judged else None,
+            largest_batch=self.training.options.batch_at(max(step - 1, 0)),
+        )
+
+    def _share(self) -> float:
+        """Share of the training that is done."""
+        return max(self.training.step / self.training.options.steps, self.elapsed / self.limit)
+
+    def _add_to_average(self, share: float) -> None:
+        """Add the weights to the running average at the end of a training; where it is prolonged, the average of its
+        first end is left behind."""
+        self.averaged = self.averaged + 1 if share >= 1.0 - self.training.options.average_share else 0
+        if self.averaged:
+            with torch.no_grad():
+                for mean, parameter in zip(self.average, self._parameters(), strict=True):
+                    mean += (parameter - mean) / self.averaged
+
+    def _use_average(self) -> None:
+        with torch.no_grad():
+            for mean, parameter in zip(self.average, self._parameters(), strict=True):
+                parameter.copy_(mean)
+
+    def _judge(self) -> None:
+        """Judge the weights of this step and keep them if there have been no better ones."""
+        if self.judge is None or self.training.options.rollouts == 0 or not self.training.team.leads:
+            return
+        score, step = self.judge(self.training.network), self.training.step
+        if score <= self.best:
+            self.best, self.best_step = score, step
+            content = {"score": score, "step": step, "network": self.training.network.state_dict()}
+            write_checkpoint(self.folder / BEST, content)
+        self.report(f"step {step}, roll-outs {score:.5f}, best {self.best:.5f} of step {self.best_step}")
+
+    def _use_best(self) -> float:
+        """Take back the weights that were judged best, if these are not they; what they measure."""
+        if not (0 < self.best_step < self.training.step and self.training.team.leads):
+            return self.history[-1][2]
+        self.training.network.load_state_dict(read_checkpoint(self.folder / BEST)["network"])
+        return self.training.metric()
+
+    def _record(self, training_loss: float) -> None:
+        """Add a line to the history, write it, and report how it goes."""
+        measured, step, options = self.training.metric(), self.training.step, self.training.options
+        self.training.check(measured)
+        rate = options.rate_at(step, self._share())
+        self.history.append([step, training_loss, measured, rate, options.batch_at(step), self.elapsed])
+        if not self.training.team.leads:
+            return
+        measure = self.training.batches.measure
+        columns = ("step", "training_loss", measure, "learning_rate", "batch_size", "seconds")
+        write_csv(self.folder / HISTORY, columns, self.history)
+        left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
+        self.report(f"step {step}, loss {training_loss:.5f}, validation {measured:.5f}, {left:.0f} s left")
+
+    def _save(self) -> None:
+        if self.training.team.leads:
+            content = {**self.training.state(), **{name: getattr(self, name) for name in _OF_A_FIT}}
+            write_checkpoint(self.folder / CHECKPOINT, {"facts": self.facts, **content})
+        self.training.saved = self.training.step
+
+
+_OF_A_FIT = ("average", "averaged", "elapsed", "running", "since", "history")
+
+
+def _with_defaults(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of a checkpoint with the defaults of options that there were not when it was written."""
+    defaults = {key: option.default for key, option in FitOptions.model_fields.items()}
+    return {**facts, "fit": {**defaults, **facts.get("fit", {})}}
 
 
 def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:
     """The steps of `fit` and nothing around them, at a constant rate: what `chemnet bench training` compares with."""
-    optimizers = optimizers_for(network, options)
-    mean_loss, labels = loss_of(options.loss), data.y[:, data.active]
-    order = torch.randperm(len(data.x))
+    optimizers = optimizers_for(network, options.schedule_phases()[0], options.learning_rate)
+    order = torch.randperm(len(data))
     for step in range(options.steps):
         size = options.batch_at(step)
         start = step * size % (len(order) - size)
         rows = order[start : start + size]
         with torch.autocast(data.x.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
             outputs = network(data.x[rows])
-        loss = mean_loss(outputs[:, data.active].float(), labels[rows])
+        loss = data.loss(outputs.float(), data.y[rows], options)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         for optimizer in optimizers:
             optimizer.step()
-
-
-class _Fit:
-    """State of one training; the parts that a checkpoint holds are in `_state`."""
-
-    def __init__(
-        self,
-        network: nn.Module,
-        data: TrainingData,
-        options: FitOptions,
-        run: Path,
-        seed: int,
-        max_minutes: float | None,
-        report: Callable[[str], None],
-    ) -> None:
-        self.network, self.data, self.options, self.folder, self.seed = network, data, options, run, seed
-        self.say = report
-        self.judge: Judge | None = None
-        self.about: dict[str, Any] = {}
-        self.team = Team()
-        self.begin: Callable[[], None] = lambda: None
-        self.signals: list[int] = []
-        self.stopped = False
-        self.limit = math.inf if max_minutes is None else 60.0 * max_minutes
-        self.optimizers = optimizers_for(network, options)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64)
-        self.position = 0
-        self.average = [torch.zeros_like(p) for p in network.parameters()]
-        self.averaged = self.step = self.saved = 0
-        self.elapsed = self.running = 0.0
-        self.since = 0  # steps that `running`, the sum of their losses, is of
-        self.history: list[list[float]] = []
-        self.best, self.best_step = math.inf, 0
-        self.start = 0.0
-
-    def run(self, resume: bool) -> FitReport:
-        """Train to the end, or to the step at which a signal waits."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if resume:
-            self._load()
-        self.begin()
-        if not resume:
-            (self.folder / "best.pt").unlink(missing_ok=True)
-            self._record(math.nan)
-        self.start = time.monotonic() - self.elapsed
-        share = self._share()
-        while share < 1.0:
-            self._take_step(share)
-            before, share = share, self._share()
-            if share < 1.0 and int(share * self.options.rollouts) > int(before * self.options.rollouts):
-                self._judge()
-            if self.step % self.options.report_every == 0 or share >= 1.0:
-                self._record(self.running / self.since)
-                self.running, self.since = 0.0, 0
-                self._save()
-            if self.stopped:
-                self._save()
-                self.report(f"stopped after step {self.step}; --resume goes on from here")
-                return self._result(self.history[-1][2])
-        self._use_average()
-        self._record(self.history[-1][1])
-        self._save()
-        self._judge()
-        return self._result(self._use_best())
-
-    def report(self, line: str) -> None:
-        """Tell the user, once."""
-        if self.team.leads:
-            self.say(line)
-
-    def _result(self, loss: float) -> FitReport:
-        judged = self.best_step > 0
-        return FitReport(
-            steps=self.step,
-            seconds=self.elapsed,
-            initial_loss=self.history[0][2],
-            validation_loss=loss,
-            best_step=self.best_step if judged else self.step,
-            judgement=self.best if judged else None,
-            largest_batch=self.options.batch_at(max(self.step - 1, 0)),
-        )
-
-    def _share(self) -> float:
-        """Share of the training that is done."""
-        return max(self.step / self.options.steps, self.elapsed / self.limit)
-
-    def _take_step(self, share: float) -> None:
-        """One step of all optimisers."""
-        rows = self._batch(self.options.batch_at(self.step))
-        rate = self.options.rate_at(self.step, share)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        mine = rows[self.team.rank :: self.team.size]
-        with torch.autocast(self.data.x.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
-            outputs = self.network(self.data.x[mine])
-        active = self.data.active
-        loss = loss_of(self.options.loss)(outputs[:, active].float(), self.data.y[mine][:, active])
-        loss = loss * (len(mine) / len(rows))
-        loss.backward()
-        self._exchange(loss.item())
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.step += 1
-        if share >= 1.0 - self.options.average_share:
-            self._add_to_average()
-        else:
-            self.averaged = 0  # a training that is prolonged leaves the mean of its first end behind
-
-    def _exchange(self, loss: float) -> None:
-        """Sum gradients and loss over the team; its leader's clock is everyone's, and where one stops, all do."""
-        clock = time.monotonic() - self.start if self.team.leads else 0.0
-        loss, self.elapsed, stops = self.team.sum(self.network.parameters(), (loss, clock, len(self.signals)))
-        self._check(loss)
-        self.running += loss
-        self.since += 1
-        self.stopped = stops > 0
-
-    def _check(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            kept = f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
-            raise NumericalError(
-                f"the loss is {loss} at step {self.step}{kept}\n"
-                f"Start anew with a smaller rate: --set fit.learning_rate={0.5 * self.options.learning_rate:g}"
-            )
-
-    def _batch(self, size: int) -> torch.Tensor:
-        """Rows of the next batch: every row once per pass, in random order."""
-        if self.position + size > len(self.order):
-            self.order = torch.randperm(len(self.data.x), generator=self.generator)
-            self.position = 0
-        rows = self.order[self.position : self.position + size]
-        self.position += size
-        return rows.to(self.data.x.device)
-
-    def _add_to_average(self) -> None:
-        self.averaged += 1
-        with torch.no_grad():
-            for mean, parameter in zip(self.average, self.network.parameters(), strict=True):
-                mean += (parameter - mean) / self.averaged
-
-    def _use_average(self) -> None:
-        if self.averaged:
-            with torch.no_grad():
-                for mean, parameter in zip(self.average, self.network.parameters(), strict=True):
-                    parameter.copy_(mean)
-
-    def _judge(self) -> None:
-        """Judge the weights of this step and keep them if there have been no better ones."""
-        if self.judge is None or self.options.rollouts == 0 or not self.team.leads:
-            return
-        score = self.judge(self.network)
-        if score <= self.best:
-            self.best, self.best_step = score, self.step
-            content = {"score": score, "step": self.step, "network": self.network.state_dict()}
-            write_checkpoint(self.folder / "best.pt", content)
-        self.report(f"step {self.step}, roll-outs {score:.5f}, best {self.best:.5f} of step {self.best_step}")
-
-    def _use_best(self) -> float:
-        """Take back the weights that were judged best, if these are not they; their validation loss."""
-        if not (0 < self.best_step < self.step and self.team.leads):
-            return self.history[-1][2]
-        self.network.load_state_dict(read_checkpoint(self.folder / "best.pt")["network"])
-        return validation_loss(self.network, self.data, self.options.loss)
-
-    def _record(self, training_loss: float) -> None:
-        """Add a line to the history, write it, and say how it goes."""
-        loss = validation_loss(self.network, self.data, self.options.loss)
-        self._check(loss)
-        rate = self.options.rate_at(self.step, self._share())
-        self.history.append([self.step, training_loss, loss, rate, self.options.batch_at(self.step), self.elapsed])
-        if not self.team.leads:
-            return
-        columns = ("step", "training_loss", "validation_loss", "learning_rate", "batch_size", "seconds")
-        write_csv(self.folder / "loss.csv", columns, self.history)
-        left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
-        self.report(f"step {self.step}, loss {training_loss:.5f}, validation {loss:.5f}, {left:.0f} s left")
-
-    def _facts(self) -> dict[str, Any]:
-        """What a training that is resumed must have in common with the one that left the checkpoint."""
-        options = {f"fit.{key}": value for key, value in self.options.model_dump(mode="json").items()}
-        return {**self.about, **options, "seed": self.seed, "rows": len(self.data.x)}
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "facts": self._facts(),
-            "network": self.network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "generator": self.generator.get_state(),
-            "average": self.average,
-            **{name: getattr(self, name) for name in _PLAIN},
-        }
-
-    def _save(self) -> None:
-        if self.team.leads:
-            write_checkpoint(self.folder / "last.pt", self._state())
-        self.saved = self.step
-
-    def _load(self) -> None:
-        path = self.folder / "last.pt"
-        state = read_checkpoint(path)
-        defaults = {f"fit.{key}": field.default for key, field in FitOptions.model_fields.items()}
-        check_same(path, {**defaults, **state["facts"]}, self._facts())
-        self.network.load_state_dict(state["network"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.generator.set_state(state["generator"])
-        self.average = [mean.to(self.data.x.device) for mean in state["average"]]
-        for name in _PLAIN:
-            setattr(self, name, state[name])
-        self.saved = self.step
-        if (self.folder / "best.pt").exists():
-            best = read_checkpoint(self.folder / "best.pt")
-            self.best, self.best_step = best["score"], best["step"]
-
-
-_PLAIN = ("order", "position", "averaged", "step", "elapsed", "running", "since", "history")

@@ -14,23 +14,30 @@ import torch
 from torch import nn
 
 from chemnet.surrogate.inference import has_bf16_instructions
-from chemnet.training.options import FitOptions
+from chemnet.training.options import Phase
+
+_MOMENTUM = 0.9  # of SGD
 
 
-def optimizers_for(network: nn.Module, options: FitOptions) -> list[torch.optim.Optimizer]:
-    """Adam or AdamW for everything, or Muon for the matrices with AdamW for the biases."""
+def optimizers_for(network: nn.Module, phase: Phase, rate: float) -> list[torch.optim.Optimizer]:
+    """The optimisers of a phase at a learning rate: one for everything, or Muon for the matrices and AdamW for what is
+    left."""
+    decay, other_decay = phase.weight_decay, phase.weight_decay if phase.decay_biases else 0.0
     parameters = list(network.parameters())
-    rate, decay = options.learning_rate, options.weight_decay
-    if options.optimizer == "adam":
-        return [torch.optim.Adam(parameters, rate, weight_decay=decay)]
-    if options.optimizer == "adamw":
-        return [torch.optim.AdamW(parameters, rate, weight_decay=decay)]
-    matrices = [p for p in parameters if p.ndim == 2]
-    biases = [p for p in parameters if p.ndim != 2]
-    return [
-        muon(matrices, lr=rate, weight_decay=decay),
-        torch.optim.AdamW(biases, rate, weight_decay=decay),
+    if phase.optimizer == "muon":
+        others = [p for p in parameters if p.ndim != 2]
+        return [
+            muon([p for p in parameters if p.ndim == 2], lr=rate, weight_decay=decay),
+            torch.optim.AdamW(others, rate, weight_decay=other_decay),
+        ]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": other_decay},
     ]
+    if phase.optimizer == "sgd":
+        return [torch.optim.SGD(groups, rate, momentum=_MOMENTUM, nesterov=phase.nesterov)]
+    make = torch.optim.Adam if phase.optimizer == "adam" else torch.optim.AdamW
+    return [make(groups, rate)]
 
 
 def muon(matrices: Iterable[nn.Parameter], **options: Any) -> torch.optim.Muon:

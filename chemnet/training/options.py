@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError
@@ -14,41 +14,118 @@ from chemnet.surrogate.inference import has_bf16_instructions
 
 _MAX_BATCH_CPU = 4096  # a batch that grows further only makes sense on a GPU
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Phase(Config):
+    """A part of a schedule: an optimiser and how its learning rate moves with the time, over `steps` of time (None: to
+    the end).
+
+    `cosine` falls from the rate to `lowest` over each `period`, after `warmup` in which it rises, or without a period
+    once over the whole training; `alternating` changes between the rate and `lowest` every `period`; `steps` multiplies
+    it by `decay` every `period`, so that a decay of 1 keeps it. Without a `rate` it is the schedule's initial rate. SGD
+    has a momentum of 0.9, on request Nesterov's. Weights decay, with `decay_biases` what is no matrix does too.
+    """
+
+    optimizer: Literal["sgd", "adam", "adamw", "muon"]
+    schedule: Literal["cosine", "alternating", "steps"]
+    period: Positive | None = None
+    rate: Positive | None = None
+    lowest: NotNegative = 0.0
+    warmup: NotNegative = 0.0
+    decay: Positive = 1.0
+    weight_decay: NotNegative = 0.0
+    decay_biases: bool = False
+    nesterov: bool = False
+    steps: Count | None = None
+
+    @model_validator(mode="after")
+    def _has_a_period(self) -> Phase:
+        if self.period is None and self.schedule != "cosine":
+            raise ValueError(f"schedule {self.schedule} needs a period")
+        return self
+
+    def rate_at(self, time: float, initial: float, share: float = 0.0) -> float:
+        """Learning rate at `time` since the phase began, when `share` of the training is done."""
+        highest = initial if self.rate is None else self.rate
+        if self.schedule == "steps":
+            return highest * self.decay ** (time // (self.period or 1.0))
+        if self.schedule == "alternating":
+            return highest if int(time // (self.period or 1.0)) % 2 == 0 else self.lowest
+        if time < self.warmup:
+            return highest * (time + 1e-3) / self.warmup
+        if self.period is not None:
+            share = math.fmod(time - self.warmup, self.period) / self.period
+        return self.lowest + 0.5 * (highest - self.lowest) * (1.0 + math.cos(math.pi * min(share, 1.0)))
 
 
 class FitOptions(Config):
     """How to train.
 
     `schedule` is `cosine` (linear warm-up over `warmup_steps`, then half a cosine to zero) or `steps` (times `decay`
-    every `decay_every` steps). The batch grows by `batch_growth` every `batch_growth_every` steps up to
-    `max_batch_size`. At the end the weights are the mean over the last `average_share` of the training. They are judged
-    `rollouts` times, at equal shares of the training and the last time at its end, and the best are returned.
+    every `decay_every` steps); `phases`, whose unit of time are `phase_unit` steps, take the place of the optimiser and
+    of all of this. The batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`. At the
+    end the weights are the mean over the last `average_share` of the training. They are judged `rollouts` times, at
+    equal shares of the training and the last time at its end, and the best are returned.
+
+    A limit of minutes (`--max-minutes`) means the same in every training: the schedule is stretched over the steps or
+    the minutes, whichever end sooner, so that it always comes to its end. Warm-up steps and the growth of the batch
+    count steps even so.
     """
 
     optimizer: Literal["adam", "adamw", "muon"] = "muon"
     learning_rate: Positive = 1.5e-2
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: NotNegative = 0.0
     schedule: Literal["cosine", "steps"] = "cosine"
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
     decay: Positive = 1.0
-    decay_every: int = Field(1000, ge=1)
+    decay_every: Count = 1000
+    phases: tuple[Phase, ...] = ()
+    phase_unit: Count = 1
     steps: int = Field(ge=1)
-    batch_size: int = Field(1024, ge=1)
-    batch_growth: float = Field(1.0, ge=1)
-    batch_growth_every: int = Field(1000, ge=1)
-    max_batch_size: int = Field(131072, ge=1)
-    average_share: float = Field(0.05, ge=0, le=1)
+    batch_size: Count = 1024
+    batch_growth: float = Field(default=1.0, ge=1)
+    batch_growth_every: Count = 1000
+    max_batch_size: Count = 131072
+    average_share: float = Field(default=0.05, ge=0, le=1)
     loss: Literal["l1", "mse"] = "l1"
     precision: Literal["fp32", "bf16"] = "fp32"
-    report_every: int = Field(250, ge=1)
-    rollouts: int = Field(8, ge=0)
+    report_every: Count = 250
+    rollouts: int = Field(default=8, ge=0)
+
+    def schedule_phases(self) -> tuple[Phase, ...]:
+        """The phases, or the one that the other keys describe."""
+        if self.phases:
+            return self.phases
+        period = float(self.decay_every) if self.schedule == "steps" else None
+        own = {"optimizer": self.optimizer, "schedule": self.schedule, "weight_decay": self.weight_decay}
+        return (Phase(**own, period=period, decay=self.decay, decay_biases=True),)  # type: ignore[arg-type]
+
+    def phase_at(self, step: int, share: float, initial: float | None = None) -> tuple[int, float]:
+        """Number of the phase and learning rate at a step, of which `share` (0 to 1) of the training lies before.
+
+        Where the share is more than that of the steps, time is short, and the schedule is that far ahead. `initial` is
+        the rate that the schedule begins with, by default `learning_rate`.
+        """
+        initial, number, phases = initial or self.learning_rate, 0, self.schedule_phases()
+        time = (step if share <= step / self.steps else share * self.steps) / self.phase_unit
+        if not self.phases and self.schedule == "cosine":
+            initial *= min(1.0, (step + 1) / (self.warmup_steps + 1))
+        for phase in phases[:-1]:
+            if phase.steps is None or time < phase.steps:
+                break
+            time, number = time - phase.steps, number + 1
+        return number, phases[number].rate_at(time, initial, share)
 
     def rate_at(self, step: int, share: float) -> float:
         """Learning rate at a step, of which `share` (0 to 1) of the training lies before."""
-        if self.schedule == "steps":
-            return self.learning_rate * self.decay ** (step // self.decay_every)
-        warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
-        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+        return self.phase_at(step, share)[1]
+
+    def batch_at(self, step: int) -> int:
+        """Batch size at a step."""
+        grown = self.batch_size * self.batch_growth ** (step // self.batch_growth_every)
+        return int(min(grown, max(self.batch_size, self.max_batch_size)))
 
     def on(self, device: str) -> FitOptions:
         """These options on a device: without a GPU the batch stops growing at 4096, and without instructions for bf16
@@ -59,11 +136,6 @@ class FitOptions(Config):
         if device == "cpu" and self.precision == "bf16" and not has_bf16_instructions():
             changes["precision"] = "fp32"
         return self.model_copy(update=changes)
-
-    def batch_at(self, step: int) -> int:
-        """Batch size at a step."""
-        grown = self.batch_size * self.batch_growth ** (step // self.batch_growth_every)
-        return int(min(grown, max(self.batch_size, self.max_batch_size)))
 
 
 def choose_device(name: str) -> str:

@@ -77,7 +77,6 @@ def train(
         def begin() -> None:
             """The folder now belongs to this training, which is not finished."""
             if team.leads:
-                (out / "manifest.json").unlink(missing_ok=True)
                 write_text(out / "config.yaml", dump_yaml(config))
 
         result = fit(

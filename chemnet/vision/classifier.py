@@ -13,8 +13,9 @@ from torch import nn
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.errors import ChemnetError, FileError
 from chemnet.runtime.run_folder import sha256
+from chemnet.runtime.tables import Table
 from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
-from chemnet.vision.mobilenet import MobileNetV2
+from chemnet.vision.mobilenet import MobileNetV2, count
 
 MODEL = "classifier.pt"
 
@@ -57,3 +58,22 @@ def load_classifier(path: str | Path) -> Classifier:
         raise FileError(f"{path} is no classifier ({str(error).splitlines()[0][:80]})") from None
     network.to(memory_format=torch.channels_last).eval()
     return Classifier(network, classes, downsampling, content["facts"])
+
+
+def classifier_table(path: Path) -> Table:
+    """What a classifier, or the training in a run folder, came to."""
+    classifier = load_classifier(path)
+    facts = classifier.facts
+    rows = [
+        ("parameters", f"{count(classifier.network):,}"),
+        ("classes", " ".join(classifier.classes)),
+        ("downsampling", str(classifier.downsampling)),
+        ("test accuracy [%]", f"{100 * facts['test_accuracy']:.2f}"),
+        ("recipe", str(facts["recipe"]["name"])),
+        ("seed", str(facts["seed"])),
+        ("images", str(facts["images"])),
+        ("seconds of training", f"{facts['seconds']:.0f}"),
+    ]
+    if "stage" in facts:
+        rows.insert(0, ("stage of an automatic reduction", str(facts["stage"])))
+    return Table(f"classifier {path}", ("fact", "value"), rows)

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
+from chemnet.runtime.threads import torch_threads
 from chemnet.vision.mobilenet import count
 from chemnet.vision.training import outputs_of
 
@@ -33,13 +34,9 @@ def bench(networks: Mapping[str, nn.Module], batches: Sequence[int] = (1, 128), 
     The networks take turns, so that a machine that is disturbed disturbs all of them; the median counts. `saved` is the
     share of the first one's time that is saved over the share of its multiply-adds that is.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     keep_freed_memory()
-    try:
+    with torch_threads(1):
         seconds = {batch: _seconds(networks, batch, turns) for batch in batches}
-    finally:
-        torch.set_num_threads(threads)
     costs = {name: multiply_adds(network) for name, network in networks.items()}
     first = next(iter(networks))
     rows = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,41 +11,8 @@ from pydantic import Field
 from chemnet.condensation.condenser import ChannelRule
 from chemnet.reduction.automatic import AutomaticOptions
 from chemnet.runtime.config import Config, override, parse, read_yaml, shipped_yaml
+from chemnet.training.options import Count, FitOptions, Phase, Positive
 from chemnet.vision.mobilenet import Initialisation
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0.0)]
-NotNegative = Annotated[float, Field(ge=0.0)]
-
-
-class Phase(Config):
-    """A part of the strategy: an optimiser and how its rate moves with the step, over so many `steps` (None: to the
-    end).
-
-    `cosine` falls from the rate to `lowest` over each `period`, after `warmup` steps in which it rises; `alternating`
-    changes between the rate and `lowest` every `period`. Without a `rate` it is the initial rate of the strategy, which
-    the automatic reduction changes after every cut. SGD has a momentum of 0.9, on request Nesterov's.
-    """
-
-    optimizer: Literal["sgd", "adam"]
-    schedule: Literal["cosine", "alternating"]
-    period: Positive
-    rate: Positive | None = None
-    lowest: NotNegative = 0.0
-    warmup: NotNegative = 0.0
-    weight_decay: NotNegative = 0.0
-    nesterov: bool = False
-    steps: Count | None = None
-
-    def rate_at(self, time: float, initial: float) -> float:
-        """Learning rate at `time` [steps] since the phase began, in a strategy of this `initial` rate."""
-        highest = initial if self.rate is None else self.rate
-        if self.schedule == "alternating":
-            return highest if int(time // self.period) % 2 == 0 else self.lowest
-        if time < self.warmup:
-            return highest * (time + 1e-3) / self.warmup
-        share = math.fmod(time - self.warmup, self.period) / self.period
-        return self.lowest + 0.5 * (highest - self.lowest) * (1.0 + math.cos(math.pi * share))
 
 
 class ReductionRecipe(Config):
@@ -69,7 +35,7 @@ class TrainingRecipe(Config):
 
     A step is `batches` of `batch_size` images, or one epoch. `validation` of the training images are kept aside, the
     last ones of the set, to judge by; the test images are for the final figures only. Images are shifted by up to
-    `shift` pixels and flipped at random.
+    `shift` pixels and flipped at random. Times of the `strategy` are in these steps.
     """
 
     name: str
@@ -98,13 +64,19 @@ class TrainingRecipe(Config):
             changes["strategy"] = self.reduction.strategy
         return self.model_copy(update=changes)
 
-    def phase_at(self, time: float) -> tuple[int, float]:
-        """Number of the phase at `time` [steps] since the strategy began, and the time since that phase did."""
-        for number, phase in enumerate(self.strategy[:-1]):
-            if phase.steps is None or time < phase.steps:
-                return number, time
-            time -= phase.steps
-        return len(self.strategy) - 1, time
+    def options(self, images: int) -> FitOptions:
+        """The options of a training on this number of images; it reports after every step of the recipe."""
+        batches = self.batches or images // self.batch_size
+        return FitOptions(
+            learning_rate=self.initial_rate,
+            phases=self.strategy,
+            phase_unit=batches,
+            steps=self.steps * batches,
+            batch_size=self.batch_size,
+            report_every=batches,
+            average_share=0.0,
+            rollouts=0,
+        )
 
 
 def load_recipe(name_or_path: str | Path = "short", changes: Sequence[str] = ()) -> TrainingRecipe:

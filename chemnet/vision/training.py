@@ -1,156 +1,171 @@
-"""Train a classifier of images, step by step; the automatic reduction drives the same object (`automatic.Reducible`).
+"""Training of a classifier of images: the batches, shifted and mirrored at random, the accuracy, and the run folder.
 
-Everything that is random, the order of the images, their shifts and flips, comes from one generator, so that a
-training that goes on from its checkpoint on the CPU gives the same bits as one that was never interrupted.
+The folder holds `recipe.yaml` as used, what the training loop leaves (`loss.csv`, `last.pt`), `classifier.pt`, and,
+when the training has come to its end, `manifest.json`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.config import dump_yaml
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import write_text
 from chemnet.runtime.malloc import keep_freed_memory
-from chemnet.training.checkpoint import copied
-from chemnet.vision.images import Images, ImageSet
-from chemnet.vision.recipe import Phase, TrainingRecipe
+from chemnet.runtime.run_folder import finish_run, sha256
+from chemnet.training.loop import Training, fit
+from chemnet.training.options import FitOptions, choose_device
+from chemnet.vision.classifier import MODEL, Classifier
+from chemnet.vision.images import Images, ImageSet, read_images
+from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.recipe import TrainingRecipe
 
 _BLOCK = 100  # images of one call when a network is judged: what it makes of them fits the cache
-_MOMENTUM = 0.9
 # Means and standard deviations of CIFAR-10's training pixels, as everyone's code has them.
 _MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-class ImageTraining:
-    """A network in training on the images of a set; `train` takes one step of the recipe."""
+@dataclass(frozen=True)
+class ImageBatches:
+    """Images to train on, shifted by up to `shift` pixels and mirrored, and images to validate with."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        images: ImageSet,
-        recipe: TrainingRecipe,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-    ) -> None:
+    training: Images
+    validation: Images
+    shift: int
+    flip: bool
+    label_smoothing: float
+    measure: ClassVar[str] = "validation_accuracy"
+
+    @classmethod
+    def of(cls, images: ImageSet, recipe: TrainingRecipe) -> ImageBatches:
+        """The training images of a set; the last ones validate. Raises UsageError for too few of them."""
         kept = len(images.training) - recipe.validation
         if kept < recipe.batch_size:
             raise UsageError(
                 f"{images.source} has {len(images.training)} training images: too few for {recipe.validation} to "
                 f"validate and a batch of {recipe.batch_size}"
             )
-        keep_freed_memory()
-        self.network = network.to(device, memory_format=torch.channels_last)
-        self.recipe, self.device = recipe, device
-        self.training = images.training.part(slice(0, kept)).to(device)
-        self.validation = images.training.part(slice(kept, None)).to(device)
-        self.test = images.test.to(device)
-        self.step = 0
-        self._generator = torch.Generator().manual_seed(seed)
-        self._order = torch.empty(0, dtype=torch.int64)
-        self._position = 0
-        self.begin(recipe.initial_rate)
+        parts = images.training.part(slice(0, kept)), images.training.part(slice(kept, None))
+        return cls(*parts, recipe.shift, recipe.flip, recipe.label_smoothing)
 
-    @property
-    def batches(self) -> int:
-        """Batches of a step."""
-        return self.recipe.batches or len(self.training) // self.recipe.batch_size
+    def __len__(self) -> int:
+        return len(self.training)
 
-    def begin(self, rate: float) -> None:
-        """Start the strategy anew with this initial rate."""
-        self._initial, self._taken, self._phase = rate, 0, 0
-        self._optimizer = _optimizer(self.network, self.recipe.strategy[0])
+    def to(self, device: str) -> ImageBatches:
+        """The same on a device."""
+        return replace(self, training=self.training.to(device), validation=self.validation.to(device))
 
-    def train(self) -> float:
-        """Train for one step; the mean loss. Raises NumericalError when the loss is no longer finite."""
-        self.network.train()
-        total = 0.0
-        for _ in range(self.batches):
-            self._set_rate()
-            images, labels = self._batch()
-            smoothing = self.recipe.label_smoothing
-            loss = nn.functional.cross_entropy(self.network(images), labels, label_smoothing=smoothing)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._optimizer.step()
-            self._taken += 1
-            total += loss.item()
-            if not math.isfinite(total):
-                kept = f"; the checkpoint of step {self.step} is kept" if self.step else ""
-                raise NumericalError(
-                    f"the loss is {loss.item()} in step {self.step + 1}{kept}\n"
-                    f"Start anew with a smaller rate: --set initial_rate={0.5 * self._initial:g}"
-                )
-        self.step += 1
-        return total / self.batches
-
-    def metric(self) -> float:
-        """Accuracy on the images that are kept aside to validate."""
-        return accuracy(self.network, self.validation)
-
-    def rate(self) -> float:
-        """The learning rate now."""
-        number, since = self.recipe.phase_at(self._taken / self.batches)
-        return self.recipe.strategy[number].rate_at(since, self._initial)
-
-    def state(self) -> dict[str, Any]:
-        """Weights, optimiser, random state and place in the strategy, as tensors and plain data of its own."""
-        return {
-            "network": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
-            "optimizer": copied(self._optimizer.state_dict()),
-            "generator": self._generator.get_state(),
-            "order": self._order.clone(),
-            **{name: getattr(self, name) for name in _PLAIN},
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Return to a state."""
-        self.network.load_state_dict(state["network"])
-        for name in _PLAIN:
-            setattr(self, name, state[name])
-        self._optimizer = _optimizer(self.network, self.recipe.strategy[self._phase])
-        self._optimizer.load_state_dict(copied(state["optimizer"]))
-        self._generator.set_state(state["generator"])
-        self._order = state["order"].clone()
-
-    def _set_rate(self) -> None:
-        number, _ = self.recipe.phase_at(self._taken / self.batches)
-        if number != self._phase:
-            self._phase = number
-            self._optimizer = _optimizer(self.network, self.recipe.strategy[number])
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.rate()
-
-    def _batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The next images, each once per epoch in random order, and their labels."""
-        size = self.recipe.batch_size
-        if self._position + size > len(self._order):
-            self._order = torch.randperm(len(self.training), generator=self._generator)
-            self._position = 0
-        rows = self._order[self._position : self._position + size].to(self.device)
-        self._position += size
-        pixels = self._varied(self.training.pixels[rows])
+    def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (n, 3, h, w) and labels (n,) of some images, each shifted and mirrored anew."""
+        pixels = varied(self.training.pixels[rows], self.shift, self.flip, generator)
         return prepared(pixels), self.training.labels[rows]
 
-    def _varied(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The same images (n, 3, h, w), each shifted over a black border and half of them mirrored."""
-        n, _, height, width = pixels.shape
-        shift = self.recipe.shift
-        offsets = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=self._generator)
-        mirrored = torch.rand((n, 1), generator=self._generator) < (0.5 if self.recipe.flip else 0.0)
-        rows = torch.arange(height) + offsets[0]
-        columns = torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width)) + offsets[1]
-        padded = nn.functional.pad(pixels, (shift,) * 4)
-        every = torch.arange(n)[:, None, None].to(self.device)
-        cut = padded.permute(0, 2, 3, 1)[every, rows[:, :, None].to(self.device), columns[:, None, :].to(self.device)]
-        return cut.permute(0, 3, 1, 2)
+    def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
+        """The mean cross entropy."""
+        return nn.functional.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
+
+    def validate(self, network: nn.Module, options: FitOptions) -> float:
+        """The accuracy on the images to validate with."""
+        return accuracy(network, self.validation)
 
 
-_PLAIN = ("step", "_position", "_initial", "_taken", "_phase")
+class ImageTraining(Training):
+    """A network in training on the images of a set, a step of the recipe at a time; `test` are its test images."""
+
+    def __init__(
+        self, network: nn.Module, images: ImageSet, recipe: TrainingRecipe, *, seed: int = 0, device: str = "cpu"
+    ) -> None:
+        batches = ImageBatches.of(images, recipe)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(network, batches, recipe.options(len(batches)), seed=seed, device=device)
+        self.test = images.test.to(device)
+
+
+def train(
+    recipe: TrainingRecipe,
+    data: Path,
+    *,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    max_minutes: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Train MobileNetV2 on the images at `data`; returns the run folder.
+
+    With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` a
+    training that was interrupted, or has fewer steps, goes on, on the CPU bit by bit. Raises what `fit` raises, and
+    FileError for images that cannot be read.
+    """
+    out, device = out or Path("runs") / f"vision-{recipe.name}", choose_device(device)
+    keep_freed_memory()
+    images = read_images(data)
+    network, batches = network_of(recipe, len(images.classes), seed), ImageBatches.of(images, recipe)
+    report(f"{recipe.name}: {count(network):,} parameters, {len(batches):,} images, {device}, seed {seed}")
+    about: dict[str, Any] = {
+        "recipe": recipe.model_dump(mode="json", exclude={"steps", "description", "reduction"}),
+        "images": fingerprint(images),
+    }
+
+    def begin() -> None:
+        (out / MODEL).unlink(missing_ok=True)
+        write_text(out / "recipe.yaml", dump_yaml(recipe))
+
+    result = fit(
+        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        batches,
+        recipe.options(len(batches)),
+        out,
+        seed=seed,
+        resume=resume,
+        max_minutes=max_minutes,
+        device=device,
+        about=about,
+        begin=begin,
+        report=report,
+    )
+    right = accuracy(network, images.test.to(device))
+    facts = {**about, "seed": seed, "test_accuracy": right, "seconds": result.seconds}
+    Classifier(network.cpu(), images.classes, recipe.downsampling, facts).save(out / MODEL)
+    finish_run(out, "image training", recipe.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
+    report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
+    return out
+
+
+def network_of(recipe: TrainingRecipe, classes: int, seed: int) -> MobileNetV2:
+    """The untrained network of a recipe; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MobileNetV2(
+            classes,
+            downsampling=recipe.downsampling,
+            dropout=recipe.dropout,
+            initialisation=recipe.initialisation,
+        )
+
+
+def fingerprint(images: ImageSet) -> str:
+    """Fingerprint of a set of images, of 12 digits."""
+    return sha256(images.training.labels, images.training.pixels[:: max(1, len(images.training) // 64)])[:12]
+
+
+def varied(pixels: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
+    """The same images (n, 3, h, w), each shifted over a black border and half of them mirrored."""
+    n, _, height, width = pixels.shape
+    offsets = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
+    mirrored = torch.rand((n, 1), generator=generator) < (0.5 if flip else 0.0)
+    rows = torch.arange(height) + offsets[0]
+    columns = torch.where(mirrored, torch.arange(width).flip(0), torch.arange(width)) + offsets[1]
+    padded = nn.functional.pad(pixels, (shift,) * 4)
+    every, rows, columns = (index.to(pixels.device) for index in (torch.arange(n)[:, None, None], rows, columns))
+    return padded.permute(0, 2, 3, 1)[every, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def prepared(pixels: torch.Tensor) -> torch.Tensor:
@@ -169,7 +184,7 @@ def accuracy(network: nn.Module, images: Images) -> float:
 
 
 def blocks(images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The images as inputs of a network, and their labels, a few hundred at a time."""
+    """The images as inputs of a network, and their labels, a hundred at a time."""
     for start in range(0, len(images), _BLOCK):
         part = images.part(slice(start, start + _BLOCK))
         yield prepared(part.pixels), part.labels
@@ -181,15 +196,3 @@ def outputs_of(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         outputs: torch.Tensor = network(inputs)
     return outputs
-
-
-def _optimizer(network: nn.Module, phase: Phase) -> torch.optim.Optimizer:
-    """The optimiser of a phase; weights decay, biases and the scales of normalisations do not."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": phase.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if phase.optimizer == "sgd":
-        return torch.optim.SGD(groups, 1.0, momentum=_MOMENTUM, nesterov=phase.nesterov)
-    return torch.optim.Adam(groups, 1.0)

@@ -9,14 +9,13 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.reduction.automatic import AutomaticOptions, reduce_automatically
-from chemnet.reduction.automatic_dense import DenseTraining
+from chemnet.reduction.automatic import AutomaticOptions, DenseTraining, reduce_automatically
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.network import NetConfig, build, describe
 from chemnet.training.batches import TrainingData
 from chemnet.training.options import FitOptions
 
-SILENT = {"say": lambda line: None}
+SILENT = {"report": lambda line: None}
 
 
 def test_the_criteria_are_those_that_the_paper_tells_after_each_main_reduction():
@@ -243,7 +242,7 @@ def test_an_interrupted_reduction_goes_on_to_the_same_log_and_weights(tmp_path):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        reduce_automatically(broken, DENSE, tmp_path / "broken", say=interrupt)
+        reduce_automatically(broken, DENSE, tmp_path / "broken", report=interrupt)
     assert len(log_of(tmp_path / "broken")) < len(log_of(tmp_path / "whole"))
     fresh = trainee()
     assert reduce_automatically(fresh, DENSE, tmp_path / "broken", resume=True, **SILENT) == expected

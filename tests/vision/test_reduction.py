@@ -1,7 +1,7 @@
 """The automatic reduction and the comparison of a classifier, end to end at small scale."""
 
 import csv
-import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,14 +10,14 @@ from tiny_images import RECIPE, write_images
 
 from chemnet.reduction.automatic import LOG
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import read_json
 from chemnet.vision import load_classifier, read_images
-from chemnet.vision.comparison import ROUTES, compare
+from chemnet.vision.comparison import METHODS, compare
 from chemnet.vision.costs import bench, multiply_adds
-from chemnet.vision.learning import network_of, train
 from chemnet.vision.mobilenet import MobileNetV2, count
 from chemnet.vision.recipe import load_recipe
-from chemnet.vision.reducing import CondensingTraining
-from chemnet.vision.reduction import reduce
+from chemnet.vision.reduction import CondensingTraining, reduce
+from chemnet.vision.training import network_of, train
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
 REDUCTION = (
@@ -55,55 +55,54 @@ def test_the_layers_are_those_of_the_paper_and_hold_their_parameters(folder):
     assert loop.parameters() == 2_236_682
 
 
-def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(folder, tmp_path):
-    images = folder / "images.npz"
-    table = reduce(recipe(), images, model=folder, out=tmp_path, **SILENT)
+@pytest.fixture(scope="module")
+def reduced(folder):
+    """A reduction of that training and its table; `killed` is its folder as a kill after step 14 would leave it."""
+
+    def copy(line):
+        if line.startswith("step 15:"):
+            shutil.copytree(folder / "whole", folder / "killed")
+
+    options = {"model": folder, "out": folder / "whole", "device": "cpu"}
+    return folder / "whole", reduce(recipe(), folder / "images.npz", report=copy, **options)
+
+
+def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(reduced):
+    out, table = reduced
     names = [row[0] for row in table.rows]
     assert names == ["original", "reduction 1", "final cut"]
     for name, parameters, share, cost, *_ in table.rows:
-        classifier = load_classifier(tmp_path / f"{name.replace(' ', '-')}.pt")
+        classifier = load_classifier(out / f"{name.replace(' ', '-')}.pt")
         assert count(classifier.network) == parameters
-        assert share == pytest.approx(100 * parameters / table.rows[0][1], rel=1e-12)
-        assert cost == pytest.approx(1e-6 * multiply_adds(classifier.network), rel=1e-12)
+        assert share == pytest.approx(100 * parameters / table.rows[0][1], rel=1e-12, abs=0)
+        assert cost == pytest.approx(1e-6 * multiply_adds(classifier.network), rel=1e-12, abs=0)
     assert table.rows[2][1] < table.rows[1][1] < table.rows[0][1]
-    assert (tmp_path / "steps.png").stat().st_size > 10_000 and (tmp_path / "layers.png").stat().st_size > 10_000
-    cuts = [row["layer"] for row in log_of(tmp_path) if row["event"] == "accepted"]
+    assert (out / "steps.png").stat().st_size > 10_000 and (out / "layers.png").stat().st_size > 10_000
+    assert {"steps.png", "table.md", LOG} <= set(read_json(out / "manifest.json")["files"])
+    cuts = [row["layer"] for row in log_of(out) if row["event"] == "accepted"]
     assert cuts == [f"layer {number}" for number in range(2, 18)]
-    final = [row for row in log_of(tmp_path) if row["event"] == "final cut"]
+    final = [row for row in log_of(out) if row["event"] == "final cut"]
     assert [(row["layer"], float(row["threshold"])) for row in final] == [("layer 18", 0.4)]
 
 
-def test_a_reduction_that_was_interrupted_goes_on_bit_by_bit(folder, tmp_path, monkeypatch):
-    images = folder / "images.npz"
-    whole = reduce(recipe(), images, model=folder, out=tmp_path / "whole", **SILENT)
-    taken = []
-
-    def stop_after_five(self):
-        taken.append(1)
-        if len(taken) == 5:
-            raise KeyboardInterrupt
-        return original(self)
-
-    original = CondensingTraining.train
-    monkeypatch.setattr(CondensingTraining, "train", stop_after_five)
-    with pytest.raises(KeyboardInterrupt):
-        reduce(recipe(), images, model=folder, out=tmp_path / "parts", **SILENT)
-    monkeypatch.undo()
-    parts = reduce(recipe(), images, model=folder, out=tmp_path / "parts", resume=True, **SILENT)
-    assert parts.rows == whole.rows and log_of(tmp_path / "parts") == log_of(tmp_path / "whole")
+def test_a_reduction_that_was_killed_goes_on_bit_by_bit(folder, reduced):
+    out, (whole, table) = folder / "killed", reduced
+    assert len(log_of(out)) < len(log_of(whole)) and not (out / "manifest.json").exists()
+    options = {"model": folder, "out": out, "resume": True, **SILENT}
+    assert reduce(recipe(), folder / "images.npz", **options).rows == table.rows
+    assert log_of(out) == log_of(whole)
 
 
-def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, tmp_path):
-    images = folder / "images.npz"
-    reduce(recipe(), images, model=folder, out=tmp_path, **SILENT)
+def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, reduced, tmp_path):
+    images, (out, _) = folder / "images.npz", reduced
     with pytest.raises(UsageError, match=r"recipe\.reduction\.calibration was 24, is 16"):
-        reduce(recipe("reduction.calibration=16"), images, model=folder, out=tmp_path, resume=True, **SILENT)
+        reduce(recipe("reduction.calibration=16"), images, model=folder, out=out, resume=True, **SILENT)
     changed = load_classifier(folder)
     with torch.no_grad():
         changed.network.classifier[1].bias += 1.0
     changed.save(tmp_path / "changed.pt")
     with pytest.raises(UsageError, match="classifier was"):
-        reduce(recipe(), images, model=tmp_path / "changed.pt", out=tmp_path, resume=True, **SILENT)
+        reduce(recipe(), images, model=tmp_path / "changed.pt", out=out, resume=True, **SILENT)
 
 
 @pytest.mark.parametrize("choice", ["folded", "published"])
@@ -138,36 +137,28 @@ rates: [0.01, 0.02]
 scratch_rates: [0.1]
 weight_decay: 5e-4
 calibration: 24
-routes: [condensation-forward, condensation-published, neuron-merging, scratch]
+methods: [condensation-forward, condensation-published, neuron-merging, scratch]
 """
 
 
-def test_a_comparison_brings_every_route_to_the_share_and_goes_on_where_it_was(folder, tmp_path, monkeypatch):
+def test_a_comparison_brings_every_method_to_the_share_and_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     (tmp_path / "c.yaml").write_text(COMPARISON)
     options = {"recipe": recipe(), "model": folder, "out": tmp_path, **SILENT}
-    table = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
-    assert [row[0] for row in table.rows] == [
-        *("unreduced", "condensation-forward", "condensation-published", "neuron-merging", "scratch")
+    tables = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    rows = tables[0].as_json()["rows"]
+    assert [row["method"] for row in rows] == [
+        *("condensation-forward", "condensation-published", "neuron-merging", "scratch")
     ]
-    assert all(row[1] <= 60.0 for row in table.rows[1:])
-    results = json.loads((tmp_path / "comparison.json").read_text())["results"]
-    assert all(0.0 <= result["accuracy"] <= 1.0 for result in results.values()) and len(results) == 4
-    monkeypatch.setitem(ROUTES, "scratch", None)  # nothing is made a second time
-    assert compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options).rows == table.rows
+    assert all(row["parameters [%]"] <= 60.0 and 0.0 <= row["accuracy [%]"] <= 100.0 for row in rows)
+    monkeypatch.setitem(METHODS, "scratch", None)  # nothing is made a second time
+    again = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    assert [table.as_json() for table in again] == [table.as_json() for table in tables]
 
 
-def test_a_comparison_with_an_unknown_route_or_another_budget_is_refused(folder, tmp_path):
-    options = {"recipe": recipe(), "model": folder, "out": tmp_path, **SILENT}
+def test_a_comparison_with_an_unknown_method_is_refused(folder, tmp_path):
     (tmp_path / "c.yaml").write_text(COMPARISON.replace("scratch]", "scrach]"))
-    with pytest.raises(UsageError, match="no route scrach; there are"):
-        compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
-    (tmp_path / "c.yaml").write_text(
-        COMPARISON.replace("condensation-forward, condensation-published, neuron-merging, ", "")
-    )
-    compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
-    (tmp_path / "c.yaml").write_text(COMPARISON.replace("batches: 1", "batches: 2"))
-    with pytest.raises(UsageError, match="other batches"):
-        compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
+    with pytest.raises(UsageError, match="no method scrach; there are"):
+        compare(str(tmp_path / "c.yaml"), folder / "images.npz", recipe=recipe(), model=folder, out=tmp_path, **SILENT)
 
 
 def test_multiply_adds_are_those_of_the_layers():
