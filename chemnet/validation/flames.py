@@ -22,7 +22,7 @@ CHECK = "flames"
 TARGETS = {0.7: 2.0, 1.0: 0.5, 1.3: 2.0}  # [%] by equivalence ratio
 SPEED, LEFT = "speed", "left"
 
-# Burns the planar flame of a mechanism with changes of its case, and tells its `speed` [m/s] and the share of the cells
+# Burns the planar flame of a mechanism with changes of its case, and gives its `speed` [m/s] and the share of the cells
 # meant for the model that it `left` to the exact step.
 Burn = Callable[[Sequence[str]], dict[str, float]]
 
