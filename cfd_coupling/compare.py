@@ -42,17 +42,8 @@ class RunData:
         """Largest relative drift of a conserved total since the start."""
         return max(float(np.abs(self.until(name)).max()) for name in self.history if name.startswith("drift_"))
 
-    @property
-    def fallback_percent(self) -> float | None:
-        """Share of the cells meant for the model that an exact step took instead; None for a run without a model."""
-        return self._percent_of_model("cells_fallback")
-
-    @property
-    def integrated_percent(self) -> float | None:
-        """Share of the cells meant for the model that were integrated, as too cold or too calm for its network."""
-        return self._percent_of_model("cells_integrated")
-
-    def _percent_of_model(self, column: str) -> float | None:
+    def percent_of_model(self, column: str) -> float | None:
+        """Share of the cells meant for the model that a column counts; None for a run without a model."""
         meant = self.until("cells_neural").sum() + self.until("cells_fallback").sum()
         return _percent(float(self.until(column).sum()), float(meant))
 
@@ -87,7 +78,7 @@ def compare(folders: Sequence[Path], picture: Path | None = None) -> Table:
 
 
 def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
-    """What is told of one run, by name with unit; differences and speed-ups are against the reference.
+    """Metrics of one run, by name with unit; differences and speed-ups are against the reference.
 
     Heat release is a mean over the steps of the last row of history; seconds are those of the slowest rank; the drift
     is the largest relative one of mass, element masses and energy. None where there is nothing to divide by.
@@ -104,8 +95,8 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
         "heat release [kW/m]": 1e-3 * run.at("heat_release"),
         "p0 [kPa]": 1e-3 * run.snapshot.p0,
         "drift of mass, elements, energy": run.drift,
-        "cells left by the model [%]": run.fallback_percent,
-        "cells that the model integrated [%]": run.integrated_percent,
+        "cells left by the model [%]": run.percent_of_model("cells_fallback"),
+        "cells that the model integrated [%]": run.percent_of_model("cells_integrated"),
         "chemistry [s]": chemistry,
         "flow [s]": flow,
         "speed-up of the chemistry": _ratio(reference.chemistry_seconds, chemistry),

@@ -81,16 +81,8 @@ class Cells:
     def _rng(self, stream: str) -> np.random.Generator:
         return np.random.default_rng([_SEED, *stream.encode()])
 
-    def flame(self, n: int) -> Array:
-        """See the class."""
-        return _some(self._flame_rows, n, self._rng("flame"))
-
-    def ignition(self, n: int) -> Array:
-        """See the class."""
-        return _some(self._path_rows, n, self._rng("ignition"))
-
-    def burnt(self, n: int) -> Array:
-        """See the class."""
+    def _relaxed(self, n: int) -> Array:
+        """n mixtures of two gases in equilibrium, a little later."""
         rng = self._rng("burnt")
         chosen = rng.integers(_BURNT, size=n)
         partner = np.clip(chosen + rng.integers(-_NEIGHBOURS, _NEIGHBOURS, size=n, endpoint=True), 0, _BURNT - 1)
@@ -100,17 +92,9 @@ class Cells:
         pieces = np.array_split(states, len(_RELAXATION))
         return np.concatenate([reactor.advance(piece, t)[0] for piece, t in zip(pieces, _RELAXATION, strict=True)])
 
-    def mixed(self, n: int) -> Array:
-        """See the class."""
-        return self._mixtures(n, HOT, T_MAX, self._rng("mixed"))
-
-    def cold(self, n: int) -> Array:
-        """See the class."""
-        return self._mixtures(n, T_MIN, COLD, self._rng("cold"))
-
-    def _mixtures(self, n: int, coldest: float, hottest: float, rng: np.random.Generator) -> Array:
+    def _mixtures(self, kind: str, n: int, coldest: float, hottest: float) -> Array:
         """n mixtures as a training set has them, between two temperatures [K]."""
-        found: list[Array] = []
+        rng, found = self._rng(kind), list[Array]()
         for _ in range(_MOST_DRAWS):
             states = self._drawer.draw("mixed", n, 0, rng).states
             found.append(states[(states[:, 0] > coldest) & (states[:, 0] < hottest)])
@@ -168,11 +152,11 @@ class Cells:
 
 
 KINDS: dict[str, Callable[[Cells, int], Array]] = {
-    "flame": Cells.flame,
-    "mixed": Cells.mixed,
-    "ignition": Cells.ignition,
-    "burnt": Cells.burnt,
-    "cold": Cells.cold,
+    "flame": lambda cells, n: _some(cells._flame_rows, n, cells._rng("flame")),
+    "mixed": lambda cells, n: cells._mixtures("mixed", n, HOT, T_MAX),
+    "ignition": lambda cells, n: _some(cells._path_rows, n, cells._rng("ignition")),
+    "burnt": Cells._relaxed,
+    "cold": lambda cells, n: cells._mixtures("cold", n, T_MIN, COLD),
 }
 
 

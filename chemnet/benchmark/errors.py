@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +20,27 @@ _PERCENTILE = 0.99
 
 
 @dataclass(frozen=True)
-class Errors:
-    """99th percentiles of what is wrong.
+class Judged:
+    """Errors of one step, 99th percentiles, None where there is nothing to judge; and what it did.
 
     * `temperature` [K], over the cells
     * `mass_fraction`, the largest absolute error of any species in a cell, over the cells
     * `trace`, relative, over all pairs of a cell and a species with 1e-12 < Y < 1e-6
-
-    None where there is nothing to judge.
+    * `n_steps`, the mean internal steps of a cell; None for a step that does not count them
+    * `handed_over`, `refused`: the number of cells that it gave to CVODES, and that it refused, which are in no error
     """
 
     temperature: float | None
     mass_fraction: float | None
     trace: float | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Errors of one step on some cells: mean internal steps of a cell (None for a step that does not count them), and
-    the number of cells that it gave to CVODES, and that it refused, which are in no error."""
-
-    errors: Errors
-    n_steps: float | None
-    handed_over: int
-    refused: int
+    n_steps: float | None = None
+    handed_over: int = 0
+    refused: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What became of the same cells by several steps, by name."""
+    """Cost and errors of several steps on the same cells, by name."""
 
     timing: Timing
     judged: Mapping[str, Judged]
@@ -70,21 +62,22 @@ class Truth:
         self.known = status < Status.FAILED
 
     def judge(self, step: ChemistryStep) -> Judged:
-        """Errors of one call."""
+        """Errors and record of one call."""
         result = step.advance(self._states, self._dt)
         taken = result.status < Status.FAILED
         both = taken & self.known
         counted = result.stats.n_steps
         n_steps = float(counted[both].mean()) if counted is not None and both.any() else None
         found = errors(self.next_states[both], result.states[both])
-        return Judged(found, n_steps, result.stats.handed_over, int((~taken).sum()))
+        handed_over, refused = result.stats.handed_over, int((~taken).sum())
+        return replace(found, n_steps=n_steps, handed_over=handed_over, refused=refused)
 
 
-def errors(truth: Array, states: Array) -> Errors:
+def errors(truth: Array, states: Array) -> Judged:
     """Errors of `states` (n, 2 + K)."""
     T_error = np.abs(states[:, 0] - truth[:, 0])
     Y_error = np.abs(states[:, 2:] - truth[:, 2:]).max(axis=1)
-    return Errors(percentile(T_error), percentile(Y_error), percentile(trace_errors(truth, states)[0]))
+    return Judged(percentile(T_error), percentile(Y_error), percentile(trace_errors(truth, states)[0]))
 
 
 def trace_errors(truth: Array, states: Array) -> tuple[Array, NDArray[np.intp]]:

@@ -136,10 +136,10 @@ def cost_table(where: str, leading: tuple[str, ...], costs: Costs, task: ExactTa
     for key, comparison in costs.items():
         first = next(iter(comparison.judged))
         for name, judged in comparison.judged.items():
-            timing, errors = comparison.timing, judged.errors
+            timing = comparison.timing
             cost = (1e6 * timing.per_cell(name)[0], timing.spread(name), timing.ratio(first, name))
             counts = (judged.n_steps, judged.handed_over, judged.refused)
-            rows.append((*key, name, *cost, errors.temperature, errors.mass_fraction, errors.trace, *counts))
+            rows.append((*key, name, *cost, judged.temperature, judged.mass_fraction, judged.trace, *counts))
     errors_of = ("T error [K]", "Y error", "trace error")
     columns = (*leading, "step", "cost [us]", "from - to", "ratio", *errors_of, "steps", "handed over", "refused")
     n = next(iter(costs.values())).timing.cells
@@ -198,7 +198,7 @@ def work_and_precision(mechanism: Mechanism, states: Array) -> dict[str, Curve]:
     timing = take_turns(named(*cvodes, *exact), states, DT, _CURVE_TURNS)
     curves = {}
     for name, steps in integrators.items():
-        errors = [truth.judge(step).errors.temperature for step in steps]
+        errors = [truth.judge(step).temperature for step in steps]
         costs = [timing.per_cell(name_of(step))[0] for step in steps]
         curves[name] = np.array(errors, float), np.array(costs), np.array([step.rtol for step in steps])
     return curves

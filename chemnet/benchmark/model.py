@@ -50,7 +50,7 @@ def bench(task: BenchTask) -> list[Table]:
 
     Raises what loading the model and solving the flame raise.
     """
-    find_model(task.model)  # a wrong name is told at once
+    find_model(task.model)  # a wrong name is refused at once
     timings = in_fresh_process(measure, task)
     return [machine_table(), cost_table(task, timings), engine_table(task, timings)]
 

@@ -48,8 +48,8 @@ class StepResult(tuple[States, NDArray[np.int8]]):
         result.stats = stats or StepStats()
         return result
 
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return *self, self.stats
+    def __getnewargs__(self) -> tuple[Any, ...]:  # for pickle, which restores `stats` by itself
+        return tuple(self)
 
     @property
     def states(self) -> States:

@@ -1,4 +1,4 @@
-"""Who multiplies the matrices: torch in float32 or bfloat16, or onnxruntime. All of them on the processor.
+"""Engines that compute a network: torch in float32 or bfloat16, or onnxruntime. All of them on the processor.
 
 Libraries choose their kernels by the number of rows, and so a row's last bits could depend on how many others there
 are. Engines are therefore called with blocks of a fixed number of rows, and with smaller ones only where these,
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -32,12 +32,11 @@ _ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "ta
 
 def check_engine(name: str) -> EngineName:
     """`name` itself. Raises UsageError when there is no such engine, or it is not installed."""
-    for known in get_args(EngineName):
-        if name == known:
-            if known == "onnx" and not _has_onnx():
-                raise UsageError("engine onnx needs onnxruntime: pip install 'chemnet[onnx]'")
-            return known
-    raise UsageError(f"no engine {name}; there are {', '.join(get_args(EngineName))}")
+    if name not in get_args(EngineName):
+        raise UsageError(f"no engine {name}; there are {', '.join(get_args(EngineName))}")
+    if name == "onnx" and not _has_onnx():
+        raise UsageError("engine onnx needs onnxruntime: pip install 'chemnet[onnx]'")
+    return cast(EngineName, name)
 
 
 def available_engines() -> list[EngineName]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate import model_file
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.fused_step import FusedStep
-from chemnet.surrogate.inference import BLOCK, Engine, EngineName, check_engine, suitable_engine
+from chemnet.surrogate.inference import BLOCK, Engine, suitable_engine
 from chemnet.surrogate.network import describe
 from chemnet.surrogate.transform import Transform
 
 _DT_TOLERANCE = 1e-9
 
 
+@dataclass(eq=False, repr=False)
 class Surrogate:
     """A chemistry step by a network, for one mechanism and one time step.
 
@@ -37,38 +39,35 @@ class Surrogate:
     than `calm_limit` times the typical one of its data. Their status is SLOW; `HybridStep` integrates them.
     """
 
-    def __init__(
-        self,
-        network: nn.Sequential,
-        transform: Transform,
-        mechanism: Mechanism,
-        dt: float,
-        domain: Domain,
-        metadata: Mapping[str, Any] | None = None,
-        engine: str = "fp32",
-        cold_limit: float = 0.0,
-        calm_limit: float = 0.0,
-    ) -> None:
-        self.network, self.transform, self.mechanism, self.dt, self.domain = network, transform, mechanism, dt, domain
-        self.metadata = dict(metadata or {})
-        self.engine: EngineName = check_engine(engine)
-        self.cold_limit, self.calm_limit = cold_limit, calm_limit
-        self._run = Engine(engine, network)
-        self._changing = transform.active[transform.active >= 2]  # without T, which follows from the enthalpy
-        self._inputs = np.zeros((BLOCK, mechanism.n_species + 2), np.float32)
-        self._step = FusedStep(transform, mechanism, domain, BLOCK)
+    network: nn.Sequential
+    transform: Transform
+    mechanism: Mechanism
+    dt: float
+    domain: Domain
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = "fp32"
+    cold_limit: float = 0.0
+    calm_limit: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.metadata = dict(self.metadata)
+        self._run = Engine(self.engine, self.network)
+        active = self.transform.active
+        self._changing = active[active >= 2]  # without T, which follows from the enthalpy
+        self._inputs = np.zeros((BLOCK, self.mechanism.n_species + 2), np.float32)
+        self._step = FusedStep(self.transform, self.mechanism, self.domain, BLOCK)
 
     def with_network(self, network: nn.Sequential, **metadata: Any) -> Surrogate:
         """The same surrogate with another network, and `metadata` added to its own."""
-        return self._changed(network=network, metadata={**self.metadata, **metadata})
+        return replace(self, network=network, metadata={**self.metadata, **metadata})
 
     def with_domain(self, domain: Domain) -> Surrogate:
         """The same surrogate with another domain."""
-        return self._changed(domain=domain)
+        return replace(self, domain=domain)
 
     def with_engine(self, engine: str) -> Surrogate:
         """The same surrogate with another engine. Raises UsageError for one that is not there."""
-        return self._changed(engine=engine)
+        return replace(self, engine=engine)
 
     def with_limits(self, cold_limit: float | None = None, calm_limit: float | None = None) -> Surrogate:
         """The same surrogate with other limits of slow gas (None: its own); with zeros, it refuses none as slow.
@@ -77,14 +76,10 @@ class Surrogate:
         """
         given = {"cold_limit": cold_limit, "calm_limit": calm_limit}
         try:
-            limits = {name: _not_negative(value) for name, value in given.items() if value is not None}
+            limits: dict[str, Any] = {name: _not_negative(value) for name, value in given.items() if value is not None}
         except ValueError as error:
             raise UsageError(f"{error}: limits of slow gas begin at 0") from None
-        return self._changed(**limits) if limits else self
-
-    def _changed(self, **changes: Any) -> Surrogate:
-        names = ("network", "transform", "mechanism", "dt", "domain", "metadata", "engine", "cold_limit", "calm_limit")
-        return Surrogate(**{name: getattr(self, name) for name in names} | changes)
+        return replace(self, **limits) if limits else self
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).

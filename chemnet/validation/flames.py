@@ -22,7 +22,7 @@ CHECK = "flames"
 TARGETS = {0.7: 2.0, 1.0: 0.5, 1.3: 2.0}  # [%] by equivalence ratio
 SPEED, LEFT = "speed", "left"
 
-# Burns the planar flame of a mechanism with changes of its case, and tells its `speed` [m/s] and the share of the cells
+# Burns the planar flame of a mechanism with changes of its case, and gives its `speed` [m/s] and the share of the cells
 # meant for the model that it `left` to the exact step.
 Burn = Callable[[Sequence[str]], dict[str, float]]
 
@@ -30,7 +30,7 @@ Burn = Callable[[Sequence[str]], dict[str, float]]
 @dataclass(frozen=True)
 class FlameSpeeds:
     """Speeds of one flame [m/s], None for a model that breaks the flame off, the share of the cells that the model
-    left to the exact step, and why the flame broke off."""
+    left to the exact step [%], and why the flame broke off."""
 
     phi: float
     exact: float
@@ -40,8 +40,8 @@ class FlameSpeeds:
 
     @property
     def error(self) -> float | None:
-        """Relative error of the speed, with its sign."""
-        return None if self.model is None else self.model / self.exact - 1.0
+        """Relative error of the speed [%], with its sign."""
+        return None if self.model is None else 100.0 * (self.model / self.exact - 1.0)
 
 
 def validate_flames(
@@ -67,7 +67,7 @@ def validate_flames(
         speed = cached(cache, "flame", {**key, "case": changes}, partial(burn, changes))[SPEED]
         try:
             of_model = burn([*case, *chemistry])
-            found.append(FlameSpeeds(phi, speed, of_model[SPEED], of_model[LEFT]))
+            found.append(FlameSpeeds(phi, speed, of_model[SPEED], 100.0 * of_model[LEFT]))
         except NumericalError as error:
             found.append(FlameSpeeds(phi, speed, None, None, str(error).splitlines()[0]))
     return found
@@ -86,22 +86,13 @@ def changes_of_gas(mechanism: str, fuel: Mapping[str, float], dt: float) -> list
 
 def flame_table(speeds: Sequence[FlameSpeeds]) -> Table:
     """One row per flame."""
-    rows = [(s.phi, s.exact, s.model, _percent(s.error), _percent(s.left), s.failure or "burns") for s in speeds]
+    rows = [(s.phi, s.exact, s.model, s.error, s.left, s.failure or "burns") for s in speeds]
     columns = ("phi", "exact [m/s]", "model [m/s]", "error [%]", "cells left to the exact step [%]", "outcome")
     return Table("laminar flame speed in the flow solver", columns, rows)
 
 
 def figures(speeds: Sequence[FlameSpeeds]) -> list[Figure]:
     """The speed errors."""
-    return [
-        Figure(CHECK, f"flame speed error at phi {s.phi:g} [%]", _size(_percent(s.error)), TARGETS.get(s.phi))
-        for s in speeds
-    ]
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100.0 * share
-
-
-def _size(value: float | None) -> float | None:
-    return None if value is None else abs(value)
+    sizes = [None if s.error is None else abs(s.error) for s in speeds]
+    names = [f"flame speed error at phi {s.phi:g} [%]" for s in speeds]
+    return [Figure(CHECK, name, x, TARGETS.get(s.phi)) for name, x, s in zip(names, sizes, speeds, strict=True)]

@@ -19,7 +19,7 @@ CHECK = "steps"
 TEMPERATURES = (700.0, 1200.0, 1800.0, 2300.0)  # [K] edges of the regions
 EQUIVALENCE_RATIOS = (0.5, 0.8, 1.2, 1.6)
 HEATING = (1e-3, 1e-2, 0.1, 1.0)  # [K] edges of the change of T in one exact step, either way
-_CALM = 1e-8  # [kg/kg] rows that change less on average are in equilibrium, and no share of it can be told
+_CALM = 1e-8  # [kg/kg] rows that change less on average are in equilibrium, and have no share of it
 
 Mask = NDArray[np.bool_]
 
@@ -83,5 +83,5 @@ def _errors(exact: Pairs, predicted: Array, rows: Mask) -> tuple[float, float, f
     error = np.abs(model[:, 0] - after[:, 0])
     change = np.abs(after[:, 2:] - before[:, 2:]).sum()
     wrong = np.abs(model[:, 2:] - after[:, 2:]).sum()
-    told = wrong / change if change > _CALM * len(model) else None
-    return float(error.mean()), float(np.quantile(error, 0.99)), float(error.max()), told
+    share = wrong / change if change > _CALM * len(model) else None
+    return float(error.mean()), float(np.quantile(error, 0.99)), float(error.max()), share

@@ -5,7 +5,7 @@ import pytest
 
 from chemnet.benchmark import integrators, timing
 from chemnet.benchmark.cells import Cells, Gas
-from chemnet.benchmark.errors import Comparison, Errors, Judged, Truth, errors, trace_errors
+from chemnet.benchmark.errors import Comparison, Judged, Truth, errors, trace_errors
 from chemnet.benchmark.integrators import ExactTask, bench_exact, cost_table, mean_table, measure, name_of, trace_table
 from chemnet.benchmark.timing import Timing
 from chemnet.gas.mechanism import load_mechanism
@@ -37,19 +37,19 @@ class Shifted(CvodesReactor):
 def test_a_step_that_is_wrong_by_so_much_is_judged_so():
     judged = Truth(HYDROGEN, BURNT, 1e-6).judge(Shifted(0.25, 1.0 + 1e-4))
     assert judged.refused == 1 and judged.handed_over == 0 and judged.n_steps is None
-    assert judged.errors.temperature == pytest.approx(0.25, rel=1e-9, abs=0.0)
-    assert judged.errors.trace == pytest.approx(1e-4, rel=1e-8, abs=0.0)
+    assert judged.temperature == pytest.approx(0.25, rel=1e-9, abs=0.0)
+    assert judged.trace == pytest.approx(1e-4, rel=1e-8, abs=0.0)
     largest = 1e-4 * BURNT[:, 2 + HYDROGEN.index("N2")]  # inert, the most there is in a cell
-    assert judged.errors.mass_fraction == pytest.approx(np.quantile(largest[1:], 0.99), rel=1e-6, abs=0.0)
+    assert judged.mass_fraction == pytest.approx(np.quantile(largest[1:], 0.99), rel=1e-6, abs=0.0)
 
 
 def test_the_reference_has_no_error_and_the_exact_step_counts_its_steps():
     truth = Truth(HYDROGEN, BURNT, 1e-6)
     assert truth.known.all()
-    assert truth.judge(CvodesReactor(HYDROGEN, 1e-10, 1e-16)).errors == Errors(0.0, 0.0, 0.0)
+    assert truth.judge(CvodesReactor(HYDROGEN, 1e-10, 1e-16)) == Judged(0.0, 0.0, 0.0)
     judged = truth.judge(RosenbrockReactor(HYDROGEN))
     assert judged.n_steps >= 1.0 and judged.refused == 0
-    assert judged.errors.temperature < 0.01
+    assert judged.temperature < 0.01
 
 
 def test_percentiles_leave_one_in_a_hundred_out():
@@ -72,7 +72,7 @@ def test_traces_are_the_mass_fractions_between_the_limits_and_their_errors_are_r
 
 
 def test_nothing_to_judge_is_no_error_of_zero():
-    assert errors(np.empty((0, 12)), np.empty((0, 12))) == Errors(None, None, None)
+    assert errors(np.empty((0, 12)), np.empty((0, 12))) == Judged(None, None, None)
 
 
 def test_steps_are_named_by_integrator_and_tolerances():
@@ -81,7 +81,7 @@ def test_steps_are_named_by_integrator_and_tolerances():
 
 
 def comparison(slow, fast):
-    judged = {"slow": Judged(Errors(1.0, 2.0, None), None, 0, 3), "fast": Judged(Errors(4.0, 5.0, 6.0), 7.5, 8, 0)}
+    judged = {"slow": Judged(1.0, 2.0, None, refused=3), "fast": Judged(4.0, 5.0, 6.0, 7.5, 8, 0)}
     return Comparison(Timing(10, 3, {"slow": [slow], "fast": [fast]}), judged)
 
 

@@ -36,6 +36,16 @@ def next_states(states):
     return RosenbrockReactor(MECHANISM).advance(states, 1e-6)[0]
 
 
+@pytest.fixture(scope="module")
+def transform(states, next_states):
+    return fit_transform(states, next_states, MECHANISM)
+
+
+@pytest.fixture(scope="module")
+def step(transform):
+    return FusedStep(transform, MECHANISM, BOX, ROWS)
+
+
 def advance(step, states, outputs):
     inputs, status = np.empty(states.shape, np.float32), np.empty(len(states), np.int8)
     step.prepare(states, inputs, status)
@@ -55,19 +65,17 @@ def test_predicting_the_labels_gives_the_next_states_back(states, next_states, l
     np.testing.assert_allclose(after[:, 0], next_states[:, 0], rtol=1e-6, atol=0)
 
 
-def test_inputs_are_those_that_the_network_was_trained_with(states, next_states):
-    transform = fit_transform(states, next_states, MECHANISM)
-    inputs, _, _ = advance(FusedStep(transform, MECHANISM, BOX, ROWS), states, np.zeros(states.shape, np.float32))
+def test_inputs_are_those_that_the_network_was_trained_with(states, transform, step):
+    inputs, _, _ = advance(step, states, np.zeros(states.shape, np.float32))
     np.testing.assert_allclose(inputs, transform.inputs(states), rtol=3e-7, atol=3e-7)
 
 
 @pytest.mark.parametrize("noise", [1e-3, 0.3, 3.0, 10.0])
-def test_the_closure_is_that_of_one_row_at_a_time(states, next_states, noise):
+def test_the_closure_is_that_of_one_row_at_a_time(states, next_states, transform, step, noise):
     """Whatever the network answers; the larger the noise, the more rows the lanes leave to the plain closure."""
-    transform = fit_transform(states, next_states, MECHANISM)
     rng = np.random.default_rng(1)
     outputs = (transform.labels(states, next_states) + noise * rng.standard_normal(states.shape)).astype(np.float32)
-    _, after, status = advance(FusedStep(transform, MECHANISM, BOX, ROWS), states, outputs)
+    _, after, status = advance(step, states, outputs)
     change = (outputs[:, 2:].astype(float) * transform.output_scale[2:]) * LAMBDA
     change *= np.abs(outputs[:, 2:] * transform.output_scale[2:])
     raw = np.maximum(np.maximum(states[:, 2:], 0.0) ** LAMBDA + change, 0.0) ** 8
@@ -86,23 +94,20 @@ def test_the_closure_is_that_of_one_row_at_a_time(states, next_states, noise):
     np.testing.assert_array_equal(after[:, 2 + MECHANISM.index("N2")], states[:, 2 + MECHANISM.index("N2")])
 
 
-def test_traces_of_radicals_in_fuel_and_air_do_not_spoil_the_elements(states, next_states):
+def test_traces_of_radicals_in_fuel_and_air_do_not_spoil_the_elements(step):
     """Carbon and hydrogen are then in fixed proportion but for the traces; see the test of the closure."""
     rng = np.random.default_rng(5)
     rows = np.tile(np.hstack([1100.0, 1e5, canonical.premixed(MECHANISM, 1.0, {"CH4": 1})]), (ROWS, 1))
     rows[:, 2:] += (10.0 ** rng.uniform(-14, -7, (ROWS, 21))) * ~MECHANISM.inert
     outputs = rng.standard_normal(rows.shape).astype(np.float32)
-    step = FusedStep(fit_transform(states, next_states, MECHANISM), MECHANISM, BOX, ROWS)
     _, after, status = advance(step, rows, outputs)
     assert (status == Status.OK).all() and (after != rows).any(axis=1).all()
     lost = state.elements(after, MECHANISM) - state.elements(rows, MECHANISM)
     np.testing.assert_allclose(lost, 0.0, rtol=0, atol=5e-16)
 
 
-def test_a_rows_result_does_not_depend_on_its_lane_or_on_the_other_rows(states, next_states):
-    transform = fit_transform(states, next_states, MECHANISM)
+def test_a_rows_result_does_not_depend_on_its_lane_or_on_the_other_rows(states, next_states, transform, step):
     outputs = (2.0 * transform.labels(states, next_states)).astype(np.float32)
-    step = FusedStep(transform, MECHANISM, BOX, ROWS)
     together = advance(step, states, outputs)
     for rows in (slice(0, 1), slice(5, 26), slice(90, None)):
         alone = advance(step, states[rows], outputs[rows])
@@ -110,10 +115,8 @@ def test_a_rows_result_does_not_depend_on_its_lane_or_on_the_other_rows(states, 
             np.testing.assert_array_equal(a, b[rows])
 
 
-def test_an_answer_of_nan_fails_its_own_row_only(states, next_states):
-    transform = fit_transform(states, next_states, MECHANISM)
+def test_an_answer_of_nan_fails_its_own_row_only(states, next_states, transform, step):
     outputs = transform.labels(states, next_states)
-    step = FusedStep(transform, MECHANISM, BOX, ROWS)
     _, expected, _ = advance(step, states, outputs)
     outputs[7, 4] = np.nan
     _, after, status = advance(step, states, outputs)
@@ -122,13 +125,12 @@ def test_an_answer_of_nan_fails_its_own_row_only(states, next_states):
     np.testing.assert_array_equal(np.delete(after, 7, 0), np.delete(expected, 7, 0))
 
 
-def test_invalid_rows_and_those_outside_are_told_apart(states, next_states):
-    transform = fit_transform(states, next_states, MECHANISM)
+def test_invalid_rows_and_those_outside_are_told_apart(states, step):
     rows = states[:8].copy()
     rows[0, 0], rows[1, 0], rows[2, 1], rows[3, 5] = 3450.0, 3600.0, 5e5, np.nan
     rows[4, 2 + MECHANISM.index("N2")] += 2e-3
     rows[5, -1], rows[6, -1] = -2e-6, -5e-7  # argon, of which there is none
-    _, after, status = advance(FusedStep(transform, MECHANISM, BOX, ROWS), rows, np.zeros(rows.shape, np.float32))
+    _, after, status = advance(step, rows, np.zeros(rows.shape, np.float32))
     outside, invalid = Status.OUTSIDE, Status.INVALID
     assert status.tolist() == [outside, invalid, outside, invalid, invalid, invalid, Status.OK, Status.OK]
     np.testing.assert_array_equal(after[:6], rows[:6])
