@@ -8,6 +8,7 @@ from cfd_coupling import initial
 from cfd_coupling.fields import interior
 from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import Communicator
+from chemnet.runtime.errors import NumericalError
 
 BOX = (7.5e-3, 7.5e-3)
 
@@ -102,3 +103,10 @@ def test_a_free_flame_has_its_fronts_where_asked_and_burnt_gas_between():
     assert np.ptp(hot) == pytest.approx(2e-3, abs=3.0 * grid.dx) and hot.mean() == pytest.approx(3e-3, abs=grid.dx)
     assert T.min() == pytest.approx(300.0, abs=1e-2) and 2000.0 < T.max() < 2250.0
     assert CH4[0, 0] == pytest.approx(methane_air(gas)[gas.mechanism.index("CH4")], rel=1e-4) and CH4[0, 100] < 1e-6
+
+
+def test_a_free_flame_of_more_points_than_its_finest_grid_has_is_refused(monkeypatch):
+    monkeypatch.setattr(initial, "FLAME_REFINEMENTS", (0.5,))
+    flame = dict(temperature=300.0, pressure=ATMOSPHERE, burnt_width=2e-3, points=5000)
+    with pytest.raises(NumericalError, match="fewer points than initial.points=5000"):
+        initial.free_flame(Grid(20, 3, 6e-3, 9e-5), COMM, drm19(), Y=methane_air(drm19()), **flame)
