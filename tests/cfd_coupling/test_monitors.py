@@ -9,8 +9,9 @@ from cfd_coupling.chemistry import ChemistryReport
 from cfd_coupling.config import ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
-from cfd_coupling.monitors import PARTS, Combustion, Condition, Conserved, History, Work
+from cfd_coupling.monitors import Combustion, Condition, Conserved, History, Work
 from cfd_coupling.parallel import Communicator
+from cfd_coupling.stepping import PARTS
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.runtime.errors import NumericalError
 
