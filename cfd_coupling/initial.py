@@ -101,12 +101,12 @@ def turbulence(grid: Grid, rms_velocity: float, integral_length: float, seed: in
     waves = (amplitude * np.exp(1j * phases))[np.ix_(kept_y, kept_x)]
     spectrum[np.ix_(m_y[kept_y] % grid.ny, m_x[kept_x] % grid.nx)] = waves
     psi = np.pad(np.fft.ifft2(spectrum).real, ((0, 1), (0, 1)), mode="wrap")
-    u, v = _velocity(psi, grid)
+    u, v = face_velocities(psi, grid)
     rms = np.sqrt(0.5 * np.mean(u**2 + v**2))
     return psi * (rms_velocity / rms) if rms > 0.0 else psi
 
 
-def _velocity(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
+def face_velocities(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
     """Face velocities (rows, nx) of a stream function at the south-west corners, free of divergence to round-off.
 
     u = d(psi)/dy between the two corners of the west face, v = -d(psi)/dx between those of the south face.
@@ -116,7 +116,7 @@ def _velocity(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
 
 def _set_velocity(fields: Fields, grid: Grid, comm: Communicator, psi: Floats) -> None:
     """The velocity of a stream function (ny + 1, nx + 1) of the whole box."""
-    u, v = _velocity(psi[grid.j_start : grid.j_stop + 1], grid)
+    u, v = face_velocities(psi[grid.j_start : grid.j_stop + 1], grid)
     interior(fields.u)[:] = u
     interior(fields.v)[:] = v
     comm.update(fields.velocity)
