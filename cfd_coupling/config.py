@@ -91,7 +91,12 @@ class ChemistryConfig(Config):
 
 
 class FlowConfig(Config):
-    """Choices of the flow solver (`cfd_coupling.stepping.StepOptions`)."""
+    """Choices of the time step.
+
+    splitting: where chemistry stands. box: `closed` (p0 rises) or `open` (p0 fixed, sink at the edge).
+    cfl_limit: above it momentum and convection take sub-steps. projection_tolerance: of dt |div u - Q/dt|.
+    skip_uniform: leave out cells where diffusion and convection of scalars change nothing.
+    """
 
     splitting: Literal["strang", "lie"] = "strang"
     box: Literal["closed", "open"] = "closed"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import cantera as ct
 import numpy as np
 
 from cfd_coupling.config import CaseConfig, MixtureConfig
 from cfd_coupling.fields import Fields, Floats, interior
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
-from cfd_coupling.kernels.state import GAS_CONSTANT
 from cfd_coupling.kernels.transport import viscosity
 from cfd_coupling.parallel import Communicator
-from chemnet.gas.canonical import premixed
+from chemnet.gas.canonical import premixed, solve_flame
 from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.state import GAS_CONSTANT
 from chemnet.gas.thermo import row_enthalpy_cp
+from chemnet.runtime.errors import NumericalError
 
 _SPECTRUM_END = 4.0  # in units of k_e: beyond it the Passot-Pouquet spectrum is below 1e-11 of its peak
+FLAME_REFINEMENTS = 0.1 * 0.5 ** np.arange(12)  # bounds of slope and curve of a flame's grid, coarse to fine
 
 
 def unburnt(mechanism: Mechanism, mixture: MixtureConfig) -> Floats:
@@ -100,12 +101,12 @@ def turbulence(grid: Grid, rms_velocity: float, integral_length: float, seed: in
     waves = (amplitude * np.exp(1j * phases))[np.ix_(kept_y, kept_x)]
     spectrum[np.ix_(m_y[kept_y] % grid.ny, m_x[kept_x] % grid.nx)] = waves
     psi = np.pad(np.fft.ifft2(spectrum).real, ((0, 1), (0, 1)), mode="wrap")
-    u, v = _velocity(psi, grid)
+    u, v = face_velocities(psi, grid)
     rms = np.sqrt(0.5 * np.mean(u**2 + v**2))
     return psi * (rms_velocity / rms) if rms > 0.0 else psi
 
 
-def _velocity(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
+def face_velocities(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
     """Face velocities (rows, nx) of a stream function at the south-west corners, free of divergence to round-off.
 
     u = d(psi)/dy between the two corners of the west face, v = -d(psi)/dx between those of the south face.
@@ -115,7 +116,7 @@ def _velocity(psi: Floats, grid: Grid) -> tuple[Floats, Floats]:
 
 def _set_velocity(fields: Fields, grid: Grid, comm: Communicator, psi: Floats) -> None:
     """The velocity of a stream function (ny + 1, nx + 1) of the whole box."""
-    u, v = _velocity(psi[grid.j_start : grid.j_stop + 1], grid)
+    u, v = face_velocities(psi[grid.j_start : grid.j_stop + 1], grid)
     interior(fields.u)[:] = u
     interior(fields.v)[:] = v
     comm.update(fields.velocity)
@@ -185,17 +186,13 @@ def _flame_profile(
 ) -> tuple[Floats, Floats, Floats]:
     """Distance behind the front [m], where T is half-way up, T [K] and Y (K, n) of Cantera's free flame."""
     solution = gas.mechanism.gas()
-    solution.TPY = temperature, pressure, Y
-    flame = ct.FreeFlame(solution, width=0.02)
-    flame.transport_model = "mixture-averaged"
-    flame.set_max_grid_points(flame.flame, 10 * points)
-    bound = 0.1
-    while True:
-        flame.set_refine_criteria(ratio=3.0, slope=bound, curve=bound)
-        flame.solve(loglevel=0, auto=bound == 0.1, refine_grid=True)
+    flame, state = None, np.hstack([temperature, pressure, Y])
+    for bound in FLAME_REFINEMENTS:
+        flame = solve_flame(solution, state, flame, width=0.02, slope=bound, curve=bound, max_points=10 * points)
         if len(flame.grid) >= points:
             break
-        bound *= 0.5
+    else:
+        raise NumericalError(f"the flame has fewer points than initial.points={points} on its finest grid\nSet fewer.")
     half = 0.5 * (flame.T[0] + flame.T[-1])
     front = np.interp(half, flame.T[: np.argmax(flame.T) + 1], flame.grid[: np.argmax(flame.T) + 1])
     return flame.grid - front, flame.T, flame.Y

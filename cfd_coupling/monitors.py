@@ -26,13 +26,12 @@ from cfd_coupling.config import BURNT_TEMPERATURE, ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import Communicator
-from cfd_coupling.stepping import StepReport
+from cfd_coupling.stepping import PARTS, StepReport
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.thermo import species_enthalpies
 from chemnet.runtime.errors import NumericalError
 
 REFERENCE_TEMPERATURE = 298.15  # [K], of the enthalpies of formation
-PARTS = ("chemistry", "waiting", "diffusion", "state", "momentum", "projection", "advection")
 
 Row = dict[str, float]
 

@@ -21,7 +21,7 @@ from cfd_coupling.grid import Grid
 from cfd_coupling.output import SnapshotWriter
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.progress import Log, Progress
-from cfd_coupling.stepping import StepOptions, Stepper
+from cfd_coupling.stepping import Stepper
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import UsageError
@@ -79,7 +79,7 @@ class Simulation:
         )
         self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start)
         self.gas = Gas.from_mechanism(self.mechanism)
-        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, StepOptions(**case.flow.model_dump()))
+        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, case.flow)
         self.history = monitors.History(folder / "history.csv", comm, self._monitors(), case.output.history_every)
         self.log = Log(folder / "log.txt", comm)
 

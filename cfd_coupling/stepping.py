@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from cfd_coupling.active_cells import ActiveCells, all_cells, find_active
+from cfd_coupling.config import FlowConfig
 from cfd_coupling.convection import Convection
 from cfd_coupling.diffusion import Diffusion
 from cfd_coupling.expansion import Expansion
@@ -35,21 +36,8 @@ if TYPE_CHECKING:
 
 _LARGEST_CFL = 1.0
 
-
-@dataclass(frozen=True)
-class StepOptions:
-    """Choices of the time step.
-
-    splitting: where chemistry stands. box: `closed` (p0 rises) or `open` (p0 fixed, sink at the edge).
-    cfl_limit: above it momentum and convection take sub-steps. projection_tolerance: of dt |div u - Q/dt|.
-    skip_uniform: leave out cells where diffusion and convection of scalars change nothing.
-    """
-
-    splitting: Literal["strang", "lie"] = "strang"
-    box: Literal["closed", "open"] = "closed"
-    cfl_limit: float = 0.5
-    projection_tolerance: float = 1e-11
-    skip_uniform: bool = True
+Part = Literal["chemistry", "waiting", "diffusion", "state", "momentum", "projection", "advection"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass
@@ -73,7 +61,7 @@ class StepReport:
 class Stepper:
     """Owns the parts of the time step and their work arrays."""
 
-    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, chemistry: Chemistry, options: StepOptions) -> None:
+    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, chemistry: Chemistry, options: FlowConfig) -> None:
         self.grid, self.comm, self.gas, self.chemistry, self.options = grid, comm, gas, chemistry, options
         self.diffusion = Diffusion(grid, comm, gas)
         self.expansion = Expansion(grid, comm, gas, options.box)
@@ -180,7 +168,7 @@ class Stepper:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], part: Part) -> Iterator[None]:
     """Add the wall time of the block to seconds[part]."""
     start = time.perf_counter()
     yield

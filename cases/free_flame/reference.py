@@ -10,28 +10,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cantera as ct
+import numpy as np
 
 from cfd_coupling.config import load_case
+from cfd_coupling.initial import unburnt
+from chemnet.gas.canonical import solve_flame
 from chemnet.gas.mechanism import load_mechanism
 
-WIDTH = 0.03  # [m]
 REFINEMENTS = ((0.06, 0.12), (0.03, 0.06), (0.015, 0.03), (0.0075, 0.015), (0.004, 0.008))  # (slope, curve)
 
 
 def flame_speeds() -> list[tuple[int, float]]:
     """(number of points, flame speed [m/s]) for each refinement, coarse to fine."""
     case = load_case(Path(__file__).parent / "case.yaml")
-    gas = load_mechanism(case.mechanism).gas()
-    gas.set_equivalence_ratio(case.mixture.phi, case.mixture.fuel, case.mixture.oxidizer)
-    gas.TP = case.mixture.temperature, case.mixture.pressure
-    flame = ct.FreeFlame(gas, width=WIDTH)
-    flame.transport_model = "mixture-averaged"
-    flame.max_grid_points = 10_000
-    results = []
+    mechanism, mixture = load_mechanism(case.mechanism), case.mixture
+    gas = mechanism.gas()
+    state = np.hstack([mixture.temperature, mixture.pressure, unburnt(mechanism, mixture)])
+    flame, results = None, []
     for slope, curve in REFINEMENTS:
-        flame.set_refine_criteria(ratio=2.0, slope=slope, curve=curve, prune=0.0)
-        flame.solve(loglevel=0, auto=not results)
+        flame = solve_flame(gas, state, flame, ratio=2.0, slope=slope, curve=curve, max_points=10_000)
         results.append((len(flame.grid), float(flame.velocity[0])))
         print(f"{results[-1][0]:6d} points  {results[-1][1]:.5f} m/s", flush=True)
     return results

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from chemnet.gas.state import GAS_CONSTANT
 from chemnet.gas.thermo import row_enthalpy_cp, row_njit, row_temperatures
-
-GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
 
 
 @row_njit

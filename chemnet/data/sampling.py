@@ -37,7 +37,7 @@ from chemnet.runtime.processes import ordered_map
 from chemnet.version import __version__
 
 _RECIPE = "recipe.yaml"
-_ROWS_PER_SHARD = 5_000
+ROWS_PER_SHARD = 5_000
 _PATHS_PER_TASK = 10
 _CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
 
@@ -58,7 +58,7 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
-    n_shards = -(-recipe.rows // _ROWS_PER_SHARD)
+    n_shards = -(-recipe.rows // ROWS_PER_SHARD)
     _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
     _compile(labeller, unburnt[0], recipe)
     _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
@@ -268,7 +268,7 @@ def _labelled_rows(drawer: Drawer, number: int, rng: np.random.Generator) -> tup
     """
     recipe, labeller = drawer.recipe, _labeller(drawer.recipe)
     clock = [time.perf_counter()]
-    n = min(_ROWS_PER_SHARD, recipe.rows - number * _ROWS_PER_SHARD)
+    n = min(ROWS_PER_SHARD, recipe.rows - number * ROWS_PER_SHARD)
     n_validation = rng.binomial(n, recipe.validation_share)
     drawn = []
     for split, n_split in ((0, n - n_validation), (1, n_validation)):

@@ -173,12 +173,10 @@ def flames(
     """
     check_transport(mechanism)
     gas = mechanism.gas()
-    gas.transport_model = _TRANSPORT
     profiles: list[tuple[Array, Array]] = []
     flame: ct.FreeFlame | None = None
     for phi in phis:
-        gas.TPY = T, P, premixed(mechanism, phi, fuel, oxidizer)
-        flame = _solve_flame(gas, flame, phi)
+        flame = solve_flame(gas, np.hstack([T, P, premixed(mechanism, phi, fuel, oxidizer)]), flame)
         profiles.append((flame.grid.copy(), np.column_stack([flame.T, np.full(flame.T.size, P), flame.Y.T])))
     return profiles
 
@@ -198,23 +196,41 @@ def has_transport(mechanism: Mechanism) -> bool:
     return True
 
 
-def _solve_flame(gas: ct.Solution, start: ct.FreeFlame | None, phi: float) -> ct.FreeFlame:
-    """A refined flame of the unburnt `gas`; from `start` if that converges, else from Cantera's own guess."""
+def solve_flame(
+    gas: ct.Solution,
+    state: Array,
+    start: ct.FreeFlame | None = None,
+    *,
+    width: float = 0.03,
+    ratio: float = 3.0,
+    slope: float = 0.1,
+    curve: float = 0.2,
+    max_points: int = 1000,
+) -> ct.FreeFlame:
+    """Cantera's free flame of the unburnt `state` (2 + K,), mixture-averaged, on a grid refined to its criteria.
+
+    It goes on from the flame `start` if that converges, else from Cantera's own guess in a box of `width` [m].
+    Raises NumericalError where neither does.
+    """
+    gas.TPY = state[0], state[1], state[2:]
     inlet = gas.TPY
     for guess in (start, None):
-        flame = guess if guess is not None else ct.FreeFlame(gas, width=0.03)
+        flame = guess
+        if flame is None:
+            gas.transport_model = _TRANSPORT
+            flame = ct.FreeFlame(gas, width=width)
         flame.inlet.T, flame.inlet.Y = inlet[0], inlet[2]
         flame.P = inlet[1]
-        flame.set_refine_criteria(ratio=3, slope=0.1, curve=0.2)
+        flame.max_grid_points = max_points
+        flame.set_refine_criteria(ratio=ratio, slope=slope, curve=curve)
         try:
             flame.solve(loglevel=0, auto=guess is None)
         except ct.CanteraError:
             gas.TPY = inlet
             continue
         return flame
-    raise NumericalError(
-        f"no flame found at phi = {phi}, T = {inlet[0]} K, P = {inlet[1]} Pa; leave it out of the recipe"
-    )
+    mixture = f"phi = {gas.equivalence_ratio():.4g}, T = {inlet[0]} K, P = {inlet[1]} Pa"
+    raise NumericalError(f"no flame found at {mixture}\nLeave this mixture out.")
 
 
 def production_rates(gas: ct.Solution, states: Array) -> Array:

@@ -12,6 +12,7 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.simd import (
     W,
@@ -29,7 +30,6 @@ from chemnet.kinetics.simd import (
     store,
 )
 
-GAS_CONSTANT = ct.gas_constant  # [J/kmol/K]
 _STANDARD_PRESSURE = ct.one_atm
 LOG_10 = 2.302585092994046
 T_LOWEST, T_HIGHEST = 50.0, 30000.0  # [K] rates are evaluated at the nearest of the two beyond them

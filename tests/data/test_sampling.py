@@ -22,7 +22,9 @@ from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.status import Status
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import ChemnetError, FileError, UsageError
+from chemnet.runtime.files import write_text
 from chemnet.runtime.processes import ordered_map
 
 
@@ -149,7 +151,7 @@ def test_an_audit_finds_labels_that_are_wrong_and_rows_of_later_shards(tmp_path,
             return result
 
     monkeypatch.setattr(sampling, "RosenbrockReactor", Spoilt)
-    monkeypatch.setattr(sampling, "_ROWS_PER_SHARD", 50)
+    monkeypatch.setattr(sampling, "ROWS_PER_SHARD", 50)
     path = tmp_path / "states.h5"
     sampling.sample(small_recipe("integrator.audit=0.1"), path, report=lambda line: None)
     pairs, found = dataset.read(path), dataset.read_audit(path)
@@ -234,7 +236,7 @@ def _interrupted_after(calls, write):
 
 def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
     path = tmp_path / "states.h5"
-    sampling._begin(path.with_name("states.h5.parts"), small_recipe())
+    write_text(tmp_path / "states.h5.parts" / "recipe.yaml", dump_yaml(small_recipe()))
     with pytest.raises(UsageError, match="another recipe"):
         sampling.sample(small_recipe("seed=2"), path)
 
