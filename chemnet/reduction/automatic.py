@@ -13,32 +13,28 @@ Every step is a row of `automatic.csv`, and a checkpoint from which an interrupt
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from torch import nn
 
-from chemnet.condensation.dense import condense_layers, hidden_widths
-from chemnet.condensation.rules import Cut, Rule
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
 from chemnet.runtime.run_folder import begin_run
 from chemnet.runtime.tables import Table, write_csv
-from chemnet.surrogate.network import count
-from chemnet.training.batches import TrainingData
+from chemnet.training.batches import Batches
 from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
 from chemnet.training.loop import Training
 from chemnet.training.options import FitOptions
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
 
-_CALIBRATION_STATES = 8192
 _UNCHANGED = 1.0 - 1e-4  # a layer is not cut at a threshold above this
 _COLUMNS = (
     *("step", "event", "layer", "threshold", "parameters", "layer_left", "metric", "loss"),
@@ -49,94 +45,60 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Reducible(Protocol):
-    """A network in training that can be condensed between two bouts; `training.loop.Training` has the second half."""
+class Reducible(Training):
+    """A network in training whose layers can be condensed between two bouts; a bout is what it calls a step.
 
-    def layers(self) -> Sequence[str]:
-        """Names of the layers to reduce, in this order; they stay the same."""
-
-    def parameters(self, layer: str | None = None) -> int:
-        """Number of parameters, of the network or of a layer."""
-
-    def condense(self, layer: str, threshold: float) -> None:
-        """Merge the condensed neurons or channels of a layer."""
-
-    def verdict(self) -> float:
-        """The metric on data by which nothing is decided, for the table."""
-
-    def begin(self, rate: float) -> None:
-        """Start the schedule of the training anew with this initial learning rate."""
-
-    def train(self) -> float:
-        """Train for one bout; its mean loss."""
-
-    def metric(self) -> float:
-        """Measure of the network as it is; larger is better."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs, as tensors and plain data of its own."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Return to a state, whose layers may be wider."""
-
-
-class DenseTraining(Training):
-    """A fully connected network that can be condensed; a bout is `options.steps` steps at a constant rate.
-
-    The metric is `reference` over the validation loss: with the loss of the unreduced network as reference, its own
-    metric is 1, and criteria are shares of it.
+    `modules` are the names of the network's modules by layer, in the order in which they are reduced, and `condense`
+    gives a network with the module of a layer condensed at a threshold. The metric is what the batches measure, or the
+    inverse of a loss.
     """
-
-    network: nn.Sequential
 
     def __init__(
         self,
-        network: nn.Sequential,
-        data: TrainingData,
+        network: nn.Module,
+        batches: Batches,
         options: FitOptions,
+        modules: Mapping[str, str],
+        condense: Callable[[nn.Module, str, float], nn.Module],
         *,
-        reference: float,
-        rule: Rule = Rule(merge="refit"),  # noqa: B008 (immutable)
         seed: int = 0,
+        device: str = "cpu",
     ) -> None:
-        constant = {"schedule": "steps", "decay": 1.0, "report_every": options.steps}
-        super().__init__(network, data, options.model_copy(update=constant), seed=seed)
-        self._reference, self._rule = reference, rule
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
-        self._states = data.x[order[:_CALIBRATION_STATES].to(data.x.device)]
+        super().__init__(network, batches, options, seed=seed, device=device)
+        self._modules, self._condense = dict(modules), condense
+        self._whole = copy.deepcopy(self.network)  # a depthwise layer of one channel no longer tells that it is one
 
     def layers(self) -> Sequence[str]:
-        """The hidden layers, counted from 1."""
-        return [f"hidden layer {i}" for i in range(1, len(hidden_widths(self.network)) + 1)]
+        """Names of the layers to reduce; they stay the same."""
+        return list(self._modules)
+
+    def module(self, layer: str) -> str:
+        """Name of the module of a layer. Raises UsageError for a layer that there is not."""
+        if layer not in self._modules:
+            raise UsageError(f"no {layer}; there are {', '.join(self._modules)}")
+        return self._modules[layer]
 
     def parameters(self, layer: str | None = None) -> int:
-        """Weights and biases, of all layers or of one hidden layer."""
-        if layer is None:
-            return count(self.network, biases=True)
-        linears = [module for module in self.network if isinstance(module, nn.Linear)]
-        return sum(p.numel() for p in linears[self._number(layer)].parameters())
+        """Number of parameters, of the network or of a layer."""
+        part = self.network if layer is None else self.network.get_submodule(self.module(layer))
+        return sum(p.numel() for p in part.parameters())
 
     def condense(self, layer: str, threshold: float) -> None:
-        """Merge a hidden layer. Raises UsageError for a name that is not one of `layers`."""
-        cut = Cut(layer=self._number(layer) + 1, threshold=threshold)
-        self.network = condense_layers(self.network, [cut], self._rule, self._states)
-
-    def _number(self, layer: str) -> int:
-        names = list(self.layers())
-        if layer not in names:
-            raise UsageError(f"no {layer}; there are {', '.join(names)}")
-        return names.index(layer)
+        """Condense a layer. Raises UsageError for a layer that there is not."""
+        self.network = self._condense(self.network, self.module(layer), threshold)
 
     def metric(self) -> float:
-        """The reference over the validation loss."""
-        return self._reference / super().metric()
+        """Metric of the network as it is; larger is better."""
+        measured = super().metric()
+        return measured if self.batches.larger_is_better else 1.0 / measured
 
     def verdict(self) -> float:
-        """The metric: there are no other data."""
+        """The metric on data by which nothing is decided, for the table; without such data the metric."""
         return self.metric()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Return to a state, whatever its widths were."""
+        """Return to a state, whose layers may be wider or narrower."""
+        self.network = copy.deepcopy(self._whole)
         resize(self.network, state["network"])
         super().restore(state)
 

@@ -22,6 +22,7 @@ class Batches(Protocol):
     generator that is passed in."""
 
     measure: ClassVar[str]
+    larger_is_better: ClassVar[bool]
 
     def __len__(self) -> int:
         """Number of rows to train on."""
@@ -52,6 +53,7 @@ class TrainingData:
     y_val: torch.Tensor
     active: torch.Tensor
     measure: ClassVar[str] = "validation_loss"
+    larger_is_better: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.x)

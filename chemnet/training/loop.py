@@ -187,11 +187,10 @@ def fit(
     `best.pt`, whose weights are returned.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` the
-    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain
-    data that the caller wants to be the same); phases may go on to more steps. `begin` is called when that is settled.
-    SIGINT and SIGTERM end the training after the step with a checkpoint. Raises FileError when that is missing or
-    damaged, UsageError when it belongs to another training, NumericalError at the step at which the loss is no longer
-    finite.
+    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain data that the
+    caller wants to be the same); phases may go on to more steps. `begin` is called when that is settled. SIGINT and
+    SIGTERM end the training after the step with a checkpoint. Raises FileError when that is missing or damaged,
+    UsageError when it belongs to another training, NumericalError when the loss is no longer finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
@@ -237,7 +236,7 @@ class _Fit:
         """Take the folder, for a new training or for the rest of one."""
         saved = read_checkpoint(self.folder / CHECKPOINT) if resume else None
         if self.training.team.leads or saved:
-            begin_run(self.folder, self.facts, _with_defaults(saved["facts"]) if saved else None)
+            begin_run(self.folder, self.facts, saved["facts"] if saved else None)
         if saved:
             self.training.restore(saved)
             for name in _OF_A_FIT:
@@ -373,12 +372,6 @@ class _Fit:
 
 
 _OF_A_FIT = ("average", "averaged", "elapsed", "running", "since", "history")
-
-
-def _with_defaults(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of a checkpoint with the defaults of options that there were not when it was written."""
-    defaults = {key: option.default for key, option in FitOptions.model_fields.items()}
-    return {**facts, "fit": {**defaults, **facts.get("fit", {})}}
 
 
 def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:

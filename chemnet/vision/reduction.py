@@ -6,18 +6,16 @@ stage as it was at its end, `table.md`, the pictures `steps.png` and `layers.png
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from chemnet.condensation.condenser import condense
-from chemnet.condensation.surgery import resize
-from chemnet.reduction.automatic import LOG, reduce_automatically
-from chemnet.runtime.errors import FileError, UsageError
+from chemnet.reduction.automatic import LOG, Reducible, reduce_automatically
+from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import write_text
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.run_folder import finish_run
@@ -28,15 +26,13 @@ from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
 from chemnet.vision.recipe import TrainingRecipe
-from chemnet.vision.training import ImageTraining, accuracy, fingerprint, prepared
+from chemnet.vision.training import ImageBatches, accuracy, channels_last, fingerprint, prepared
 
 STEPS_PICTURE, LAYERS_PICTURE = "steps.png", "layers.png"
 
-_LAYERS = {**hidden_layers(), **LAST_LAYER}
 
-
-class CondensingTraining(ImageTraining):
-    """A network in training that can be condensed: `automatic.Reducible`.
+class CondensingTraining(Reducible):
+    """A classifier in training that can be condensed.
 
     Layers are named as in the paper: 2 to 17 are the blocks with an expansion, of which the depthwise channels are
     condensed, 18 is the convolution in front of the classifier. The metric is the accuracy on the images to validate
@@ -46,54 +42,36 @@ class CondensingTraining(ImageTraining):
     def __init__(
         self, network: MobileNetV2, images: ImageSet, recipe: TrainingRecipe, *, seed: int = 0, device: str = "cpu"
     ) -> None:
-        super().__init__(network, images, recipe.for_reduction(), seed=seed, device=device)
-        self._whole = copy.deepcopy(network)  # a depthwise layer of one channel no longer tells that it is one
-        self._rule, images_seen = recipe.reduction.rule, recipe.reduction.calibration
-        training = images.training.to(device)
-        chosen = torch.randperm(len(self.batches), generator=torch.Generator().manual_seed(seed))[:images_seen]
-        self._calibration = prepared(training.pixels[chosen.to(device)]) if images_seen else None
-        self._example = prepared(training.pixels[:1])
+        recipe = recipe.for_reduction()
+        batches = ImageBatches.of(images, recipe).to(device)
+        number = recipe.reduction.calibration
+        chosen = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed))[:number]
+        calibration = prepared(batches.training.pixels[chosen.to(device)]) if number else None
+        example = prepared(batches.training.pixels[:1])
 
-    def layers(self) -> Sequence[str]:
-        """Layers 2 to 18."""
-        return list(_LAYERS)
+        def condensed(network: nn.Module, module: str, threshold: float) -> nn.Module:
+            """The network with a module condensed; one channel that is left stays."""
+            rule = recipe.reduction.rule
+            if network.get_submodule(module).out_channels == 1:
+                return network
+            if rule.choice == "published" and module in LAST_LAYER.values():
+                rule = rule.model_copy(update={"choice": "folded"})  # it has no depthwise filters
+            options = {"layers": [module], "calibration": calibration, **rule.model_dump()}
+            return condense(network, example, threshold=threshold, **options)
+
+        modules, options = {**hidden_layers(), **LAST_LAYER}, recipe.options(len(batches))
+        super().__init__(channels_last(network), batches, options, modules, condensed, seed=seed, device=device)
+        self._test = images.test.to(device)
 
     def parameters(self, layer: str | None = None) -> int:
-        """Parameters of the network, or of the block or convolution that is a layer."""
-        part = self.network if layer is None else self.network.get_submodule(".".join(_module(layer).split(".")[:2]))
-        return count(part)
-
-    def condense(self, layer: str, threshold: float) -> None:
-        """Condense the channels of a layer; one that is left stays. Raises UsageError for a layer that there is not."""
-        rule = self._rule
-        if self.network.get_submodule(_module(layer)).out_channels == 1:
-            return
-        if rule.choice == "published" and layer in LAST_LAYER:
-            rule = rule.model_copy(update={"choice": "folded"})  # it has no depthwise filters
-        self.network = condense(
-            self.network,
-            self._example,
-            threshold=threshold,
-            layers=[_module(layer)],
-            calibration=self._calibration,
-            **rule.model_dump(),
-        )
+        """Number of parameters of the network, or of the block or convolution that is a layer."""
+        if layer is None:
+            return super().parameters()
+        return count(self.network.get_submodule(".".join(self.module(layer).split(".")[:2])))
 
     def verdict(self) -> float:
         """Accuracy on the test images."""
-        return accuracy(self.network, self.test)
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Return to a state, whose layers may be wider or narrower."""
-        self.network = copy.deepcopy(self._whole).to(self.device, memory_format=torch.channels_last)
-        resize(self.network, state["network"])
-        super().restore(state)
-
-
-def _module(layer: str) -> str:
-    if layer not in _LAYERS:
-        raise UsageError(f"no {layer}; there are {', '.join(_LAYERS)}")
-    return _LAYERS[layer]
+        return accuracy(self.network, self._test)
 
 
 def reduce(

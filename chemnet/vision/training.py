@@ -41,6 +41,7 @@ class ImageBatches:
     flip: bool
     label_smoothing: float
     measure: ClassVar[str] = "validation_accuracy"
+    larger_is_better: ClassVar[bool] = True
 
     @classmethod
     def of(cls, images: ImageSet, recipe: TrainingRecipe) -> ImageBatches:
@@ -82,8 +83,7 @@ class ImageTraining(Training):
         self, network: nn.Module, images: ImageSet, recipe: TrainingRecipe, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         batches = ImageBatches.of(images, recipe)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        super().__init__(network, batches, recipe.options(len(batches)), seed=seed, device=device)
+        super().__init__(channels_last(network), batches, recipe.options(len(batches)), seed=seed, device=device)
         self.test = images.test.to(device)
 
 
@@ -119,7 +119,7 @@ def train(
         write_text(out / "recipe.yaml", dump_yaml(recipe))
 
     result = fit(
-        network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        channels_last(network),
         batches,
         recipe.options(len(batches)),
         out,
@@ -137,6 +137,11 @@ def train(
     finish_run(out, "image training", recipe.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
     report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
     return out
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network itself, with channels last in the memory of its weights: faster."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def network_of(recipe: TrainingRecipe, classes: int, seed: int) -> MobileNetV2:

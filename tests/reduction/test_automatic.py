@@ -9,10 +9,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.reduction.automatic import AutomaticOptions, DenseTraining, reduce_automatically
+from chemnet.condensation.condenser import condense
+from chemnet.reduction.automatic import AutomaticOptions, Reducible, reduce_automatically
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.network import NetConfig, build, describe
-from chemnet.training.batches import TrainingData
+from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.options import FitOptions
 
 SILENT = {"report": lambda line: None}
@@ -206,6 +207,7 @@ def noisy_copies(seed=0):
 
 
 DENSE = AutomaticOptions(
+    relative=True,
     main={"highest": 0.9, "lowest": 0.5, "over": 10},
     layer={"highest": 0.5, "lowest": 0.3, "over": 10},
     rate={"highest": 1e-4, "lowest": 1e-5, "over": 10},
@@ -215,12 +217,16 @@ DENSE = AutomaticOptions(
     limit=3,
     most_steps=60,
 )
-FIT = FitOptions(optimizer="adam", steps=2, batch_size=32)
+FIT = FitOptions(optimizer="adam", schedule="steps", steps=60, report_every=2, batch_size=32)
 
 
 def trainee(seed=0):
     network, data = noisy_copies(seed)
-    return DenseTraining(network, data, FIT, reference=0.05)
+
+    def merged(network, module, threshold):
+        return condense(network, data.x[:1], threshold=threshold, layers=[module], calibration=data.x)
+
+    return Reducible(network, data, FIT, {"hidden layer 1": "0", "hidden layer 2": "2"}, merged)
 
 
 def test_a_network_of_copies_is_reduced_to_what_is_distinct(tmp_path):
@@ -228,7 +234,7 @@ def test_a_network_of_copies_is_reduced_to_what_is_distinct(tmp_path):
     table = reduce_automatically(network, DENSE, tmp_path, **SILENT)
     assert describe(network.network).widths == (3, 6, 6, 2)
     assert [row[1] for row in table.rows] == [452, 80, 80]
-    assert network.metric() > 0.4
+    assert network.metric() == 1.0 / validation_loss(network.network, network.batches) > 0.4 / 0.05
 
 
 def test_an_interrupted_reduction_goes_on_to_the_same_log_and_weights(tmp_path):

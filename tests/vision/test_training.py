@@ -1,6 +1,7 @@
-"""Training of a classifier: schedules, what an image becomes, resuming bit by bit, and what must not pass unnoticed."""
+"""Training of a classifier: what an image becomes, resuming bit by bit, and what must not pass unnoticed."""
 
 import csv
+import shutil
 
 import pytest
 import torch
@@ -23,8 +24,14 @@ def data(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("images") / "images.npz")
 
 
-def recipe(*changes, name="short"):
-    return load_recipe(name, [*RECIPE, *changes])
+def recipe(*changes):
+    return load_recipe("short", [*RECIPE, *changes])
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """The run folder of a training of one step."""
+    return train(recipe("steps=1"), data, out=tmp_path_factory.mktemp("run"), **SILENT)
 
 
 def history(folder):
@@ -89,9 +96,9 @@ def test_a_network_learns_what_can_be_learned(data, tmp_path):
     assert classifier.facts["test_accuracy"] == accuracy(classifier.network, read_images(data).test)
 
 
-def test_a_training_that_was_interrupted_goes_on_bit_by_bit(data, tmp_path):
+def test_a_training_of_fewer_steps_goes_on_bit_by_bit(data, trained, tmp_path):
     train(recipe("steps=3"), data, out=tmp_path / "whole", **SILENT)
-    train(recipe("steps=1"), data, out=tmp_path / "parts", **SILENT)
+    shutil.copytree(trained, tmp_path / "parts")
     train(recipe("steps=3"), data, out=tmp_path / "parts", resume=True, **SILENT)
     whole, parts = (read_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole["network"][key], parts["network"][key]) for key in whole["network"])
@@ -106,24 +113,16 @@ def test_a_limit_of_minutes_brings_the_schedule_to_its_end_and_leaves_a_classifi
     assert load_classifier(tmp_path).classes and read_json(tmp_path / "manifest.json")["steps"] == 1
 
 
-@pytest.mark.parametrize(
-    "changes, seed, difference",
-    [
-        (["label_smoothing=0.2"], 0, r"recipe\.label_smoothing was 0\.1, is 0\.2"),
-        ([], 1, "seed was 0, is 1"),
-    ],
-)
-def test_a_folder_of_another_training_is_refused(data, tmp_path, changes, seed, difference):
-    train(recipe("steps=1"), data, out=tmp_path, **SILENT)
-    with pytest.raises(UsageError, match=difference):
-        train(recipe("steps=2", *changes), data, out=tmp_path, resume=True, seed=seed, **SILENT)
-
-
-def test_a_folder_of_other_images_is_refused(data, tmp_path):
-    train(recipe("steps=1"), data, out=tmp_path, **SILENT)
-    other = write_images(tmp_path / "other.npz", seed=1)
-    with pytest.raises(UsageError, match="images was"):
-        train(recipe("steps=2"), other, out=tmp_path, resume=True, **SILENT)
+def test_a_folder_of_another_training_or_of_other_images_is_refused(data, trained, tmp_path):
+    differences = {
+        r"recipe\.label_smoothing was 0\.1, is 0\.2": (recipe("label_smoothing=0.2"), data, 0),
+        "seed was 0, is 1": (recipe("steps=2"), data, 1),
+        "images was": (recipe("steps=2"), write_images(tmp_path / "other.npz", seed=1), 0),
+    }
+    for difference, (changed, images, seed) in differences.items():
+        with pytest.raises(UsageError, match=difference):
+            train(changed, images, out=trained, resume=True, seed=seed, **SILENT)
+    assert (trained / "manifest.json").exists()
 
 
 def test_too_few_images_are_told(data):
@@ -131,30 +130,19 @@ def test_too_few_images_are_told(data):
         ImageBatches.of(read_images(data), recipe("validation=90"))
 
 
-def test_a_classifier_comes_back_as_it_was_written(data, tmp_path):
-    train(recipe("steps=1"), data, out=tmp_path, **SILENT)
-    first = load_classifier(tmp_path)
+def test_a_classifier_comes_back_as_it_was_written_and_info_shows_it_by_file_and_by_folder(trained, tmp_path):
+    first = load_classifier(trained)
     first.save(tmp_path / "again.pt")
     again = load_classifier(tmp_path / "again.pt")
     assert again.fingerprint() == first.fingerprint() and again.classes == first.classes
-
-
-def test_info_tells_a_classifier_by_file_and_by_folder(data, tmp_path):
-    train(recipe("steps=1"), data, out=tmp_path, **SILENT)
-    for what in (tmp_path, tmp_path / "classifier.pt"):
+    for what in (trained, tmp_path / "again.pt"):
         facts = dict(describe(str(what))[0].rows)
         assert facts["classes"] == "class 0 class 1 class 2" and facts["recipe"] == "short"
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "other"])
-def test_a_classifier_that_cannot_be_read_is_refused(data, tmp_path, damage):
-    path = tmp_path / "classifier.pt"
-    train(recipe("steps=1"), data, out=tmp_path, **SILENT)
-    if damage == "missing":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(path.read_bytes()[:-100])
-    else:
-        path.write_bytes((tmp_path / "last.pt").read_bytes())
-    with pytest.raises(FileError):
-        load_classifier(tmp_path)
+def test_a_classifier_that_is_missing_cut_or_another_file_is_refused(trained, tmp_path):
+    for content in (None, (trained / "classifier.pt").read_bytes()[:-100], (trained / "last.pt").read_bytes()):
+        if content:
+            (tmp_path / "classifier.pt").write_bytes(content)
+        with pytest.raises(FileError):
+            load_classifier(tmp_path)
