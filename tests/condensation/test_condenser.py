@@ -26,7 +26,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.condenser import ChannelRule, _Condensation, condense
+from chemnet.condensation.choices import forward
+from chemnet.condensation.condenser import condense
 from chemnet.condensation.surgery import resize
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -230,13 +231,13 @@ def test_what_folds_into_one_vector_but_differs_at_a_padded_border_is_not_merged
 
 
 def test_channels_that_are_always_zero_go_and_one_stays_if_all_are():
-    for constant, expected in ((0.0, 5), (0.2, 6)):
+    for constant in (0.0, -0.3, 0.2):  # the last goes into the next bias
         model = randomised(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)))
         with torch.no_grad():
             model[0].weight[2] = 0.0
             model[0].bias[2] = constant
         reduced = condense(model, torch.randn(3, 4), threshold=1.0)
-        assert reduced[0].out_features == expected
+        assert reduced[0].out_features == 5
         assert_allclose(output(reduced, torch.ones(2, 4)), output(model, torch.ones(2, 4)), **EXACT)
     nn.init.zeros_(model[0].weight)
     nn.init.zeros_(model[0].bias)
@@ -278,7 +279,7 @@ def test_a_channel_that_one_reader_sees_as_zero_stays_for_the_other():
 def test_channels_that_act_alike_on_calibration_inputs_are_merged(refit):
     net = mobilenet(nn.ReLU)
     wide = widened(net, factors=(0.3, 3.0))
-    rule = {"choice": "activations", "calibration": more(net.example), "refit": refit}
+    rule = {"choice": "activations", "calibration": more(net.example), "merge": "refit" if refit else "paper"}
     reduced = condense(wide, net.example, threshold=1.0, **rule)
     assert shapes(reduced) == shapes(condense(net.model, net.example, threshold=1.0, **rule))  # some are always zero
     assert_allclose(output(reduced, net.example), output(wide, net.example), **EXACT)
@@ -425,7 +426,7 @@ def test_a_ratio_is_kept_and_used_up(name, choice):
     net = NETS[name]()
     wide = widened(net, copies=3.0)
     for ratio in (0.8, 0.35):
-        rule = {"choice": choice, "calibration": more(net.example), "refit": choice != "folded"}
+        rule = {"choice": choice, "calibration": more(net.example), "merge": "paper" if choice == "folded" else "refit"}
         reduced = condense(wide, net.example, ratio=ratio, **rule)
         left = count(reduced) / count(wide)
         assert ratio - 0.08 < left <= ratio
@@ -483,7 +484,9 @@ def test_a_refit_lowers_the_error_of_the_outputs_on_inputs_it_has_not_seen(name)
                 0.1 * parameter.std() * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
             )
     rule = {"calibration": more(net.example, 200), "ratio": 0.45}
-    published, mended = (condense(wide, net.example, refit=refit, **rule) for refit in (False, True))
+    published, mended = (
+        condense(wide, net.example, merge="refit" if refit else "paper", **rule) for refit in (False, True)
+    )
     unseen = more(net.example, 100, seed=9)
     assert count(published) == count(mended)
     assert error(wide, mended, unseen) < error(wide, published, unseen)
@@ -530,10 +533,17 @@ def test_forward_recovers_a_grouped_reader_and_a_flattened_one():
 
 def test_the_groups_of_a_reader_are_explained_each_by_its_own_channels():
     net, x = grouped(), images(60)
-    work = _Condensation(net.model, net.example, ChannelRule(choice="forward"), x)
-    for space in work.chosen(None):
-        left = work._selection(space, space.width)[1]
-        assert space.blocks > 1 and len(left) == space.width + 1
+    curves = []
+
+    def watched(view):
+        found = forward(view)
+        curves.append((view.space.blocks, view.width, found.left()))
+        return found
+
+    condense(net.model, net.example, ratio=1.0, choice=watched, calibration=x)
+    assert len(curves) == 3
+    for blocks, width, left in curves:
+        assert blocks > 1 and len(left) == width + 1
         assert_allclose(left[[0, -1]], [1.0, 0.0], rtol=0, atol=1e-3)
 
 
@@ -571,7 +581,7 @@ class Normalised(nn.Module):
 def test_the_statistics_of_normalisations_move_by_what_their_inputs_do():
     """By hand: the only normalisation that sees a change is the second one."""
     model, x = randomised(Normalised()), images(250)
-    rule = {"layers": ["first"], "threshold": 0.1, "calibration": x, "refit": False}
+    rule = {"layers": ["first"], "threshold": 0.1, "calibration": x, "merge": "paper"}
     reduced = condense(model, x[:2], **rule)
     kept = [k for k in range(6) for row in reduced.first.weight if torch.equal(model.first.weight[k], row)]
     assert 0 < len(kept) < 6
@@ -648,8 +658,8 @@ class Failing(nn.Module):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "one of threshold and ratio"),
-        ({"threshold": 0.9, "ratio": 0.5}, "one of threshold and ratio"),
+        ({}, "give one of threshold, ratio, widths and loss_increase"),
+        ({"threshold": 0.9, "ratio": 0.5}, "give one of threshold, ratio, widths and loss_increase"),
         ({"threshold": 1.1}, "threshold 1.1: expected a number in"),
         ({"threshold": 0.0}, "threshold 0.0"),
         ({"ratio": -0.5}, "ratio -0.5"),
@@ -657,9 +667,10 @@ class Failing(nn.Module):
         ({"ratio": 0.001}, "no less than 0.[0-9]+ of the parameters"),
         ({"ratio": 0.5, "choice": "forward"}, "needs calibration"),
         ({"ratio": 0.5, "choice": "activations"}, "needs calibration"),
-        ({"ratio": 0.5, "choice": "forward", "calibration": torch.zeros(4, 5), "refit": False}, "refit"),
-        ({"ratio": 0.5, "choise": "forward"}, "did you mean choice"),
-        ({"ratio": 0.5, "choice": "magic"}, "choice"),
+        ({"ratio": 0.5, "choice": "forward", "calibration": torch.zeros(4, 5), "merge": "paper"}, "refit"),
+        ({"ratio": 0.5, "choice": "magic"}, "choice magic: choose one of cosine, folded, .*forward"),
+        ({"ratio": 0.5, "merge": "mean"}, "merge mean: choose one of paper, refit"),
+        ({"ratio": 0.5, "merge": "refit"}, "merge refit needs calibration inputs"),
         ({"ratio": 0.5, "round_to": 0}, "round_to"),
         ({"threshold": 0.9, "layers": ["9"]}, "no layer '9'.* nearest are .*"),
         ({"threshold": 0.9, "layers": ["7"]}, "7 cannot be condensed: it is an output of the model"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.condensation import condense_all, condense_layer
+from chemnet.condensation.dense import condense_all, condense_layer
 from chemnet.condensation.selection import refit, representing_columns, spanning_columns
 from chemnet.runtime.errors import NumericalError, UsageError
 from chemnet.surrogate.network import NetConfig, build, count, describe
