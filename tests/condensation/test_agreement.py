@@ -1,10 +1,13 @@
 """The condenser of dense networks and the one of any network give the same, on the kinds of stages that ship."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from chemnet.condensation.choices import Cosine
 from chemnet.condensation.condenser import condense
 from chemnet.condensation.dense import condense_layers
 from chemnet.condensation.rules import Cut, Rule
@@ -48,8 +51,6 @@ def test_old_and_new_agree(name, activation, constant):
             return float(((other(x) - target) ** 2).mean())
 
     old = condense_layers(network, [Cut(layer=n, **{kind: v}) for n, kind, v in cuts], Rule(**rule), x, loss)
-    from chemnet.condensation.choices import Cosine
-
     names = {"threshold": "threshold", "width": "widths", "loss_increase": "loss_increase"}
     measures = {}
     for n, kind, value in cuts:
@@ -57,8 +58,6 @@ def test_old_and_new_agree(name, activation, constant):
     choice = rule.get("choice", "cosine")
     choice = Cosine(rule.get("include_bias", True)) if choice == "cosine" else choice
     options = {"merge": rule["merge"], "round_to": rule.get("round_to", 1), "calibration": x, "loss": loss}
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         new = condense(network, x[:2], choice=choice, **measures, **options)
