@@ -376,12 +376,10 @@ class _Condensation:
             merge = found.merge
             self._move_statistics()  # for the last time in this space: the rule makes new ones of them
             return lambda surgery, space: merge(surgery, space, main_of)
-        given: dict[Place, Floats]
         if callable(self.method.merge):
             share = self.method.merge(view, kept)
-            given = {place: share for place in view.space.consumers}
-        else:
-            given = {place: _published_share(found, main_of, place) for place in view.space.consumers}
+            return lambda surgery, space: surgery.cut(space, kept, dict.fromkeys(space.consumers, share), {})
+        given = {place: _published_share(found, main_of, place) for place in view.space.consumers}
         shifts = {place: values.copy() for place, values in view.constant.items()}
         for values in shifts.values():
             values[kept] = 0.0
@@ -461,7 +459,7 @@ class _Condensation:
         if change > _SAME:
             warnings.warn(
                 f"merging by the paper's rule is exact for activations like ReLU only; here it changed the outputs by "
-                f"{100 * change:.2g} % on {on}. merge='refit' mends most of it.",
+                f"{100 * change:.2g} % on {on}. Merge refit mends most of it.",
                 stacklevel=4,
             )
 

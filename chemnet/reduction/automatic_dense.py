@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from chemnet.condensation.dense import condense_layers, hidden_widths
-from chemnet.condensation.rules import Cut, Rule
+from chemnet.reduction.recipe import Cut, Rule, condense_layers, hidden_layers
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.network import NetConfig, build, count, describe
 from chemnet.training.loop import FitOptions, TrainingData, copied, loss_of, optimizers_for, validation_loss
@@ -43,7 +42,7 @@ class DenseTraining:
 
     def layers(self) -> Sequence[str]:
         """The hidden layers, counted from 1."""
-        return [f"hidden layer {i}" for i in range(1, len(hidden_widths(self.network)) + 1)]
+        return [f"hidden layer {i}" for i in range(1, len(hidden_layers(self.network)) + 1)]
 
     def parameters(self, layer: str | None = None) -> int:
         """Weights and biases, of all layers or of one hidden layer."""
@@ -54,7 +53,7 @@ class DenseTraining:
     def condense(self, layer: str, threshold: float) -> None:
         """Merge a hidden layer. Raises UsageError for a name that is not one of `layers`."""
         cut = Cut(layer=self._number(layer) + 1, threshold=threshold)
-        self.network = condense_layers(self.network, [cut], self._rule, self._states)
+        self.network, _ = condense_layers(self.network, [cut], self._rule, self._states)
 
     def _number(self, layer: str) -> int:
         names = list(self.layers())

@@ -27,7 +27,7 @@ from torch import nn
 from chemnet.benchmark.model import FlameCells, flame_cells
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.gas.state import Array
-from chemnet.reduction.baselines import RIVALS
+from chemnet.reduction.baselines import BASELINES
 from chemnet.reduction.results import RESULTS, Trial, draw_pareto, result_table
 from chemnet.reduction.routes import ROUTES, USUAL, Clock, Large, Part, Route, plan, start_of, taught
 from chemnet.reduction.run import find_data, find_original, learning_set_for
@@ -226,7 +226,7 @@ class _Contest:
             last = number == len(parts) - 1
             if number > 0 or route.fresh is None:
                 start = time.perf_counter()
-                network = RIVALS[route.rival](network.cpu(), part.widths, calibration, seed)
+                network = BASELINES[route.rival](network.cpu(), part.widths, calibration, seed)
                 result.made_in += time.perf_counter() - start
             result.network = network = network.to(self.device)
             result.loss_at_once = validation_loss(network, self.data, self.settings.fit.loss)

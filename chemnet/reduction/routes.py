@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chemnet.reduction.baselines import RIVALS, lacks
+from chemnet.reduction.baselines import BASELINES, lacks
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import read_json, write_json
 from chemnet.surrogate.network import Initialisation, NetConfig, build, describe
@@ -40,9 +40,9 @@ _LAST_PART = 0.5  # of the time, at the final widths, where a network becomes na
 class Route:
     """One of the ways that are compared.
 
-    `rival` is one of `RIVALS`, `teacher` the share of the large network's answers in the labels. With `cuts` the widths
-    fall in so many steps, evenly on a log scale, while the network is trained; it is the large one, or with `fresh` an
-    untrained one of its widths, initialised like this.
+    `rival` is one of `BASELINES`, `teacher` the share of the large network's answers in the labels. With `cuts` the
+    widths fall in so many steps, evenly on a log scale, while the network is trained; it is the large one, or with
+    `fresh` an untrained one of its widths, initialised like this.
     """
 
     rival: str
@@ -67,6 +67,9 @@ class Route:
         return dataclasses.asdict(self)
 
 
+# Two have routes of their own, two take a share of the parameters.
+_NO_METHODS = ("unreduced", "scratch", "torch-pruning-magnitude", "torch-pruning-group-norm")
+
 ROUTES: dict[str, Route] = {
     "unreduced": Route("unreduced"),
     "scratch-steps": Route("scratch", "all steps"),
@@ -74,7 +77,7 @@ ROUTES: dict[str, Route] = {
     "scratch-after": Route("scratch", "time after"),
     "distillation": Route("scratch", "time after", teacher=1.0),
     "distillation-half": Route("scratch", "time after", teacher=0.5),
-    **{name: Route(name) for name in RIVALS if name not in ("unreduced", "scratch")},
+    **{name: Route(name) for name in BASELINES if name not in _NO_METHODS},
     "condensation-taught": Route("condensation", teacher=0.5),
     "qr-taught": Route("qr", teacher=0.5),
     "forward-taught": Route("forward", teacher=0.5),
@@ -138,7 +141,7 @@ class Clock:
 
         def reduce() -> float:
             start = time.perf_counter()
-            RIVALS["condensation"](self._large.network, widths, calibration, 0)
+            BASELINES["condensation"](self._large.network, widths, calibration, 0)
             return time.perf_counter() - start
 
         return self._measured(f"reduction to {'-'.join(map(str, widths))}", reduce)

@@ -19,12 +19,12 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.condensation.condenser import condense
+from chemnet.reduction.baselines import BASELINES, lacks, start_anew
 from chemnet.runtime.config import Config, parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.tables import Table
 from chemnet.training.loop import choose_device
-from chemnet.vision import rivals
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
@@ -35,6 +35,7 @@ from chemnet.vision.training import ImageTraining, accuracy, prepared
 
 RESULTS = "comparison.json"
 _SCRATCH = ("scratch", "scratch-condensed")
+_BASELINES = ("scratch", "neuron-merging", "torch-pruning-magnitude", "torch-pruning-group-norm")
 
 
 class Comparison(Config):
@@ -79,8 +80,8 @@ def compare(
     folder = out or (source if source.is_dir() else source.parent) / "comparison"
     work = _Comparing(comparison, classifier, images, recipe, folder, choose_device(device), report)
     for route in comparison.routes:
-        if rivals.lacks(route):
-            report(f"{route} is left out: pip install {rivals.lacks(route)}")
+        if lacks(route):
+            report(f"{route} is left out: pip install {lacks(route)}")
             continue
         for share in comparison.shares:
             for seed in range(comparison.seeds):
@@ -230,7 +231,7 @@ def _published(network: MobileNetV2, share: float, calibration: torch.Tensor, se
 def _scratch_condensed(network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
     """An untrained network of the widths that forward selection gives: are they, or the weights, what counts?"""
     result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True)
-    rivals.start_anew(result, seed)
+    start_anew(result, seed)
     return result
 
 
@@ -243,5 +244,5 @@ ROUTES: dict[str, Make] = {
     "condensation-folded": partial(_condensed, choice="folded"),
     "condensation-published": _published,
     "scratch-condensed": _scratch_condensed,
-    **rivals.RIVALS,
+    **{name: BASELINES[name] for name in _BASELINES},
 }

@@ -303,8 +303,8 @@ def test_double_precision_stays_and_is_exact_to_its_own_resolution():
         x = net.example.double()
         reduced = condense(wide, x, threshold=1.0, calibration=more(x, 20))
         assert {parameter.dtype for parameter in reduced.parameters()} == {torch.float64}
-        assert_allclose(output(reduced, x), output(wide, x), rtol=1e-6, atol=1e-6)
-        assert_allclose(output(condense(wide, x, threshold=1.0), x), output(wide, x), rtol=1e-6, atol=1e-6)
+        assert_allclose(output(reduced, x), output(wide, x), rtol=1e-10, atol=1e-10)
+        assert_allclose(output(condense(wide, x, threshold=1.0), x), output(wide, x), rtol=1e-10, atol=1e-10)
 
 
 # ---- the result and what was given
@@ -338,7 +338,7 @@ def test_the_model_given_is_not_changed_and_shares_nothing_with_the_result():
 
 def test_the_same_request_gives_the_same_result_twice():
     net = resnet18()
-    for choice in ("folded", "activations", "forward"):
+    for choice in ("cosine", "folded", "activations", "forward"):
         one, two = (
             condense(net.model, net.example, ratio=0.6, choice=choice, calibration=more(net.example)) for _ in range(2)
         )
@@ -672,6 +672,17 @@ class Failing(nn.Module):
         ({"ratio": 0.5, "merge": "mean"}, "merge mean: choose one of paper, refit"),
         ({"ratio": 0.5, "merge": "refit"}, "merge refit needs calibration inputs"),
         ({"ratio": 0.5, "round_to": 0}, "round_to"),
+        ({"ratio": 0.5, "choice": "qr", "calibration": torch.ones(4, 5)}, "choice qr needs widths or a loss_increase"),
+        ({"threshold": 0.9, "choice": "qr", "calibration": torch.ones(4, 5)}, "choice qr needs widths"),
+        ({"widths": 2, "choice": "qr", "calibration": torch.ones(4, 5), "merge": "paper"}, "use merge: refit"),
+        ({"widths": 0}, "widths 0: expected a whole number"),
+        ({"widths": {"0": 99}}, "layer 0: width 99 of [0-9]+ neurons"),
+        ({"widths": {"0": 3}, "round_to": 2}, "layer 0: width 3 is no multiple of 2"),
+        ({"widths": {"0": 2}, "threshold": {"0": 0.9}}, "layer 0 is named more than once"),
+        ({"widths": {"0": 2}, "ratio": 0.9}, "give one of"),
+        ({"widths": {"0": 2}, "layers": "0"}, "the mapping names them already"),
+        ({"loss_increase": 0.1}, "needs the loss, a function of a network"),
+        ({"loss_increase": -0.1, "loss": count}, "loss_increase -0.1: expected a number from 0 on"),
         ({"threshold": 0.9, "layers": ["9"]}, "no layer '9'.* nearest are .*"),
         ({"threshold": 0.9, "layers": ["7"]}, "7 cannot be condensed: it is an output of the model"),
         ({"threshold": 0.9, "choice": "published", "layers": ["0"]}, "0 cannot be condensed: the published rule"),
