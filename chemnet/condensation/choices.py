@@ -109,24 +109,20 @@ class View:
 
     @cached_property
     def constant(self) -> dict[Place, Floats]:
-        """Values (m,) of the `idle` channels by reader, 0 for the others."""
+        """Values (m,) by reader of the `idle` channels; nan for the others."""
         values = {place: np.zeros(self.width) for place in self.space.consumers}
         varying = self.folded.varying()
         if not varying.all():
-            found = constants(self.surgery.model, self.surgery.channels, self.space.consumers, self._example)
-            values = {place: np.where(varying, np.nan, each) for place, each in found.items()}
+            values = constants(self.surgery.model, self.surgery.channels, self.space.consumers, self._example)
             for place, each in values.items():
-                each[(each != 0.0) & (not self._takes_up(place))] = np.nan
-            self._varying = np.any([np.isnan(each) for each in values.values()], axis=0)
-            return {place: np.where(self._varying, 0.0, each) for place, each in values.items()}
-        self._varying = varying
-        return values
+                varying |= np.isnan(each) | ((each != 0.0) & (not self._takes_up(place)))
+        return {place: np.where(varying, np.nan, each) for place, each in values.items()}
 
     @property
     def idle(self) -> Flags:
         """Channels (m,) that are constant wherever they are read, which every reader takes up in its bias."""
-        _ = self.constant
-        return ~self._varying
+        idle: Flags = ~np.isnan(next(iter(self.constant.values())))
+        return idle
 
     def readers(self) -> list[list[Reader]]:
         """What every reader needs of the channels, each block of channels by itself: by block, then by reader."""

@@ -36,7 +36,13 @@ from chemnet.runtime.errors import NumericalError, UsageError
 Merge = Callable[[View, Indices], Floats]
 Loss = Callable[[Any], float]
 
-_MERGES = ("paper", "refit")
+_MERGES = {"paper": "paper", "refit": "refit"}
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("threshold", "ratio"), (lambda value: 0.0 < value <= 1.0, "a number in (0, 1]")),
+    **dict.fromkeys(("widths", "round_to"), (lambda value: value >= 1, "a whole number from 1 on")),
+    "loss_increase": (lambda value: value >= 0.0, "a number from 0 on"),
+    "ridge": (lambda value: value > 0.0, "a positive number"),
+}
 _APART = -1.0  # the similarity of channels that must not be merged
 _NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
 _SAME = 1e-6  # relative change of the outputs that rounding may cause
@@ -95,41 +101,42 @@ def condense(
     shape, a measure out of range, a layer that does not exist or cannot be condensed; NumericalError for weights or
     activations that are not finite.
     """
-    _check_options(ratio, calibration, ridge, round_to)
-    measures = {"threshold": threshold, "widths": widths, "loss_increase": loss_increase}
-    _check_measures(measures, ratio, layers, loss)
-    method = _Method(*_resolved(choice, merge, calibration), ridge, round_to)
+    measures = {"threshold": threshold, "ratio": ratio, "widths": widths, "loss_increase": loss_increase}
+    _check(measures, {"ridge": ridge, "round_to": round_to}, layers, calibration, loss)
+    if merge is None:
+        merge = "paper" if calibration is None else "refit"
+    method = _Method(_known(choice, CHOICES, "choice"), choice, _known(merge, _MERGES, "merge"), ridge, round_to)
+    if merge == "refit" and calibration is None:
+        raise UsageError("merge refit needs calibration inputs")
     work = _Condensation(model, example_input, method, calibration, loss, may_add_biases=ratio is None)
-    work.take(measures, ratio, layers)
+    work.take(measures, layers)
     return work.finished()
 
 
-def _check_options(ratio: float | None, calibration: object, ridge: float, round_to: int) -> None:
-    if ratio is not None and not 0.0 < ratio <= 1.0:
-        raise UsageError(f"ratio {ratio}: expected a number in (0, 1]")
-    if not (ridge > 0.0 and round_to >= 1):
-        raise UsageError(f"ridge {ridge}, round_to {round_to}: expected a positive number, and a whole one from 1 on")
-    if calibration is not None and (not isinstance(calibration, torch.Tensor) or len(calibration) < 2):
-        raise UsageError("calibration: expected a tensor of at least two inputs")
-
-
-def _check_measures(measures: Mapping[str, Any], ratio: float | None, layers: object, loss: Loss | None) -> None:
-    given = [value for value in (ratio, *measures.values()) if value is not None]
+def _check(
+    measures: Mapping[str, Any], numbers: Mapping[str, float], layers: object, calibration: object, loss: Loss | None
+) -> None:
+    given = [value for value in measures.values() if value is not None]
     if not given or (len(given) > 1 and not all(isinstance(value, Mapping) for value in given)):
         raise UsageError("give one of threshold, ratio, widths and loss_increase, or mappings of layers to numbers")
     if layers is not None and isinstance(given[0], Mapping):
         raise UsageError("layers: the mapping names them already")
-    for name, is_possible, expected in (
-        ("threshold", lambda value: 0.0 < value <= 1.0, "a number in (0, 1]"),
-        ("widths", lambda value: value >= 1, "a whole number from 1 on"),
-        ("loss_increase", lambda value: value >= 0.0, "a number from 0 on"),
-    ):
-        value = measures[name]
+    for name, value in {**measures, **numbers}.items():
         for number in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
+            is_possible, expected = _RANGES[name]
             if not is_possible(number):
                 raise UsageError(f"{name} {number}: expected {expected}")
     if measures["loss_increase"] is not None and loss is None:
         raise UsageError("loss_increase needs the loss, a function of a network")
+    if calibration is not None and (not isinstance(calibration, torch.Tensor) or len(calibration) < 2):
+        raise UsageError("calibration: expected a tensor of at least two inputs")
+
+
+def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
+    """What a name stands for, or what is no name. UsageError for an unknown one."""
+    if isinstance(given, str) and given not in known:
+        raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
+    return known[given] if isinstance(given, str) else given
 
 
 @dataclass(frozen=True)
@@ -137,24 +144,15 @@ class _Method:
     """How channels are chosen and merged."""
 
     choice: Choice
-    name: str
+    given: str | Choice
     merge: str | Merge
     ridge: float
     round_to: int
 
-
-def _resolved(
-    choice: str | Choice, merge: str | Merge | None, calibration: torch.Tensor | None
-) -> tuple[Choice, str, str | Merge]:
-    name = choice if isinstance(choice, str) else getattr(choice, "__name__", type(choice).__name__)
-    if merge is None:
-        merge = "paper" if calibration is None else "refit"
-    for kind, given, known in (("choice", choice, tuple(CHOICES)), ("merge", merge, _MERGES)):
-        if isinstance(given, str) and given not in known:
-            raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
-    if merge == "refit" and calibration is None:
-        raise UsageError("merge refit needs calibration inputs")
-    return CHOICES[choice] if isinstance(choice, str) else choice, name, merge
+    @property
+    def name(self) -> str:
+        """What messages call the choice."""
+        return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", type(self.given).__name__)
 
 
 def _check_finite(model: nn.Module) -> None:
@@ -196,30 +194,28 @@ class _Condensation:
 
     # -- what to condense, and how far
 
-    def take(self, measures: Mapping[str, Any], ratio: float | None, layers: str | Sequence[str] | None) -> None:
+    def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
         """Condense what is asked for, in the order of the data."""
-        named = {layer: None for each in measures.values() if isinstance(each, Mapping) for layer in each}
-        self._spaces = self.chosen(list(named) or layers)
+        named = [layer for each in measures.values() if isinstance(each, Mapping) for layer in each]
+        self._spaces = self.chosen(named or layers)
         if self.method.merge == "refit":
             self._receive()
-        if ratio is not None:
-            measures = {"widths": {space.layers[0]: width for space, width in self._by_ratio(ratio).items()}}
         asked: dict[Space, list[tuple[str, Any]]] = {space: [] for space in self._spaces}
         for name, value in measures.items():
             if isinstance(value, Mapping):
                 for layer, number in value.items():
                     asked[self.channels.named(layer)].append((name, number))
             elif value is not None:
+                widths = self._by_ratio(value) if name == "ratio" else {}
                 for space in self._spaces:
-                    asked[space].append((name, value))
+                    asked[space].append(("widths", widths[space]) if widths else (name, value))
         for space, given in asked.items():
             if len(given) > 1:
                 raise UsageError(f"layer {space.layers[0]} is named more than once, or with layers that it is tied to")
             if given[0][0] == "widths":
                 self._check_width(space, given[0][1])
         for space in self._spaces:
-            ((name, value),) = asked[space]
-            self._cut(space, **{name: value})
+            self._cut(space, **dict(asked[space]))
 
     def chosen(self, layers: str | Sequence[str] | None) -> list[Space]:
         """The spaces to condense, in the order of the data."""
@@ -240,14 +236,12 @@ class _Condensation:
         if width > space.width:
             raise UsageError(f"layer {space.layers[0]}: width {width} of {space.width} neurons")
         if self._rounded(space, width) != width:
-            raise UsageError(f"layer {space.layers[0]}: width {width} is no multiple of {self._step(space)}")
-
-    def _step(self, space: Space) -> int:
-        return int(np.lcm(space.blocks, self.method.round_to))
+            step = np.lcm(space.blocks, self.method.round_to)
+            raise UsageError(f"layer {space.layers[0]}: width {width} is no multiple of {step}")
 
     def _rounded(self, space: Space, width: int) -> int:
         """A width that groups of channels and `round_to` allow."""
-        step = self._step(space)
+        step = int(np.lcm(space.blocks, self.method.round_to))
         return min(-(-max(width, 1) // step) * step, space.width)
 
     def _by_ratio(self, ratio: float) -> dict[Space, int]:
@@ -380,9 +374,8 @@ class _Condensation:
             share = self.method.merge(view, kept)
             return lambda surgery, space: surgery.cut(space, kept, dict.fromkeys(space.consumers, share), {})
         given = {place: _published_share(found, main_of, place) for place in view.space.consumers}
-        shifts = {place: values.copy() for place, values in view.constant.items()}
-        for values in shifts.values():
-            values[kept] = 0.0
+        goes = ~np.isin(np.arange(view.width), kept)
+        shifts = {place: np.where(goes, np.nan_to_num(values), 0.0) for place, values in view.constant.items()}
         if self.method.merge == "refit":
             self._refit(view, kept, given, shifts)
         return lambda surgery, space: surgery.cut(space, kept, given, shifts)
