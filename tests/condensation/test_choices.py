@@ -254,15 +254,6 @@ def test_measures_of_several_layers_can_be_combined():
     assert describe(reduced).widths[:3] == (5, 17, 9) and 9 <= reduced[4].out_features <= 16
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
-def test_equal_neurons_are_merged_exactly_at_a_width_for_every_activation(activation):
-    network = random_network((5, 12, 9, 3), activation)
-    copy_neurons(network, 2, [0, 1, 1], [1.0, 1.0, 1.0])
-    reduced = condense(network, inputs(1, 5), widths={"2": 6}, **COSINE)
-    assert reduced[2].out_features == 6
-    assert_same_outputs(reduced, network, 5)
-
-
 def test_the_papers_widths_give_the_counts_of_table_1():
     network = build(NetConfig(widths=(23, 3200, 1600, 800, 400, 23), activation="relu"), seed=0)
     counts = [count(network, biases=False)]

@@ -87,26 +87,14 @@ both_shares = pytest.mark.parametrize("share", SHARES)
 
 @every_baseline
 @both_shares
-def test_every_baseline_reaches_the_share_from_below(name, share):
-    network, _, small = made(name, share)
-    assert share - MISSING[name] <= count(small) / count(network) <= share
-
-
-@every_baseline
-@both_shares
-def test_every_baseline_leaves_the_given_network_alone(name, share):
+def test_every_baseline_reaches_the_share_from_below_and_leaves_the_given_network_alone(name, share):
     network, before, small = made(name, share)
+    assert share - MISSING[name] <= count(small) / count(network) <= share
     assert network.training is SHARES[share] is small.training
     assert count(network) == 2_236_682
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     mine = {parameter.data_ptr() for parameter in network.parameters()}
     assert not any(parameter.data_ptr() in mine for parameter in small.parameters())
-
-
-@every_baseline
-@both_shares
-def test_the_small_network_runs_and_can_be_trained(name, share):
-    _, _, small = made(name, share)
     logits = small(images())
     assert logits.shape == (2, 10) and torch.isfinite(logits).all()
     gradients = torch.autograd.grad(logits.square().sum(), list(small.parameters()))
