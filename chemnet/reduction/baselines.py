@@ -2,13 +2,13 @@
 
 Each is a function `(network, target, calibration, seed)` that gives a new network and leaves the given one as it is; a
 new one is one function and one line of `BASELINES`. The `target` is a sequence of hidden widths, which the new network
-has exactly, or a share in (0, 1] of the parameters, of which it has at most so many. `calibration` (n, ...) are inputs
-of the network, `seed` is for those that draw at random. Nothing is trained here.
+has exactly, or a share in (0, 1] of the parameters, which it does not exceed. `calibration` (n, ...) are inputs of the
+network, `seed` is for those that draw at random. Nothing is trained here.
 
 The hidden layers are those that go through an activation and can be condensed: of a fully connected network all, of
 MobileNetV2 those inside of the blocks and the one before the classifier, but not the outputs of blocks. A share becomes
-widths by one factor for all hidden layers, which is bisected as closely as whole channels allow. So much of the
-parameters of `MobileNetV2(10)`, 2.2 million, is missing then:
+widths by one factor for all hidden layers, which is bisected as closely as whole channels allow. Of the 2.2 million
+parameters of `MobileNetV2(10)` this leaves unused:
 
 | | at 0.511 | at 0.115 | at any share, at most |
 |---|---|---|---|
