@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 from chemnet.runtime.lazy import exports
 
 _HOMES = {
+    "CHOICES": "choices",
+    "Alike": "choices",
+    "Choice": "choices",
+    "Cosine": "choices",
+    "Ranked": "choices",
+    "View": "choices",
     "condense": "condenser",
-    "condense_all": "dense",
-    "condense_layer": "dense",
     "cosine_similarity": "similarity",
     "group": "similarity",
     "group_to_width": "similarity",
@@ -23,9 +27,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "CHOICES",
+    "Alike",
+    "Choice",
+    "Cosine",
+    "Ranked",
+    "View",
     "condense",
-    "condense_all",
-    "condense_layer",
     "cosine_similarity",
     "group",
     "group_to_width",
@@ -36,7 +44,7 @@ __getattr__, __dir__ = exports(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from chemnet.condensation.channels import survey
+    from chemnet.condensation.choices import CHOICES, Alike, Choice, Cosine, Ranked, View
     from chemnet.condensation.condenser import condense
-    from chemnet.condensation.dense import condense_all, condense_layer
     from chemnet.condensation.similarity import cosine_similarity, group, group_to_width
     from chemnet.condensation.surgery import resize

@@ -1,4 +1,4 @@
-"""What the layers of a network receive on calibration images, and what its normalisations see of them."""
+"""What the layers of a network receive on calibration inputs, and what its normalisations see of them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Normalisation, Place
+from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.tracing import evaluating
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -26,7 +27,8 @@ _ROWS = 8192  # rows of a sample, about
 def received(
     model: nn.Module, channels: Channels, places: Sequence[Place], calibration: torch.Tensor
 ) -> dict[Place, torch.Tensor]:
-    """For every place a sample (n, m) float32 of the channels that the module reads there, over inputs and positions.
+    """For every place a sample (n, m) of the channels that the module reads there, over inputs and positions: at least
+    one row of each input, in float64 where the model computes in it, otherwise in float32.
 
     The positions are drawn by the module's name, so that samples of two models belong together row by row. Raises
     NumericalError where they are not finite.
@@ -42,9 +44,10 @@ def received(
 
         def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
-            wanted = min(len(rows), -(-_ROWS // blocks))
+            wanted = min(len(rows), max(-(-_ROWS // blocks), len(inputs[0])))
             chosen = torch.randperm(len(rows), generator=generator)[:wanted]
-            parts[place].append(rows[chosen.to(rows.device)].float().cpu())
+            kept = rows[chosen.to(rows.device)].cpu()
+            parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
             if len({len(rows) for rows in parts.values()}) == 1:
                 raise _Enough
 
@@ -60,6 +63,29 @@ def received(
     return result
 
 
+def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example_input: Any) -> dict[Place, Floats]:
+    """For every place the value (m,) that each channel has at all positions of all examples; nan where they differ."""
+    modules, found = dict(model.named_modules()), dict[Place, Floats]()
+
+    def keep(place: Place) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
+            found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
+
+        return hook
+
+    hooks = [modules[place.module].register_forward_pre_hook(keep(place)) for place in places]
+    with removed(hooks), evaluating(model):
+        model(*(example_input if isinstance(example_input, tuple | list) else (example_input,)))
+    return found
+
+
+def output_change(before: nn.Module, after: nn.Module, x: torch.Tensor) -> float:
+    """Mean absolute difference of two models' outputs for inputs x (n, ...), relative to the first's mean [-]."""
+    expected, got = (np.concatenate(_run(model, x)) for model in (before, after))
+    return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
+
+
 def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
     """Mean and mean square (2, m) of what every normalisation receives of each block of calibration inputs."""
     found: Moments = {}
@@ -70,8 +96,10 @@ def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
 
         return hook
 
-    with removed([module.register_forward_pre_hook(watch(name)) for name, module in _normalisations(model).items()]):
-        _run(model, calibration)
+    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in _normalisations(model).items()]
+    if hooks:
+        with removed(hooks):
+            _run(model, calibration)
     return found
 
 
@@ -98,8 +126,9 @@ def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, cali
 
         return hook
 
-    with removed([module.register_forward_hook(watch(name)) for name, module in norms.items()]):
-        _run(surgery.model, calibration)
+    if norms:
+        with removed([module.register_forward_hook(watch(name)) for name, module in norms.items()]):
+            _run(surgery.model, calibration)
     for name, seen in now.items():
         left = torch.from_numpy(surgery.survivors[name])
         every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
@@ -151,14 +180,16 @@ def _blocks(inputs: torch.Tensor) -> int:
     return -(-len(inputs) // _BLOCK)
 
 
-def _run(model: nn.Module, inputs: torch.Tensor) -> None:
-    """Show a model the inputs, in blocks of about the same size, as in use. UsageError if it does not take them."""
+def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
+    """Show a model the inputs, in blocks of about the same size, as in use; the outputs of the blocks that were not cut
+    short. UsageError if it does not take them."""
+    outputs = []
     weight = next(model.parameters(), inputs)
     dtype = weight.dtype if inputs.is_floating_point() else inputs.dtype
     with evaluating(model):
         for block in inputs.tensor_split(_blocks(inputs)):
             try:
-                model(block.to(weight.device, dtype))
+                output = model(block.to(weight.device, dtype))
             except _Enough:
                 continue
             except Exception as error:  # whatever the model's own code raises
@@ -166,6 +197,8 @@ def _run(model: nn.Module, inputs: torch.Tensor) -> None:
                 raise UsageError(
                     f"{type(model).__name__} does not take calibration inputs of shape {tuple(inputs.shape)}\n{reason}"
                 ) from None
+            outputs += [as_float64(output)] if isinstance(output, torch.Tensor) else []
+    return outputs
 
 
 class _Enough(Exception):

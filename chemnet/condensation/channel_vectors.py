@@ -16,8 +16,8 @@ arithmetic one, which is 1 for equal lengths only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -26,12 +26,10 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Block, Normalisation, Place, Signal, Space, Transposed
+from chemnet.condensation.graph import Block, Floats, Normalisation, Place, Signal, Space, Transposed, as_float64
 from chemnet.runtime.errors import NumericalError
 
-Floats = NDArray[np.float64]
 Activation = Callable[[torch.Tensor], torch.Tensor]
-_APART = -1.0  # the similarity of channels that must not be merged
 
 
 class Folded:
@@ -40,29 +38,23 @@ class Folded:
     def __init__(self, model: nn.Module, channels: Channels, space: Space) -> None:
         self._modules = dict(model.named_modules())
         self._channels, self._space = channels, space
-        self._rows: dict[Signal, Floats] = {}
+        self._parts: dict[Signal, list[tuple[Floats, Floats]]] = {}
 
-    def similarity(self) -> Floats:
-        """Similarity of every two channels (m, m), -1 to 1. A channel that is always zero has 0 on the diagonal; of
-        groups that must not be mixed, the channels are apart."""
-        result = np.ones((self._space.width, self._space.width))
-        for signal in self._signals():
-            np.minimum(result, alike(self.vectors(signal), self.is_homogeneous), out=result)
-        return apart(result, self._space.blocks, self.idle())
+    def similarity(self, *, include_bias: bool = True, assume_homogeneous: bool = False) -> Floats:
+        """Similarity of every two channels (m, m) [-], -1 to 1; the cosine alone where activations are assumed to be
+        homogeneous."""
+        homogeneous = assume_homogeneous or self.is_homogeneous
+        return smallest(alike(self.vectors(signal, include_bias), homogeneous) for signal in self._signals())
 
-    def magnitudes(self, place: Place) -> Floats:
+    def magnitudes(self, place: Place, include_bias: bool = True) -> Floats:
         """Lengths of the channels' last vectors where a module reads them (m,); the factors between like channels."""
-        signal = self._channels.inputs[place.module][place.segment].signal
-        assert signal is not None
-        lengths: Floats = np.linalg.norm(self.vectors(signal), axis=1)
+        lengths: Floats = np.linalg.norm(self.vectors(self._signal(place), include_bias), axis=1)
         return lengths
 
-    def idle(self) -> NDArray[np.bool_]:
-        """Channels that are zero wherever they are read (m,)."""
-        if not _keeps_zero(self._space):
-            return np.zeros(self._space.width, dtype=bool)
-        lengths = np.array([self.magnitudes(place) for place in self._space.consumers])
-        return np.all(lengths == 0.0, axis=0)
+    def varying(self) -> NDArray[np.bool_]:
+        """Channels (m,) that depend on the inputs of the model wherever they are read, as far as weights show it."""
+        result: NDArray[np.bool_] = np.any([self._varies(self._signal(p)) for p in self._space.consumers], axis=0)
+        return result
 
     @cached_property
     def is_homogeneous(self) -> bool:
@@ -70,11 +62,28 @@ class Folded:
         probe = torch.linspace(-8.0, 8.0, 33)
         return all(_scales(function, probe) for function in self._space.activations)
 
-    def vectors(self, signal: Signal) -> Floats:
+    def vectors(self, signal: Signal, include_bias: bool = True) -> Floats:
         """The vectors (m, d) of a signal."""
-        if signal not in self._rows:
-            self._rows[signal] = np.column_stack([self._block(block) for block in signal.blocks])
-        return self._rows[signal]
+        parts = self._weights(signal)
+        return np.column_stack([part for pair in parts for part in (pair if include_bias else pair[:1])])
+
+    def _weights(self, signal: Signal) -> list[tuple[Floats, Floats]]:
+        if signal not in self._parts:
+            self._parts[signal] = [self._block(block) for block in signal.blocks]
+        return self._parts[signal]
+
+    def _varies(self, signal: Signal) -> NDArray[np.bool_]:
+        """Channels of a signal with weights, on inputs that vary themselves (m,)."""
+        found = [
+            rows.any(axis=1) & (True if block.before is None else self._varies(block.before))
+            for block, (rows, _) in zip(signal.blocks, self._weights(signal), strict=True)
+        ]
+        return np.any(found, axis=0)
+
+    def _signal(self, place: Place) -> Signal:
+        signal = self._channels.inputs[place.module][place.segment].signal
+        assert signal is not None
+        return signal
 
     def _signals(self) -> list[Signal]:
         """Those whose vectors have to be parallel: at every reader and before every stage, save parts of others."""
@@ -88,28 +97,27 @@ class Folded:
         parts = [set(blocks) for blocks in every]
         return [signal for blocks, signal in every.items() if not any(set(blocks) < other for other in parts)]
 
-    def _block(self, block: Block) -> Floats:
-        """Weights and bias (m, d + 1) of a block."""
+    def _block(self, block: Block) -> tuple[Floats, Floats]:
+        """Weights (m, d) and bias (m, 1 or more) of a block."""
         (first, position), *norms = block.modules
         module = self._modules[first]
         if block.before is None:
-            rows = _numpy(module.weight.transpose(0, 1) if isinstance(module, Transposed) else module.weight)
+            rows = as_float64(module.weight.transpose(0, 1) if isinstance(module, Transposed) else module.weight)
             rows, bias = rows.reshape(len(rows), -1), _bias(module, len(rows))
         else:
             if isinstance(module, Normalisation):
                 rows, bias = scale_and_shift(module)
             else:
-                rows, bias = _numpy(module.weight), _bias(module, module.out_channels)
+                rows, bias = as_float64(module.weight), _bias(module, module.out_channels)
             rows, bias = self._mine(rows, first, position), self._mine(bias, first, position)
             rows = rows * np.linalg.norm(self.vectors(block.before), axis=1)[:, None]
         bias = bias.reshape(len(rows), -1)
         for name, place in norms:
             scale, shift = (self._mine(column, name, place) for column in scale_and_shift(self._modules[name]))
             rows, bias = rows * scale, bias * scale + shift
-        result = np.column_stack([rows, bias])
-        if not np.isfinite(result).all():
+        if not (np.isfinite(rows).all() and np.isfinite(bias).all()):
             raise NumericalError(f"the weights of {first} are not all finite")
-        return result
+        return rows, bias
 
     def _mine(self, values: Floats, module: str, segment: int) -> Floats:
         """What a module has for each channel of its input, as rows (m, d) of the channels of one segment."""
@@ -120,19 +128,16 @@ class Folded:
 
 def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
     """What a BatchNorm in use multiplies each channel by, and then adds to it (m,)."""
-    scale = 1.0 / np.sqrt(_numpy(norm.running_var) + norm.eps)
+    scale = 1.0 / np.sqrt(as_float64(norm.running_var) + norm.eps)
     if norm.weight is not None:
-        scale = scale * _numpy(norm.weight)
-    shift = -_numpy(norm.running_mean) * scale
-    return scale, shift if norm.bias is None else shift + _numpy(norm.bias)
+        scale = scale * as_float64(norm.weight)
+    shift = -as_float64(norm.running_mean) * scale
+    return scale, shift if norm.bias is None else shift + as_float64(norm.bias)
 
 
-def apart(matrix: Floats, blocks: int, idle: NDArray[np.bool_]) -> Floats:
-    """The same similarities, but none of channels of different blocks, and 0 of those that are zero wherever read."""
-    block = np.arange(len(matrix)) // (len(matrix) // blocks)
-    matrix = np.where(block[:, None] == block, matrix, _APART)
-    matrix[idle] = matrix[:, idle] = 0.0
-    return matrix
+def smallest(matrices: Iterable[Floats]) -> Floats:
+    """Smallest entries of square matrices (m, m)."""
+    return reduce(np.minimum, matrices)
 
 
 def alike(vectors: Floats, is_homogeneous: bool) -> Floats:
@@ -144,14 +149,9 @@ def alike(vectors: Floats, is_homogeneous: bool) -> Floats:
         squares = lengths**2
         means = 0.5 * (squares[:, None] + squares)
         result = result * np.outer(lengths, lengths) / np.where(means > 0.0, means, 1.0)
-    result[np.ix_(zero, zero)] = 1.0
+    if zero.any():
+        result[np.ix_(zero, zero)] = 1.0
     return result
-
-
-def _keeps_zero(space: Space) -> bool:
-    """Whether all activations of a space are 0 at 0."""
-    zero = torch.zeros(1)
-    return all(float(_value(function, zero).abs().max()) == 0.0 for function in space.activations)
 
 
 def _scales(function: Activation, probe: torch.Tensor) -> bool:
@@ -166,8 +166,13 @@ def _value(function: Activation, x: torch.Tensor) -> torch.Tensor:
 
 
 def _bias(module: nn.Module, count: int) -> Floats:
-    return np.zeros(count) if module.bias is None else _numpy(module.bias)
+    return np.zeros(count) if module.bias is None else as_float64(module.bias)
 
 
-def _numpy(tensor: torch.Tensor) -> Floats:
-    return tensor.detach().to("cpu", torch.float64).numpy()
+def layer_vectors(layer: nn.Linear, include_bias: bool = True) -> Floats:
+    """Weights of the neurons of a layer, with their biases unless left out (m, d [+ 1]); zeros for those without
+    weights, whose output is constant."""
+    rows = as_float64(layer.weight)
+    vectors = np.column_stack([rows, _bias(layer, len(rows))]) if include_bias else rows.copy()
+    vectors[~rows.any(axis=1)] = 0.0
+    return vectors

@@ -1,56 +1,59 @@
 """Condense any network that torch.fx can trace: choose the channels that stay, merge the others into them.
 
-What can be condensed are the spaces of `channels.py`, one after the other in the order of the data. Every reader of a
-space gets a share matrix (`surgery.py`): without calibration inputs the published one, in which each channel stands in
-for its group, times the ratio of their lengths (eq. 36); with them one that also mends, by least squares, what the
-reader receives, and the statistics of the normalisations are estimated anew before anything else is measured.
+What can be condensed are the spaces of `channels.py`, one after the other in the order of the data. A choice
+(`choices.py`) says which channels of a space stay. Every reader of the space then gets a share matrix (`surgery.py`):
+the published one, in which each channel stands in for its group, times the ratio of their lengths (eq. 10, 36); or one
+that also mends, by least squares on calibration inputs, what the reader receives. Targets are what the readers received
+before anything was cut, so that later layers mend what earlier cuts broke. Statistics of normalisations are estimated
+anew before anything else is measured. Channels that are constant go into the biases of their readers.
 """
 
 from __future__ import annotations
 
+import bisect
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
 from chemnet.condensation import similarity
-from chemnet.condensation.calibration import moments, move_statistics, received
-from chemnet.condensation.channel_vectors import Folded, alike, apart
+from chemnet.condensation.calibration import Moments, moments, move_statistics, output_change, received
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Normalisation, Place, Space
-from chemnet.condensation.published_rule import is_block, kernel_similarity, merge_as_published
-from chemnet.condensation.selection import Reader, forward_selection, shares
+from chemnet.condensation.choices import CHOICES, Alike, Choice, Indices, Ranked, Sample, View
+from chemnet.condensation.graph import Floats, Normalisation, Place, Space
+from chemnet.condensation.selection import shares
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.widths import Sizes
-from chemnet.runtime.config import Config, parse
+from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
 
+Merge = Callable[[View, Indices], Floats]
+Loss = Callable[[Any], float]
+
+_MERGES = {"paper": "paper", "refit": "refit"}
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("threshold", "ratio"), (lambda value: 0.0 < value <= 1.0, "a number in (0, 1]")),
+    **dict.fromkeys(("widths", "round_to"), (lambda value: value >= 1, "a whole number from 1 on")),
+    "loss_increase": (lambda value: value >= 0.0, "a number from 0 on"),
+    "ridge": (lambda value: value > 0.0, "a positive number"),
+}
+_APART = -1.0  # the similarity of channels that must not be merged
 _NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
+_SAME = 1e-6  # relative change of the outputs that rounding may cause
+_PROBES = 256
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
+class Rule(Config):
+    """Options of `condense` as they stand in a file."""
 
-class ChannelRule(Config):
-    """Which channels stay, and what becomes of the others.
-
-    * `choice`: `folded` groups by the similarity of folded rows (`channel_vectors.py`); `activations` by that of what
-      channels do on the calibration inputs; `forward` takes the channels from which the readers' inputs can be
-      represented best, one after the other, at a threshold until the cosine of those inputs and their representation
-      reaches it;
-      `published` groups depthwise kernels alone and merges by the equations of appendix A.3.
-    * With `refit`, readers are mended by least squares, if there are calibration inputs; `ridge` is relative to the
-      mean diagonal of the Gram matrix.
-    * `round_to`: widths are rounded up to a multiple of it.
-    """
-
-    choice: Literal["folded", "activations", "forward", "published"] = "folded"
-    refit: bool = True
+    choice: Literal["folded", "activations", "forward", "published", "cosine", "qr"] = "folded"
+    merge: Literal["paper", "refit"] | None = None
     ridge: Annotated[float, Field(gt=0.0)] = 1e-3
     round_to: Annotated[int, Field(ge=1)] = 1
 
@@ -59,47 +62,97 @@ def condense(
     model: nn.Module,
     example_input: Any,
     *,
-    threshold: float | None = None,
+    threshold: float | Mapping[str, float] | None = None,
     ratio: float | None = None,
+    widths: int | Mapping[str, int] | None = None,
+    loss_increase: float | Mapping[str, float] | None = None,
+    loss: Loss | None = None,
     layers: str | Sequence[str] | None = None,
+    choice: str | Choice = "folded",
+    merge: str | Merge | None = None,
     calibration: torch.Tensor | None = None,
-    **rule: object,
+    ridge: float = 1e-3,
+    round_to: int = 1,
 ) -> nn.Module:
     """A condensed copy of `model`, an ordinary module of the same class; the model itself is not changed.
 
-    `example_input` is one input tensor, or a tuple of them. Give one of a similarity `threshold`, in (0, 1], and the
-    `ratio` of parameters to be left, in (0, 1]: the largest network within it. `layers` are names of layers; without
-    them all spaces are condensed that can be (`survey` tells which cannot and why). `calibration` (n, ...) are
-    inputs, some hundred; `rule` are the fields of `ChannelRule`.
+    `example_input` is one input tensor, or a tuple of them. How far to condense is one of
 
-    At a threshold of 1 the outputs stay the same, whatever the activations. Raises UsageError for a model that cannot
-    be traced, an example input of the wrong shape, a measure out of range, a layer that does not exist or cannot be
-    condensed; NumericalError for weights or activations that are not finite.
+    * `threshold`: to the groups at a similarity in (0, 1]; with a ranking, to the fewest channels with which the cosine
+      of what the readers receive and of what they received reaches it;
+    * `ratio`: to the largest network with at most this share, in (0, 1], of the parameters;
+    * `widths`: to exact widths;
+    * `loss_increase`: as far as `loss`, a function of a network, at once exceeds that before the cut of a layer by no
+      more than this share.
+
+    All but the ratio may be mappings of layers to numbers, and may then be combined. `layers` are names of layers;
+    without them all spaces are condensed that can be (`survey` tells which cannot, and why).
+
+    * `choice`: a name in `choices.CHOICES`, or a function as described there.
+    * `merge`: `paper` merges as published; `refit` adds a least-squares fit of the readers on `calibration` (n, ...),
+      some hundred inputs, with a `ridge` relative to the mean diagonal of the Gram matrix; or a function of the `View`
+      and the kept channels (k,) that gives every reader's share matrix (m, k). By default `refit`, if there are
+      calibration inputs. A smaller ridge is better at once, but leaves weights so large that training hardly moves
+      them.
+    * `round_to`: widths that follow from the other measures are rounded up to a multiple of it.
+
+    At a threshold of 1 the outputs stay the same, except by a choice that ignores the activations: then a warning says
+    by how much the outputs changed. Raises UsageError for a model that cannot be traced, an example input of the wrong
+    shape, a measure out of range, a layer that does not exist or cannot be condensed; NumericalError for weights or
+    activations that are not finite.
     """
-    options = parse(ChannelRule, rule, "condense")
-    _check_measure(threshold, ratio, options, calibration)
-    work = _Condensation(model, example_input, options, calibration)
-    spaces = work.chosen(layers)
-    widths = {} if ratio is None else work.widths(spaces, ratio)
-    for space in spaces:
-        work.cut(space, threshold, widths.get(space))
+    measures = {"threshold": threshold, "ratio": ratio, "widths": widths, "loss_increase": loss_increase}
+    _check(measures, {"ridge": ridge, "round_to": round_to}, layers, calibration, loss)
+    if merge is None:
+        merge = "paper" if calibration is None else "refit"
+    method = _Method(_known(choice, CHOICES, "choice"), choice, _known(merge, _MERGES, "merge"), ridge, round_to)
+    if merge == "refit" and calibration is None:
+        raise UsageError("merge refit needs calibration inputs")
+    work = _Condensation(model, example_input, method, calibration, loss, may_add_biases=ratio is None)
+    work.take(measures, layers)
     return work.finished()
 
 
-def _check_measure(
-    threshold: float | None, ratio: float | None, rule: ChannelRule, calibration: torch.Tensor | None
+def _check(
+    measures: Mapping[str, Any], numbers: Mapping[str, float], layers: object, calibration: object, loss: Loss | None
 ) -> None:
-    if (threshold is None) == (ratio is None):
-        raise UsageError("give one of threshold and ratio")
-    for name, value in (("threshold", threshold), ("ratio", ratio)):
-        if value is not None and not 0.0 < value <= 1.0:
-            raise UsageError(f"{name} {value}: expected a number in (0, 1]")
-    if rule.choice == "forward" and not rule.refit:
-        raise UsageError("choice forward drops channels that a refit makes up for: refit false belongs to the others")
-    if calibration is None and rule.choice in ("forward", "activations"):
-        raise UsageError(f"choice {rule.choice} needs calibration inputs")
+    given = [value for value in measures.values() if value is not None]
+    if not given or (len(given) > 1 and not all(isinstance(value, Mapping) for value in given)):
+        raise UsageError("give one of threshold, ratio, widths and loss_increase, or mappings of layers to numbers")
+    if layers is not None and isinstance(given[0], Mapping):
+        raise UsageError("layers: the mapping names them already")
+    for name, value in {**measures, **numbers}.items():
+        for number in value.values() if isinstance(value, Mapping) else [] if value is None else [value]:
+            is_possible, expected = _RANGES[name]
+            if not is_possible(number):
+                raise UsageError(f"{name} {number}: expected {expected}")
+    if measures["loss_increase"] is not None and loss is None:
+        raise UsageError("loss_increase needs the loss, a function of a network")
     if calibration is not None and (not isinstance(calibration, torch.Tensor) or len(calibration) < 2):
         raise UsageError("calibration: expected a tensor of at least two inputs")
+
+
+def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
+    """What a name stands for, or what is no name. UsageError for an unknown one."""
+    if isinstance(given, str) and given not in known:
+        raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
+    return known[given] if isinstance(given, str) else given
+
+
+@dataclass(frozen=True)
+class _Method:
+    """How channels are chosen and merged."""
+
+    choice: Choice
+    given: str | Choice
+    merge: str | Merge
+    ridge: float
+    round_to: int
+
+    @property
+    def name(self) -> str:
+        """What messages call the choice."""
+        return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", type(self.given).__name__)
 
 
 def _check_finite(model: nn.Module) -> None:
@@ -116,104 +169,174 @@ class _Condensation:
     """A model in the course of being condensed."""
 
     def __init__(
-        self, model: nn.Module, example_input: Any, rule: ChannelRule, calibration: torch.Tensor | None
+        self,
+        model: nn.Module,
+        example_input: Any,
+        method: _Method,
+        calibration: torch.Tensor | None,
+        loss: Loss | None,
+        *,
+        may_add_biases: bool,
     ) -> None:
         _check_finite(model)
-        self.original, self.rule, self.calibration = model, rule, calibration
-        self.result = copy.deepcopy(model)
+        self.original, self.method, self.calibration, self.loss = model, method, calibration, loss
+        self.result, self._example = copy.deepcopy(model), example_input
         self.channels = Channels(self.result, example_input)
         self.surgery = Surgery(self.result, self.channels)
-        self._is_stale = False  # statistics of the result are of before its last cut
+        self._channels_before = copy.deepcopy(self.channels) if calibration is not None else self.channels
+        self._may_add_biases = may_add_biases
+        self._spaces: list[Space] = []
+        self._is_cut = self._is_stale = False  # stale: statistics of the result are of before its last cut
+        self._is_exact = True
+        self._moments: Moments | None = None
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
-        self._seen: dict[Place, torch.Tensor] = {}  # what they receive now, as far as it is known
+        self._sampled: tuple[Space, dict[Place, Sample]] | None = None
+
+    # -- what to condense, and how far
+
+    def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
+        """Condense what is asked for, in the order of the data."""
+        named = [layer for each in measures.values() if isinstance(each, Mapping) for layer in each]
+        self._spaces = self.chosen(named or layers)
+        if self.method.merge == "refit":
+            self._receive()
+        asked: dict[Space, list[tuple[str, Any]]] = {space: [] for space in self._spaces}
+        for name, value in measures.items():
+            if isinstance(value, Mapping):
+                for layer, number in value.items():
+                    asked[self.channels.named(layer)].append((name, number))
+            elif value is not None:
+                widths = self._by_ratio(value) if name == "ratio" else {}
+                for space in self._spaces:
+                    asked[space].append(("widths", widths[space]) if widths else (name, value))
+        for space, given in asked.items():
+            if len(given) > 1:
+                raise UsageError(f"layer {space.layers[0]} is named more than once, or with layers that it is tied to")
+            if given[0][0] == "widths":
+                self._check_width(space, given[0][1])
+        for space in self._spaces:
+            self._cut(space, **dict(asked[space]))
 
     def chosen(self, layers: str | Sequence[str] | None) -> list[Space]:
         """The spaces to condense, in the order of the data."""
         if layers is None:
-            spaces = [space for space in self.channels.spaces if self._refusal(space) is None]
-        else:
-            layers = [layers] if isinstance(layers, str) else layers
-            named = [self.channels.named(layer) for layer in layers]
-            for layer, space in zip(layers, named, strict=True):
-                if self._refusal(space):
-                    raise UsageError(f"{layer} cannot be condensed: {self._refusal(space)}")
-            spaces = [space for space in self.channels.spaces if space in named]
-        if self.calibration is not None:
-            places = [place for space in spaces for place in space.consumers]
-            self._wanted = self._seen = received(self.original, self.channels, places, self.calibration)
-            self._moments = moments(self.original, self.calibration)
-        return spaces
+            return [space for space in self.channels.spaces if self._refusal(space) is None]
+        layers = [layers] if isinstance(layers, str) else layers
+        named = [self.channels.named(layer) for layer in layers]
+        for layer, space in zip(layers, named, strict=True):
+            if self._refusal(space):
+                raise UsageError(f"{layer} cannot be condensed: {self._refusal(space)}")
+        return [space for space in self.channels.spaces if space in named]
 
     def _refusal(self, space: Space) -> str | None:
-        if space.reason is None and self.rule.choice == "published" and not is_block(self.channels, space, self.result):
-            return "the published rule is for a depthwise layer between two pointwise ones with BatchNorm"
-        return space.reason
+        objection = getattr(self.method.choice, "objection", None)
+        return space.reason or (objection(self._view(space)) if objection else None)
 
-    def widths(self, spaces: Sequence[Space], ratio: float) -> dict[Space, int]:
-        """Widths at which at most `ratio` of the parameters are left."""
-        sizes = Sizes(self.result, self.channels)
-        target = np.floor(ratio * sizes.total() + 1e-6)  # a ratio of whole numbers stands for them
-        if self.rule.choice == "forward":
-            curves = {space: self._selection(space, space.width)[1] for space in spaces}
-            return sizes.cheapest(curves, target, self._rounded)
-        matrices = {space: self._similarity(space) for space in spaces}
-        return sizes.by_threshold(matrices, target, self._rounded)
+    def _check_width(self, space: Space, width: int) -> None:
+        if width > space.width:
+            raise UsageError(f"layer {space.layers[0]}: width {width} of {space.width} neurons")
+        if self._rounded(space, width) != width:
+            step = np.lcm(space.blocks, self.method.round_to)
+            raise UsageError(f"layer {space.layers[0]}: width {width} is no multiple of {step}")
 
     def _rounded(self, space: Space, width: int) -> int:
         """A width that groups of channels and `round_to` allow."""
-        step = int(np.lcm(space.blocks, self.rule.round_to))
+        step = int(np.lcm(space.blocks, self.method.round_to))
         return min(-(-max(width, 1) // step) * step, space.width)
 
-    def cut(self, space: Space, threshold: float | None, width: int | None) -> None:
-        """Condense one space to the groups at a threshold, or to a width."""
-        if width == space.width:
-            return
-        if self.rule.choice == "forward":
-            kept = self._selection(space, self._sufficient(space, threshold) if width is None else width)[0]
-            main_of = np.full(space.width, similarity.NO_GROUP)
-            main_of[kept] = kept
-        else:
-            main_of = self._grouping(space, self._similarity(space), threshold, width)
-        kept = similarity.mains(main_of)
-        if len(kept) == space.width:
-            return
-        if self.rule.choice == "published":
-            self._move_statistics()  # for the last time in this block: the rule makes new ones of them
-            merge_as_published(self.surgery, self.channels, space, main_of)
-        elif self.calibration is None or not self.rule.refit:
-            self.surgery.cut(space, kept, self._published_shares(space, main_of), {})
-        else:
-            self._refit(space, kept, self._published_shares(space, main_of))
-        self._is_stale, self._seen = True, {}
+    def _by_ratio(self, ratio: float) -> dict[Space, int]:
+        """Widths at which at most `ratio` of the parameters are left."""
+        sizes = Sizes(self.result, self.channels)
+        target = np.floor(ratio * sizes.total() + 1e-6)  # a ratio of whole numbers stands for them
+        matrices, curves = dict[Space, Floats](), dict[Space, Floats]()
+        for space in self._spaces:
+            view, found = self._found(space)
+            if isinstance(found, Ranked):
+                curves[space] = self._left(found)
+            else:
+                matrices[space] = _prepared(view, found)
+        if curves:
+            return sizes.cheapest(curves, target, self._rounded)
+        return sizes.by_threshold(matrices, target, self._rounded)
 
-    def finished(self) -> nn.Module:
-        """The condensed model, its statistics estimated anew."""
+    def _left(self, found: Ranked) -> Floats:
+        if found.left is None:
+            raise UsageError(f"choice {self.method.name} needs widths or a loss_increase")
+        return found.left()
+
+    # -- one space
+
+    def _view(self, space: Space) -> View:
+        is_estimated = self.calibration is not None
+
+        def takes_up(place: Place) -> bool:
+            return self.surgery.shifts(place, is_estimated=is_estimated, may_add=self._may_add_biases)
+
+        return View(self.surgery, space, self._example, lambda: self._samples(space), takes_up)
+
+    def _found(self, space: Space) -> tuple[View, Alike | Ranked]:
+        view = self._view(space)
+        found = self.method.choice(view)
+        if isinstance(found, Ranked) and self.method.merge == "paper":
+            raise UsageError(
+                f"choice {self.method.name} makes no groups to merge by the paper's rule; use merge: refit"
+            )
+        return view, found
+
+    def _cut(
+        self,
+        space: Space,
+        threshold: float | None = None,
+        widths: int | None = None,
+        loss_increase: float | None = None,
+    ) -> None:
+        """Condense one space to the groups at a threshold, to a width, or as far as the loss allows."""
+        if widths == space.width:
+            return
+        view, found = self._found(space)
+        if loss_increase is not None:
+            widths = self._by_loss(view, found, loss_increase)
+        main_of = self._grouping(view, found, threshold, widths)
+        if similarity.n_groups(main_of) == space.width:
+            return
+        self._merged(view, found, main_of)(self.surgery, space)
+        if isinstance(found, Alike) and self.method.merge == "paper":
+            self._is_exact &= found.is_exact
+        self._is_cut = self._is_stale = True
+        self._sampled = None
+        for place in space.consumers:
+            self._wanted.pop(place, None)
+
+    def _by_loss(self, view: View, found: Alike | Ranked, increase: float) -> int:
+        """The smallest width at which the loss is at most a share larger than before the cut."""
+        assert self.loss is not None
         self._move_statistics()
-        return self.result
+        loss, limit, width = self.loss, (1.0 + increase) * self.loss(self.result), view.width
+        if isinstance(found, Ranked):
+            found.first(width)  # once for all: the channels of every smaller width are the first of these
 
-    def _move_statistics(self) -> None:
-        if self._is_stale and self.calibration is not None:
-            move_statistics(self.surgery, self.original, self._moments, self.calibration)
-        self._is_stale = False
+        def is_enough(width: int) -> bool:
+            main_of = self._grouping(view, found, None, width)
+            surgery, space = copy.deepcopy((self.surgery, view.space))
+            self._merged(view, found, main_of)(surgery, space)
+            if self.calibration is not None:
+                self._move(surgery)
+            return loss(surgery.model) <= limit
 
-    # -- which channels stay
-
-    def _similarity(self, space: Space) -> Floats:
-        if self.rule.choice == "published":
-            return kernel_similarity(self.result, self.channels, space)
-        if self.rule.choice == "folded":
-            return Folded(self.result, self.channels, space).similarity()
-        result, idle = np.ones((space.width, space.width)), np.ones(space.width, dtype=bool)
-        for rows in self._received(space).values():
-            np.minimum(result, alike(_float64(rows).T, True), out=result)
-            idle &= ~rows.any(0).numpy()
-        return apart(result, space.blocks, idle)
+        widths = sorted({self._rounded(view.space, each) for each in range(1, width)})
+        return [*widths, width][bisect.bisect_left(widths, True, key=is_enough)]
 
     def _grouping(
-        self, space: Space, matrix: Floats, threshold: float | None, width: int | None
+        self, view: View, found: Alike | Ranked, threshold: float | None, width: int | None
     ) -> similarity.Grouping:
         """Groups at a threshold or of a width; blocks of channels that are not mixed keep as many each."""
-        blocks, m = space.blocks, space.width // space.blocks
+        space = view.space
+        if isinstance(found, Ranked):
+            kept = found.first(self._sufficient(space, found, threshold) if width is None else width)
+            main_of = np.full(space.width, similarity.NO_GROUP)
+            main_of[kept] = kept
+            return main_of
+        matrix, blocks, m = _prepared(view, found), space.blocks, space.width // space.blocks
         if width is None:
             assert threshold is not None
             ranges = [slice(start, start + m) for start in range(0, space.width, m)]
@@ -223,79 +346,50 @@ class _Condensation:
                 return similarity.group(matrix, threshold)
         parts = []
         for start in range(0, space.width, m):
-            part = matrix[start : start + m, start : start + m]
-            found = similarity.group_to_width(part, width // blocks)[0]
-            idle = np.flatnonzero(found == similarity.NO_GROUP)
-            idle = idle[: max(width // blocks - similarity.n_groups(found), 0)]
-            found[idle] = idle  # there have to be so many
-            parts.append(np.where(found == similarity.NO_GROUP, similarity.NO_GROUP, found + start))
+            part = similarity.group_to_width(matrix[start : start + m, start : start + m], width // blocks)[0]
+            idle = np.flatnonzero(part == similarity.NO_GROUP)
+            idle = idle[: max(width // blocks - similarity.n_groups(part), 0)]
+            part[idle] = idle  # there have to be so many
+            parts.append(np.where(part == similarity.NO_GROUP, similarity.NO_GROUP, part + start))
         return np.concatenate(parts)
 
-    def _sufficient(self, space: Space, threshold: float | None) -> int:
+    def _sufficient(self, space: Space, found: Ranked, threshold: float | None) -> int:
         """The smallest width at which what the readers receive has this cosine with what they are to receive."""
         assert threshold is not None
-        left = self._selection(space, space.width)[1]
-        enough = np.flatnonzero(left <= max(1.0 - threshold**2, _NOTHING_LEFT))
+        enough = np.flatnonzero(self._left(found) <= max(1.0 - threshold**2, _NOTHING_LEFT))
         return self._rounded(space, int(enough[0]) if len(enough) else space.width)
 
-    def _selection(self, space: Space, width: int) -> tuple[Indices, Floats]:
-        """The channels that represent the readers' inputs best, and what is left of those after each (width + 1,)."""
-        readers = [self._readers(space, place, rows) for place, rows in self._received(space).items()]
-        m, per_block = space.width // space.blocks, width // space.blocks
-        found = [forward_selection(block, per_block) for block in zip(*readers, strict=True)]
-        kept = [number * m + order for number, (order, _) in enumerate(found)]
-        taken = np.sum([1.0 - left for _, left in found], axis=0)
-        return np.concatenate(kept), 1.0 - np.repeat(taken, space.blocks)[: width + 1]
+    # -- what becomes of the channels that go
 
-    def _readers(self, space: Space, place: Place, rows: torch.Tensor) -> list[Reader]:
-        """One reader as the blocks of channels see it, each with its own part of what it makes of them."""
-        now, wanted = _float64(rows), _float64(self._wanted[place])
-        if self.surgery.shifts(place):
-            now, wanted = now - now.mean(0), wanted - wanted.mean(0)
-        weights, m = self.surgery.weights(place), space.width // space.blocks
-        blocks = [slice(start, start + m) for start in range(0, space.width, m)]
-        grams = [wanted[:, mine].T @ wanted[:, mine] for mine in blocks]
-        energy = sum(
-            float(np.vdot(weights[mine], gram @ weights[mine])) for mine, gram in zip(blocks, grams, strict=True)
-        )
-        return [
-            Reader(now[:, mine].T @ now[:, mine], now[:, mine].T @ wanted[:, mine] @ weights[mine], energy)
-            for mine in blocks
-        ]
-
-    # -- what becomes of the others
-
-    def _published_shares(self, space: Space, main_of: similarity.Grouping) -> dict[Place, Floats]:
-        """Eq. 36 for every reader: a channel is its main one, times the ratio of their lengths."""
+    def _merged(
+        self, view: View, found: Alike | Ranked, main_of: similarity.Grouping
+    ) -> Callable[[Surgery, Space], None]:
+        """The cut of a space to groups, to be made in one surgery or another."""
         kept = similarity.mains(main_of)
-        grouped = np.flatnonzero(main_of != similarity.NO_GROUP)
-        result = {}
-        for place, lengths in self._lengths(space).items():
-            mains = lengths[main_of[grouped]]
-            ratios = np.divide(lengths[grouped], mains, out=np.ones_like(mains), where=mains > 0.0)
-            share = result[place] = np.zeros((space.width, len(kept)))
-            share[grouped, np.searchsorted(kept, main_of[grouped])] = ratios
-        return result
+        if isinstance(found, Alike) and found.merge is not None:
+            merge = found.merge
+            self._move_statistics()  # for the last time in this space: the rule makes new ones of them
+            return lambda surgery, space: merge(surgery, space, main_of)
+        if callable(self.method.merge):
+            share = self.method.merge(view, kept)
+            return lambda surgery, space: surgery.cut(space, kept, dict.fromkeys(space.consumers, share), {})
+        given = {place: _published_share(found, main_of, place) for place in view.space.consumers}
+        goes = ~np.isin(np.arange(view.width), kept)
+        shifts = {place: np.where(goes, np.nan_to_num(values), 0.0) for place, values in view.constant.items()}
+        if self.method.merge == "refit":
+            self._refit(view, kept, given, shifts)
+        return lambda surgery, space: surgery.cut(space, kept, given, shifts)
 
-    def _lengths(self, space: Space) -> dict[Place, Floats]:
-        if self.rule.choice == "activations":
-            return {place: np.linalg.norm(_float64(rows), axis=0) for place, rows in self._received(space).items()}
-        folded = Folded(self.result, self.channels, space)
-        return {place: folded.magnitudes(place) for place in space.consumers}
-
-    def _refit(self, space: Space, kept: Indices, starts: Mapping[Place, Floats]) -> None:
+    def _refit(self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats]) -> None:
         """Shares that bring what every reader receives closest to what it received before anything was cut."""
-        fitted, shifts = {}, {}
-        for place, rows in self._received(space).items():
-            now, wanted = _float64(rows), _float64(self._wanted[place])
-            means = now.mean(0), wanted.mean(0)
+        for place, sample in view.samples().items():
+            gram, cross = sample.products
+            if shifts[place].any() and not self.surgery.shifts(place):
+                cross = np.where(shifts[place] != 0.0, 0.0, cross)  # a bias that the reader is given takes these up
+            given[place] = self._shares(view.space, gram, cross, kept, given[place])
             if self.surgery.shifts(place):
-                now, wanted = now - means[0], wanted - means[1]
-            gram, cross = now.T @ now, now.T @ wanted
-            fitted[place] = self._shares(space, gram, cross, kept, starts[place])
-            if self.surgery.shifts(place):
-                shifts[place] = means[1] - fitted[place] @ means[0][kept]
-        self.surgery.cut(space, kept, fitted, shifts)
+                now, wanted = sample.means
+                shifts[place] = wanted - given[place] @ now[kept]
 
     def _shares(self, space: Space, gram: Floats, cross: Floats, kept: Indices, start: Floats) -> Floats:
         """Channels of different blocks do not stand in for each other."""
@@ -305,17 +399,84 @@ class _Condensation:
             rows, columns = slice(b * m, (b + 1) * m), slice(b * k, (b + 1) * k)
             block = start[rows, columns]
             chosen = kept[columns] - b * m
-            result[rows, columns] = shares(gram[rows, rows], cross[rows, rows], chosen, block, self.rule.ridge)
+            result[rows, columns] = shares(gram[rows, rows], cross[rows, rows], chosen, block, self.method.ridge)
         return result
 
-    def _received(self, space: Space) -> dict[Place, torch.Tensor]:
-        """What the readers of a space receive now."""
-        if not self._seen.keys() >= set(space.consumers):
-            assert self.calibration is not None
-            self._move_statistics()
-            self._seen = received(self.result, self.channels, space.consumers, self.calibration)
-        return {place: self._seen[place] for place in space.consumers}
+    # -- calibration
+
+    def _samples(self, space: Space) -> dict[Place, Sample]:
+        """What the readers of a space receive now, and received before anything was cut."""
+        if self.calibration is None:
+            raise UsageError(f"choice {self.method.name} needs calibration inputs")
+        if self._sampled is None or self._sampled[0] is not space:
+            if not self._wanted.keys() >= set(space.consumers):
+                self._receive()
+            now = self._wanted
+            if self._is_cut:
+                self._move_statistics()
+                now = received(self.result, self.channels, space.consumers, self.calibration)
+            samples = {p: Sample(now[p], self._wanted[p], self.surgery.shifts(p)) for p in space.consumers}
+            self._sampled = space, samples
+        return self._sampled[1]
+
+    def _receive(self) -> None:
+        """Note what the readers of all spaces received before anything was cut."""
+        assert self.calibration is not None
+        places = [place for space in self._spaces for place in space.consumers]
+        self._wanted = received(self.original, self._channels_before, places, self.calibration)
+
+    def _move_statistics(self) -> None:
+        if self._is_stale and self.calibration is not None:
+            self._move(self.surgery)
+        self._is_stale = False
+
+    def _move(self, surgery: Surgery) -> None:
+        assert self.calibration is not None
+        if self._moments is None:
+            self._moments = moments(self.original, self.calibration)
+        move_statistics(surgery, self.original, self._moments, self.calibration)
+
+    def finished(self) -> nn.Module:
+        """The condensed model, its statistics estimated anew; a warning where merging could not be exact."""
+        self._move_statistics()
+        if not self._is_exact and isinstance(self._example, torch.Tensor):
+            self._warn()
+        return self.result
+
+    def _warn(self) -> None:
+        x, on = self.calibration, "the calibration inputs"
+        if x is None:
+            generator = torch.Generator().manual_seed(0)
+            x, on = torch.randn(_PROBES, *self._example.shape[1:], generator=generator), "normally distributed inputs"
+        change = output_change(self.original, self.result, x)
+        if change > _SAME:
+            warnings.warn(
+                f"merging by the paper's rule is exact for activations like ReLU only; here it changed the outputs by "
+                f"{100 * change:.2g} % on {on}. Merge refit mends most of it.",
+                stacklevel=4,
+            )
 
 
-def _float64(rows: torch.Tensor) -> Floats:
-    return rows.double().numpy()
+def _prepared(view: View, found: Alike) -> Floats:
+    """Similarities with -1 between blocks of channels that are not mixed, and 0 for channels that are idle."""
+    matrix, blocks = found.similarity, view.space.blocks
+    if blocks > 1:
+        block = np.arange(len(matrix)) // (len(matrix) // blocks)
+        matrix = np.where(block[:, None] == block, matrix, _APART)
+    idle = view.idle if found.idle is None else view.idle | found.idle
+    if idle.any():
+        matrix = np.where(idle | idle[:, None], 0.0, matrix)
+    return matrix
+
+
+def _published_share(found: Alike | Ranked, main_of: similarity.Grouping, place: Place) -> Floats:
+    """Eq. 36: a channel is its main one, times the ratio of their lengths."""
+    kept = similarity.mains(main_of)
+    grouped = np.flatnonzero(main_of != similarity.NO_GROUP)
+    lengths = np.ones(len(main_of)) if isinstance(found, Ranked) else found.lengths(place)
+    mains = lengths[main_of[grouped]]
+    share = np.zeros((len(main_of), len(kept)))
+    share[grouped, np.searchsorted(kept, main_of[grouped])] = np.divide(
+        lengths[grouped], mains, out=np.ones_like(mains), where=mains > 0.0
+    )
+    return share

@@ -17,9 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+Floats: TypeAlias = NDArray[np.float64]
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Normalisation: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
@@ -89,3 +92,9 @@ class Place:
 def is_depthwise(module: nn.Module) -> bool:
     """Whether a convolution filters every channel by itself."""
     return isinstance(module, Convolution) and 1 < module.groups == module.in_channels == module.out_channels
+
+
+def as_float64(tensor: torch.Tensor) -> Floats:
+    """The numbers of a tensor as a float64 array on the CPU, shared with it where they are so already."""
+    array: Floats = tensor.detach().to("cpu", torch.float64).numpy()
+    return array

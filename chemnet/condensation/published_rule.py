@@ -30,10 +30,8 @@ from torch import nn
 from chemnet.condensation import similarity
 from chemnet.condensation.channel_vectors import scale_and_shift
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Block, Normalisation, Space, is_depthwise
+from chemnet.condensation.graph import Block, Floats, Normalisation, Space, as_float64, is_depthwise
 from chemnet.condensation.surgery import Surgery
-
-Floats = NDArray[np.float64]
 
 
 def is_block(channels: Channels, space: Space, model: nn.Module) -> bool:
@@ -73,19 +71,19 @@ def kernel_similarity(model: nn.Module, channels: Channels, space: Space) -> Flo
     """Cosine similarity of the depthwise filters of a block (m, m)."""
     modules = dict(model.named_modules())
     filters = next(modules[place.module] for place in space.followers if is_depthwise(modules[place.module]))
-    return similarity.cosine_similarity(_numpy(filters.weight).reshape(space.width, -1))
+    return similarity.cosine_similarity(as_float64(filters.weight).reshape(space.width, -1))
 
 
-def merge_as_published(surgery: Surgery, channels: Channels, space: Space, main_of: similarity.Grouping) -> None:
+def merge_as_published(surgery: Surgery, space: Space, main_of: similarity.Grouping) -> None:
     """Merge the groups of a block's hidden channels, in place."""
     modules = dict(surgery.model.named_modules())
     place = space.consumers[0]
-    signal = channels.inputs[place.module][place.segment].signal
+    signal = surgery.channels.inputs[place.module][place.segment].signal
     assert signal is not None
     stages = [[name for name, _ in block.modules] for block in _stages(signal.blocks[0])]
     (expand, first), (filters, second) = ([modules[name] for name in names] for names in stages)
     project = modules[place.module]
-    norms = np.linalg.norm(_numpy(filters.weight).reshape(space.width, -1), axis=1)
+    norms = np.linalg.norm(as_float64(filters.weight).reshape(space.width, -1), axis=1)
     kept = similarity.mains(main_of)
     merged = []
     for main in kept:
@@ -111,8 +109,8 @@ class _Group:
     def merge(self, expand: nn.Module, first: nn.Module, second: nn.Module, project: nn.Module) -> tuple[object, ...]:
         """alpha', eps', zeta', mu', nu', b' of the group, and mean and deviation of both BatchNorms' inputs."""
         k, r = self.members, self.ratios
-        alpha = _numpy(expand.weight[k, :, 0, 0])
-        b = _numpy(project.weight[:, k, 0, 0]).T
+        alpha = as_float64(expand.weight[k, :, 0, 0])
+        b = as_float64(project.weight[:, k, 0, 0]).T
         (eps, zeta), (mu, nu) = ([column[k] for column in scale_and_shift(norm)] for norm in (first, second))
         new_b = r @ b
         new_alpha = _least(new_b, (b.T * r) @ alpha)
@@ -123,7 +121,7 @@ class _Group:
         new_nu = _least(new_b, nu @ b)
         weights = np.divide(r * eps, new_eps, out=np.ones_like(r), where=new_eps != 0.0), np.ones_like(r)
         statistics = [
-            (w @ _numpy(norm.running_mean)[k], np.abs(w) @ np.sqrt(_numpy(norm.running_var)[k]))
+            (w @ as_float64(norm.running_mean)[k], np.abs(w) @ np.sqrt(as_float64(norm.running_var)[k]))
             for w, norm in zip(weights, (first, second), strict=True)
         ]
         means, deviations = zip(*statistics, strict=True)
@@ -152,7 +150,3 @@ def _set_norm(norm: nn.Module, scale: Floats, shift: Floats, mean: Floats, devia
 
 def _like(values: Floats, tensor: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(values).to(tensor)
-
-
-def _numpy(tensor: torch.Tensor) -> Floats:
-    return tensor.detach().to("cpu", torch.float64).numpy()

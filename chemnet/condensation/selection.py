@@ -26,17 +26,6 @@ def spanning_columns(activations: Floats, count: int) -> NDArray[np.int64]:
     return np.asarray(pivots[:count], dtype=np.int64)
 
 
-def representing_columns(
-    activations: Floats, target: Floats, count: int, ridge: float = _SMALLEST
-) -> NDArray[np.int64]:
-    """The `count` columns of `activations` (n, m) from which `target` (n, q) is represented best, in
-    the order in which they are chosen, by `forward_selection`. A bias takes up the means."""
-    activations = activations - activations.mean(axis=0)
-    target = target - target.mean(axis=0)
-    reader = Reader(activations.T @ activations, activations.T @ target, float(np.square(target).sum()))
-    return forward_selection([reader], count, ridge)[0]
-
-
 @dataclass(frozen=True)
 class Reader:
     """What one reader of m columns needs: their Gram matrix (m, m), their products with its target (m, q), and the sum
@@ -134,30 +123,3 @@ def shares(gram: Floats, cross: Floats, kept: NDArray[np.int64], start: Floats, 
     correction = scipy.linalg.solve(inner, residual, assume_a="pos")
     result: Floats = start + correction.T
     return result
-
-
-def refit(
-    activations: Floats, target: Floats, weights: Floats, bias: Floats | None, ridge: float
-) -> tuple[Floats, Floats | None]:
-    """`(weights, bias)` of a layer, corrected to bring `activations @ weights.T + bias` closest to `target`.
-
-    Minimises |residual|^2 + ridge g |correction|^2 by normal equations in float64, where g is the mean
-    diagonal of the Gram matrix of the activations (centred, because a bias takes up their mean; `bias` None
-    stays None). The penalty is on the correction and not on the weights, so the result is never worse on
-    these states than the weights given, and directions that the states do not show keep their weights.
-
-    Shapes: activations (n, k), target (n, m), weights (m, k), bias (m,).
-    """
-    residual = target - activations @ weights.T
-    mean_activation, mean_residual = np.zeros(activations.shape[1]), np.zeros(target.shape[1])
-    if bias is not None:
-        mean_activation, mean_residual = activations.mean(axis=0), residual.mean(axis=0)
-        activations, residual = activations - mean_activation, residual - mean_residual
-    gram = activations.T @ activations
-    penalty = ridge * gram.diagonal().mean()
-    if penalty > 0.0:
-        gram[np.diag_indices_from(gram)] += penalty
-        correction = scipy.linalg.solve(gram, activations.T @ residual, assume_a="pos").T
-        weights = weights + correction
-        mean_residual = mean_residual - correction @ mean_activation
-    return weights, None if bias is None else mean_residual

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Layer, Normalisation, Place, Space, Transposed, is_depthwise
+from chemnet.condensation.graph import Floats, Layer, Normalisation, Place, Space, Transposed, is_depthwise
 from chemnet.runtime.errors import UsageError
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
 
@@ -31,7 +30,7 @@ class Surgery:
     the normalisations that are `rewritten` is not what it was, and they have statistics for it."""
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
-        self.model, self._channels = model, channels
+        self.model, self.channels = model, channels
         self._modules = dict(model.named_modules())
         self.survivors = {
             name: np.arange(module.num_features)
@@ -44,22 +43,23 @@ class Surgery:
         """What a reader makes of each channel (m, q): its weights, of all outputs and places."""
         module, columns = self._modules[place.module], self._columns(place)
         weight = module.weight if isinstance(module, Transposed) else module.weight.transpose(0, 1)
-        m = self._channels.inputs[place.module][place.segment]
+        m = self.channels.inputs[place.module][place.segment]
         rows = weight.detach().to("cpu", torch.float64)
         if getattr(module, "groups", 1) > 1:
             return self._weights_of_groups(rows, module.groups)
-        return rows[columns].reshape(self._channels.width_of(m), -1).numpy()
+        return rows[columns].reshape(self.channels.width_of(m), -1).numpy()
 
-    def shifts(self, place: Place) -> bool:
-        """Whether a reader takes up a constant that its channels gain or lose: by a bias, or by a BatchNorm behind it
-        whose mean is estimated anew. Over a border padded by zeros no constant is exact, nor is one in a transposed
-        convolution."""
+    def shifts(self, place: Place, *, is_estimated: bool = True, may_add: bool = False) -> bool:
+        """Whether a reader takes up a constant that its channels gain or lose: by a bias, which a Linear layer may be
+        given where `may_add`, or by a BatchNorm behind it, if its mean `is_estimated` anew. Over a border padded by
+        zeros no constant is exact, nor is one in a transposed convolution."""
         module = self._modules[place.module]
         padding = getattr(module, "padding", 0)
         is_padded = padding == "same" or (padding != "valid" and bool(np.any(padding)))
         if isinstance(module, Transposed) or (is_padded and module.padding_mode == "zeros"):
             return False
-        return module.bias is not None or place.module in self._channels.normalised
+        has_bias = module.bias is not None or (may_add and isinstance(module, nn.Linear))
+        return has_bias or (is_estimated and place.module in self.channels.normalised)
 
     def cut(self, space: Space, kept: Indices, shares: Mapping[Place, Floats], shifts: Mapping[Place, Floats]) -> None:
         """Leave `kept` of a space; every reader gets its `share` (m, k), its bias what it makes of `shifts` (m,)."""
@@ -73,8 +73,8 @@ class Surgery:
         space.width = len(kept)
 
     def _columns(self, place: Place) -> slice:
-        start, segment = self._channels.offset(place), self._channels.inputs[place.module][place.segment]
-        return slice(start, start + self._channels.width_of(segment) * segment.repeats)
+        start, segment = self.channels.offset(place), self.channels.inputs[place.module][place.segment]
+        return slice(start, start + self.channels.width_of(segment) * segment.repeats)
 
     def _weights_of_groups(self, weight: torch.Tensor, groups: int) -> Floats:
         """Of a grouped convolution, (in / groups, out, places): each channel is read by the outputs of its group."""
@@ -83,25 +83,28 @@ class Surgery:
 
     def _merge_columns(self, place: Place, share: Floats, shift: Floats | None) -> None:
         module, columns = self._modules[place.module], self._columns(place)
-        if shift is not None and module.bias is not None:
-            _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
+        if shift is not None and shift.any():
+            if module.bias is None and isinstance(module, nn.Linear) and place.module not in self.channels.normalised:
+                _add_bias(module)
+            if module.bias is not None:
+                _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
         if getattr(module, "groups", 1) > 1:
             _set(module, "weight", _merged_groups(module.weight, share, module.groups))
             module.in_channels = share.shape[1]
             return
         axis = 0 if isinstance(module, Transposed) else 1
         weight = module.weight.transpose(0, axis)
-        mine = weight[columns].reshape(len(share), -1)
+        mine = weight[columns].detach().double().reshape(len(share), -1)
         merged = (torch.from_numpy(share.T).to(mine) @ mine).reshape(-1, *weight.shape[1:])
-        whole = torch.cat([weight[: columns.start], merged, weight[columns.stop :]])
+        whole = torch.cat([weight[: columns.start], merged.to(weight), weight[columns.stop :]])
         _set(module, "weight", whole.transpose(0, axis))
         setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(whole))
 
     def _summed(self, place: Place) -> Floats:
         """Weights of a reader summed over the places of each channel (m, out)."""
-        module, segment = self._modules[place.module], self._channels.inputs[place.module][place.segment]
+        module, segment = self._modules[place.module], self.channels.inputs[place.module][place.segment]
         outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-        weights, m = self.weights(place), self._channels.width_of(segment)
+        weights, m = self.weights(place), self.channels.width_of(segment)
         groups = getattr(module, "groups", 1)
         if isinstance(module, nn.Linear):
             summed: Floats = weights.reshape(m, segment.repeats, outputs).sum(axis=1)
@@ -114,7 +117,7 @@ class Surgery:
 
     def _keep_followed(self, place: Place, kept: Indices) -> None:
         module, columns = self._modules[place.module], self._columns(place)
-        repeats = self._channels.repeats(place)
+        repeats = self.channels.repeats(place)
         every = np.arange(module.num_features if isinstance(module, Normalisation) else module.out_channels)
         mine = every[columns].reshape(-1, repeats)[kept].ravel()
         left = np.concatenate([every[: columns.start], mine, every[columns.stop :]])
@@ -151,6 +154,8 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
         if isinstance(module, Layer | Normalisation):
             _describe(module)
+        if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
+            _add_bias(module)
     try:
         model.load_state_dict(dict(weights))
     except RuntimeError as error:
@@ -183,12 +188,16 @@ def _merged_groups(weight: torch.Tensor, share: Floats, groups: int) -> torch.Te
     """Weights (out, in / groups, ...) of a grouped convolution, each group with its own block of the share."""
     m, k = (size // groups for size in share.shape)
     blocks = [share[g * m : (g + 1) * m, g * k : (g + 1) * k] for g in range(groups)]
-    parts = weight.reshape(groups, -1, *weight.shape[1:])
+    parts = weight.detach().double().reshape(groups, -1, *weight.shape[1:])
     merged = [
         torch.tensordot(part, torch.from_numpy(block).to(part), dims=([1], [0])).movedim(-1, 1)
         for part, block in zip(parts, blocks, strict=True)
     ]
-    return torch.cat(merged)
+    return torch.cat(merged).to(weight)
+
+
+def _add_bias(layer: nn.Linear) -> None:
+    layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features), requires_grad=layer.weight.requires_grad)
 
 
 def _keep(module: nn.Module, name: str, kept: Indices) -> None:

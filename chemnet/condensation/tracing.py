@@ -65,6 +65,7 @@ _POOLS = (
 _ACTIVATION_FUNCTIONS = {
     *(F.relu, F.leaky_relu, F.relu6, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.hardtanh, F.elu, F.celu),
     *(F.selu, F.softplus, torch.relu, torch.relu_, torch.sigmoid, torch.tanh, F.sigmoid, F.tanh),
+    *(torch.sin, torch.cos),
     *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_"),
 }
 _PLAIN_FUNCTIONS = {

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Normalisation, Segment, Space, is_depthwise
+from chemnet.condensation.graph import Floats, Normalisation, Segment, Space, is_depthwise
 from chemnet.runtime.errors import UsageError
 
-Floats = NDArray[np.float64]
 Widths = dict[Space, int]
 Rounded = Callable[[Space, int], int]
 

@@ -19,7 +19,7 @@ from torch import nn
 from chemnet.benchmark.model import FlameCells, flame_cells
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.gas.state import Array
-from chemnet.reduction.baselines import RIVALS, lacks
+from chemnet.reduction.baselines import BASELINES, lacks
 from chemnet.reduction.comparison import (
     RESULTS,
     Column,
@@ -209,7 +209,7 @@ class ChemistryTask:
             last = number == len(parts) - 1
             if number > 0 or method.fresh is None:
                 start = time.perf_counter()
-                network = RIVALS[method.baseline](network.cpu(), part.widths, calibration, seed)
+                network = BASELINES[method.baseline](network.cpu(), part.widths, calibration, seed)
                 seconds += time.perf_counter() - start
             network = network.to(self.device)
             at_once = validation_loss(network, self.data, self.settings.fit.loss)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chemnet.reduction.baselines import RIVALS
+from chemnet.reduction.baselines import BASELINES
 from chemnet.runtime.run_folder import read_kept, write_kept
 from chemnet.surrogate.network import Initialisation, NetConfig, build, describe
 from chemnet.training.batches import TrainingData
@@ -53,13 +53,16 @@ class Method:
     fresh: Initialisation | None = None
 
 
+# Two have methods of their own, two take a share of the parameters.
+_NO_METHODS = ("unreduced", "scratch", "torch-pruning-magnitude", "torch-pruning-group-norm")
+
 METHODS: dict[str, Method] = {
     "unreduced": Method("unreduced"),
     "scratch-steps": Method("scratch", "all steps"),
     "scratch-total": Method("scratch", "all time"),
     "scratch-after": Method("scratch", "time after"),
     "distillation": Method("scratch", "time after", teacher=1.0),
-    **{name: Method(name) for name in RIVALS if name not in ("unreduced", "scratch")},
+    **{name: Method(name) for name in BASELINES if name not in _NO_METHODS},
     "forward-taught": Method("forward", teacher=0.5),
     "forward-gradual": Method("forward", "time after", cuts=3),
     "condensation-while-training": Method("condensation", "all time", cuts=3, fresh="paper"),
@@ -114,7 +117,7 @@ class Clock:
 
         def reduce() -> float:
             start = time.perf_counter()
-            RIVALS["condensation"](self._large.network, widths, calibration, 0)
+            BASELINES["condensation"](self._large.network, widths, calibration, 0)
             return time.perf_counter() - start
 
         return self._measured(f"reduction to {'-'.join(map(str, widths))}", reduce)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from chemnet.condensation import similarity
-from chemnet.condensation.dense import neuron_vectors
-from chemnet.condensation.rules import Cut
-from chemnet.reduction.stages import Delays, Recipe, Stage, StageReport
+from chemnet.condensation.channel_vectors import layer_vectors
+from chemnet.reduction.recipe import Cut, Recipe, Stage, hidden_layers
+from chemnet.reduction.stages import Delays, StageReport
 from chemnet.runtime.files import write_text
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
@@ -156,7 +156,8 @@ def _maps(model: Surrogate, layers: Sequence[int], include_bias: bool) -> dict[s
     """The similarities in some hidden layers, in the order of their groups, by a title that counts them."""
     maps = {}
     for layer in layers:
-        matrix = similarity.cosine_similarity(neuron_vectors(model.network, layer, include_bias))
+        neurons = model.network.get_submodule(hidden_layers(model.network)[layer - 1])
+        matrix = similarity.cosine_similarity(layer_vectors(neurons, include_bias))
         groups = similarity.group(matrix, _CONDENSED)
         order = by_group(groups)
         count = f"{len(matrix):,} neurons, {similarity.n_groups(groups):,} groups at {_CONDENSED:g}"

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 
 from chemnet.condensation import similarity
-from chemnet.condensation.dense import condense_layers, hidden_widths, neuron_vectors
+from chemnet.condensation.channel_vectors import layer_vectors
 from chemnet.data import dataset
 from chemnet.data.recipe import load_recipe
+from chemnet.reduction.recipe import Recipe, condense_layers, hidden_layers, read_recipe
 from chemnet.reduction.report import write_page
 from chemnet.reduction.stages import (
     Bench,
     Delays,
-    Recipe,
     Say,
     StageReport,
     calibration,
     dashed,
     loss_function,
-    read_recipe,
     run_stages,
 )
 from chemnet.runtime.config import dump_yaml, parse
@@ -75,7 +74,7 @@ def reduce(
     original, config = find_original(model, config)
     settings = recipe_for(config, recipe)
     stage = len(settings.stages) if stage is None else stage
-    settings.check(hidden_widths(original.network), stage)
+    settings.check(describe(original.network).widths[1:-1], stage)
     data = find_data(original, config, data, report)
     learning, facts = learning_set_for(original, data), dataset.read_attributes(data)
     judge = ignition_judge(learning, facts)
@@ -124,7 +123,7 @@ def preview(
     original, config = find_original(model, config)
     settings = recipe_for(config, recipe)
     stage = len(settings.stages) if stage is None else stage
-    settings.check(hidden_widths(original.network), stage)
+    settings.check(describe(original.network).widths[1:-1], stage)
     path = data or config.data
     tables = [threshold_table(original)]
     if path.exists():
@@ -135,9 +134,9 @@ def preview(
 def threshold_table(original: Surrogate) -> Table:
     """Groups of similar neurons in each hidden layer, by similarity threshold."""
     rows = []
-    for layer, width in enumerate(hidden_widths(original.network), start=1):
-        cosines = similarity.cosine_similarity(neuron_vectors(original.network, layer))
-        rows.append((layer, width, *(similarity.n_groups(similarity.group(cosines, t)) for t in THRESHOLDS)))
+    for number, name in enumerate(hidden_layers(original.network), start=1):
+        cosines = similarity.cosine_similarity(layer_vectors(original.network.get_submodule(name)))
+        rows.append((number, len(cosines), *(similarity.n_groups(similarity.group(cosines, t)) for t in THRESHOLDS)))
     columns = ("hidden layer", "neurons", *(f"{threshold:g}" for threshold in THRESHOLDS))
     return Table("widths that similarity thresholds give", columns, rows)
 
@@ -150,7 +149,7 @@ def cut_table(original: Surrogate, recipe: Recipe, stage: int, data: TrainingDat
     for number, settings in enumerate(recipe.stages[:stage], start=1):
         states = calibration(data, settings.calibration_states, seed)
         start = time.perf_counter()
-        network = condense_layers(network, settings.cuts, settings, states, loss)
+        network, _ = condense_layers(network, settings.cuts, settings, states, loss)
         seconds = time.perf_counter() - start
         rows.append((*_sizes(f"stage {number}", network, full), loss(network), seconds))
     return Table("stages without retraining", (*_SIZES, "loss at once", "time [s]"), rows)

@@ -13,59 +13,25 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 
-from chemnet.condensation.dense import condense_layers, hidden_widths, is_homogeneous, output_change
-from chemnet.condensation.rules import Cut, Rule, check_cuts
-from chemnet.runtime.config import Config, dump_yaml, parse, read_yaml, shipped_yaml
-from chemnet.runtime.errors import UsageError
+from chemnet.condensation.calibration import output_change
+from chemnet.reduction.recipe import Recipe, Stage, condense_layers
+from chemnet.runtime.config import Config, dump_yaml, parse
 from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.run_folder import MANIFEST, begin_run, finish_run, read_kept, sha256, write_kept
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.loop import Judge, fit
-from chemnet.training.options import FitOptions, choose_device
+from chemnet.training.options import choose_device
 from chemnet.training.run import draw_losses
 
 _MODEL, _START = "model.safetensors", "start.json"
 _LOSS_ROWS = 8192  # validation rows that a cut by a permitted loss increase looks at
 
 Say = Callable[[str], None]
-
-
-class Stage(Rule):
-    """One stage: where to cut, by which rule, on how many calibration states, and how to train on."""
-
-    cuts: Annotated[tuple[Cut, ...], Field(min_length=1)]
-    calibration_states: Annotated[int, Field(ge=1)] = 8192
-    retrain: FitOptions
-
-
-class Recipe(Config):
-    """Stages that are run one after the other."""
-
-    description: str = ""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
-
-    def check(self, widths: Sequence[int], stage: int) -> None:
-        """UsageError unless stages 1 to `stage` exist and fit a network with these hidden widths."""
-        if not 1 <= stage <= len(self.stages):
-            raise UsageError(f"stage {stage}: the recipe has stages 1 to {len(self.stages)}")
-        for number, entry in enumerate(self.stages[:stage], start=1):
-            try:
-                widths = check_cuts(entry.cuts, entry, widths)
-            except UsageError as error:
-                raise UsageError(f"stage {number}: {error}\nThe recipe is made for another network.") from None
-
-
-def read_recipe(name: str | Path) -> Recipe:
-    """A recipe by the name of one that ships or by the path of a YAML file."""
-    path = shipped_yaml(name, "recipe", Path(__file__).parent)
-    return parse(Recipe, read_yaml(path), str(path))
 
 
 class Delays(Config):
@@ -126,7 +92,7 @@ def run_stages(original: Surrogate, bench: Bench, recipe: Recipe, stage: int, ou
 
     Raises UsageError for a recipe that does not fit, before anything is done, and what training raises.
     """
-    recipe.check(hidden_widths(original.network), stage)
+    recipe.check(describe(original.network).widths[1:-1], stage)
     device = choose_device(bench.device)
     bench = dataclasses.replace(bench, device=device, data=bench.data.to(device))
     model, reports = original, list[StageReport]()
@@ -205,7 +171,7 @@ class _Job:
             loss_at_once=losses[1],
             loss_after=result.validation_loss,
             output_change=change,
-            exact=is_homogeneous(network),
+            exact=describe(network).activation == "relu",
             delays_before=delays,
             delays_after=bench.errors_of(model),
             steps=result.steps,
@@ -218,14 +184,10 @@ class _Job:
         settings, bench = self.settings, self.bench
         states = calibration(bench.data, settings.calibration_states, bench.seed)
         loss = loss_function(bench.data, settings.retrain.loss)
-        network = condense_layers(before, settings.cuts, settings, states, loss)
-        change = output_change(before, network, states)
-        if settings.merge == "paper" and not is_homogeneous(before):
-            bench.say(
-                f"warning: the paper's rule is not exact for {describe(before).activation}: it changed the outputs by "
-                f"{100.0 * change:.2g} %; merge: refit mends most of it"
-            )
-        return network, change
+        network, messages = condense_layers(before, settings.cuts, settings, states, loss)
+        for message in messages:
+            bench.say(f"warning: {message}")
+        return network, output_change(before, network, states)
 
     def _save(self, parent: Surrogate, model: Surrogate, done: StageReport) -> Surrogate:
         """Write everything, the manifest last; the model tells all stages that it went through."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.condensation.condenser import condense
+from chemnet.reduction.baselines import BASELINES, lacks, start_anew
 from chemnet.reduction.comparison import (
     Column,
     Comparison,
@@ -27,7 +28,6 @@ from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.run_folder import sha256
 from chemnet.runtime.tables import Table
 from chemnet.training.options import Phase, choose_device
-from chemnet.vision import rivals
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
@@ -36,6 +36,7 @@ from chemnet.vision.recipe import TrainingRecipe
 from chemnet.vision.training import ImageTraining, accuracy, fingerprint, prepared
 
 UNTRAINED = ("scratch", "scratch-condensed")
+_BASELINES = ("scratch", "neuron-merging", "torch-pruning-magnitude", "torch-pruning-group-norm")
 _ABOUT_RUNS = {"description", "methods", "seeds", "shares", "rates", "scratch_rates"}
 
 
@@ -63,7 +64,7 @@ def _published(network: MobileNetV2, share: float, calibration: torch.Tensor, se
 def _scratch_condensed(network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
     """An untrained network of the widths that forward selection gives, which separates widths from weights."""
     result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True)
-    rivals.start_anew(result, seed)
+    start_anew(result, seed)
     return result
 
 
@@ -74,7 +75,7 @@ METHODS: dict[str, Make] = {
     "condensation-activations": partial(_condensed, choice="activations"),
     "condensation-published": _published,
     "scratch-condensed": _scratch_condensed,
-    **rivals.RIVALS,
+    **{name: BASELINES[name] for name in _BASELINES},
 }
 
 
@@ -158,7 +159,7 @@ class ImageTask:
 
     def lacks(self, method: str) -> str | None:
         """The package that has to be installed for a method, if there is one."""
-        return rivals.lacks(method)
+        return lacks(method)
 
     def rates(self, method: str) -> Sequence[float]:
         """Initial learning rates to scan."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from chemnet.condensation.condenser import ChannelRule
+from chemnet.condensation.condenser import Rule
 from chemnet.reduction.automatic import AutomaticOptions
 from chemnet.runtime.config import Config, override, parse, read_yaml, shipped_yaml
 from chemnet.training.options import Count, FitOptions, Phase, Positive
@@ -25,7 +25,7 @@ class ReductionRecipe(Config):
 
     batches: Count | None = None
     strategy: tuple[Phase, ...] | None = None
-    rule: ChannelRule = ChannelRule()
+    rule: Rule = Rule()
     calibration: Annotated[int, Field(ge=0)] = 512
     automatic: AutomaticOptions = AutomaticOptions()
 

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from net_zoo import NETS, grouped, images, randomised, resnet18, unet
@@ -9,8 +10,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn import functional as F
 
-from chemnet.condensation.channel_vectors import Folded
 from chemnet.condensation.channels import Channels, survey
+from chemnet.condensation.choices import Alike
 from chemnet.condensation.condenser import condense
 from chemnet.runtime.errors import UsageError
 
@@ -413,10 +414,15 @@ def test_arguments_that_the_example_leaves_out_have_their_defaults():
     assert "mul" in states(model, (x, torch.ones(5)))["first"][1]
 
 
-def test_channels_of_different_blocks_are_as_unlike_as_can_be():
+@pytest.mark.parametrize("measure", [{"threshold": 0.5}, {"ratio": 0.6}])
+def test_channels_of_different_blocks_stay_apart_though_a_choice_calls_all_alike(measure):
     net = grouped()
-    channels = Channels(net.model, net.example)
-    for space in channels.spaces[:3]:
-        matrix = Folded(net.model, channels, space).similarity()
-        block = torch.arange(space.width) // (space.width // space.blocks)
-        assert (matrix[block[:, None] != block] == -1.0).all() and space.blocks > 1
+
+    def all_alike(view):
+        return Alike(np.ones((view.width, view.width)), view.folded.magnitudes)
+
+    reduced = condense(net.model, net.example, choice=all_alike, **measure)
+    left = [space for space in Channels(reduced, net.example).spaces if not space.reason]
+    assert [space.blocks for space in Channels(net.model, net.example).spaces[:3]] == [2, 6, 3]
+    assert all(space.width % space.blocks == 0 for space in left)
+    assert torch.isfinite(output(reduced, net.example)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from chemnet.condensation.selection import Reader, forward_selection, shares
+from chemnet.condensation.selection import Reader, forward_selection, shares, spanning_columns
 
 
 def reader(columns, target):
@@ -86,6 +86,13 @@ def test_more_steps_than_are_carried_along_do_not_change_the_result(monkeypatch)
     order, left = forward_selection(readers, 12)
     assert order.tolist() == expected[0].tolist()
     assert_allclose(left, expected[1], rtol=1e-8, atol=1e-10)
+
+
+def test_qr_takes_columns_that_span_the_others():
+    rng = np.random.default_rng(2)
+    basis = rng.normal(size=(100, 3))
+    columns = np.column_stack([0.01 * basis @ rng.normal(size=(3, 5)), basis])
+    assert sorted(spanning_columns(columns, 3)) == [5, 6, 7]
 
 
 @pytest.mark.parametrize("ridge", [1e-8, 0.1])

@@ -1,4 +1,4 @@
-"""Ways to a small network: exact where they can be, never another width than asked for, never more weights."""
+"""Baselines on fully connected networks: exact where they can be, the widths asked for, never more weights."""
 
 import importlib.util
 
@@ -8,12 +8,13 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.reduction.baselines import RIVALS, by_groups, lacks, neuron_merging
+from chemnet.reduction.baselines import BASELINES, lacks, neuron_merging
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.network import NetConfig, build, count, describe
 
 WIDTHS = (9, 7)
-KEEPS = sorted(set(RIVALS) - {"unreduced", "svd"})
+DENSE = sorted(set(BASELINES) - {"torch-pruning-magnitude", "torch-pruning-group-norm"})
+KEEPS = sorted(set(DENSE) - {"unreduced", "svd"})
 
 
 def large(activation="relu", widths=(5, 16, 14, 3), seed=0):
@@ -32,7 +33,7 @@ def output(network, x):
 def make(name, network, widths=WIDTHS, seed=0):
     if lacks(name):
         pytest.skip(f"{name} is not installed")
-    return RIVALS[name](network, widths, inputs(seed=5), seed)
+    return BASELINES[name](network, widths, inputs(seed=5), seed)
 
 
 def with_parallel_neurons(scales=(0.25, 0.5)):
@@ -49,7 +50,7 @@ def with_parallel_neurons(scales=(0.25, 0.5)):
 
 @pytest.mark.parametrize("name", KEEPS)
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_every_way_gives_the_widths_asked_for_and_leaves_the_large_network_alone(name, activation):
+def test_every_baseline_gives_the_widths_asked_for_and_leaves_the_large_network_alone(name, activation):
     network = large(activation)
     before = [parameter.clone() for parameter in network.parameters()]
     small = make(name, network)
@@ -60,14 +61,14 @@ def test_every_way_gives_the_widths_asked_for_and_leaves_the_large_network_alone
     assert all(torch.equal(*pair) for pair in zip(before, network.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(set(RIVALS) - {"scratch"}))
+@pytest.mark.parametrize("name", sorted(set(DENSE) - {"scratch"}))
 def test_at_full_width_nothing_is_lost(name):
     network = large("gelu")
     small = make(name, network, (16, 14))
     assert_allclose(output(small, inputs()), output(network, inputs()), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(RIVALS))
+@pytest.mark.parametrize("name", DENSE)
 def test_the_same_seed_gives_the_same_network(name):
     first, second = (make(name, large("gelu"), seed=3) for _ in range(2))
     assert all(torch.equal(*pair) for pair in zip(first.parameters(), second.parameters(), strict=True))
@@ -79,17 +80,7 @@ def test_another_seed_gives_another_network(name):
     assert not torch.equal(first[0].weight, second[0].weight)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "condensation",
-        "condensation-paper",
-        "condensation-activations",
-        "condensation-both",
-        "condensation-bounded",
-        "neuron-merging",
-    ],
-)
+@pytest.mark.parametrize("name", ["condensation", "condensation-paper", "neuron-merging"])
 def test_parallel_relu_neurons_are_merged_exactly(name):
     network = with_parallel_neurons()
     small = make(name, network)
@@ -109,7 +100,7 @@ def test_magnitude_keeps_the_largest_products_of_incoming_and_outgoing_norms():
         network[0].weight[:, :] = torch.eye(16, 5)[:, :] + 1.0
         network[0].bias.zero_()
         network[2].weight[:, [1, 4, 6]] *= 100.0
-    small = RIVALS["magnitude"](network, (3, 14), inputs(), 0)
+    small = BASELINES["magnitude"](network, (3, 14), inputs(), 0)
     assert torch.equal(small[0].weight, network[0].weight[[1, 4, 6]])
     assert torch.equal(small[2].weight, network[2].weight[:, [1, 4, 6]])
 
@@ -160,43 +151,19 @@ def test_svd_refuses_a_size_below_rank_one():
         make("svd", large("gelu"), (1, 1))
 
 
-def test_a_bounded_refit_keeps_the_row_norms_within_the_bound():
-    network = large("gelu", (5, 60, 60, 3))
-    with torch.no_grad():
-        for layer in (network[0], network[2]):
-            layer.weight[30:] = layer.weight[:30] + 1e-3 * layer.weight[30:]
-            layer.bias[30:] = layer.bias[:30]
-    x = inputs(400)
-    norms = {}
-    for bound in (None, 1.05):
-        small = by_groups(network, (20, 20), x, 0, bound=bound)
-        norms[bound] = [float(small[i].weight.detach().norm(dim=1).max()) for i in (2, 4)]
-    merged = by_groups(network, (20, 20), x, 0, bound=0.0)
-    before = [float(merged[i].weight.detach().norm(dim=1).max()) for i in (2, 4)]
-    assert norms[None][0] > 1.05 * before[0]
-    assert all(after <= 1.05 * start * (1 + 1e-12) for after, start in zip(norms[1.05], before, strict=True))
-
-
-def test_grouping_by_activations_finds_neurons_that_act_alike_though_their_weights_differ():
-    network = large("relu", (5, 4, 2))
-    with torch.no_grad():
-        network[0].weight.copy_(torch.eye(4, 5))
-        network[0].weight[3] = torch.tensor([1.0, 0, 0, 0, 1.0])
-        network[0].bias.zero_()
-    x = inputs(300)
-    x[:, 4] = x[:, 0]  # on these states the last neuron is twice the first
-    small = by_groups(network, (3,), x, 0, likeness="activations")
-    assert_allclose(output(small, x), output(network, x), rtol=0, atol=1e-5)
-    by_weights = by_groups(network, (3,), x, 0)
-    assert torch.equal(small[0].weight[:2], network[0].weight[:2])
-    assert describe(by_weights).widths == describe(small).widths
+@pytest.mark.parametrize("name", sorted(set(KEEPS) - {"qr"}))
+@pytest.mark.parametrize("share", [0.7, 0.3])
+def test_a_share_of_the_parameters_is_kept_and_used_up(name, share):
+    network = large("gelu", (5, 40, 30, 3))
+    left = count(make(name, network, share), biases=True) / count(network, biases=True)
+    assert share - 0.06 < left <= share
 
 
 def test_silent_neurons_do_not_make_the_network_narrower_than_asked():
     network = large()
     with torch.no_grad():
         network[0].bias[:12] = -1e3
-    assert describe(make("condensation-activations", network)).widths == (5, *WIDTHS, 3)
+    assert describe(make("condensation", network)).widths == (5, *WIDTHS, 3)
 
 
 @pytest.mark.parametrize("name", KEEPS)
@@ -207,7 +174,7 @@ def test_widths_that_do_not_fit_are_refused(name, widths):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch_pruning") is not None, reason="torch-pruning is installed")
-def test_a_rival_whose_package_is_missing_says_so():
+def test_a_baseline_whose_package_is_missing_says_so():
     assert lacks("torch-pruning") == "torch-pruning" and lacks("qr") is None
     with pytest.raises(UsageError, match="pip install torch-pruning"):
-        RIVALS["torch-pruning"](large(), WIDTHS, inputs(), 0)
+        BASELINES["torch-pruning"](large(), WIDTHS, inputs(), 0)

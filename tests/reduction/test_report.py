@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from chemnet.condensation.similarity import NO_GROUP, cosine_similarity, group
+from chemnet.reduction.recipe import Recipe
 from chemnet.reduction.report import by_group, pooled, write_page
-from chemnet.reduction.stages import Delays, Recipe, StageReport
+from chemnet.reduction.stages import Delays, StageReport
 from chemnet.runtime.config import parse
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate

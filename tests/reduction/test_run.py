@@ -10,8 +10,8 @@ from chemnet.data.recipe import load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.reduction.recipe import read_recipe
 from chemnet.reduction.run import THRESHOLDS, find_data, preview, recipe_for, reduce
-from chemnet.reduction.stages import read_recipe
 from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.model import Surrogate

@@ -160,7 +160,7 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
 
 @pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
 def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
-    from chemnet.reduction.stages import read_recipe
+    from chemnet.reduction.recipe import read_recipe
     from chemnet.surrogate.network import build, describe
 
     config = load_config(name)

@@ -1,4 +1,4 @@
-"""Ways to a smaller MobileNetV2: the share they are asked for, the given network untouched, exact where they can be."""
+"""Baselines on MobileNetV2: the share they are asked for, the given network untouched, exact where they can be."""
 
 import copy
 import importlib.util
@@ -10,9 +10,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
+from chemnet.condensation.channels import Channels
+from chemnet.condensation.surgery import Surgery
+from chemnet.reduction.baselines import BASELINES, lacks, neuron_merging, scratch, torch_pruning_group_norm
 from chemnet.runtime.errors import UsageError
-from chemnet.vision.mobilenet import MobileNetV2
-from chemnet.vision.rivals import RIVALS, count, lacks, narrowed, neuron_merging, scratch, torch_pruning_group_norm
+from chemnet.vision.mobilenet import MobileNetV2, count
 
 SHARES = {0.511: False, 0.115: True}  # and whether the network is in training mode
 MISSING = {
@@ -59,12 +61,12 @@ def make(name, network, share, seed=0, **options):
         pytest.importorskip("torch_pruning")
     if name == "torch-pruning-group-norm":
         options = {**FEW_STEPS, **options}
-    return partial(RIVALS[name], **options)(network, share, images(), seed)
+    return partial(BASELINES[name], **options)(network, share, images(), seed)
 
 
 @cache
 def made(name, share):
-    """A network, its state before, and what a rival makes of it."""
+    """A network, its state before, and what a baseline makes of it."""
     network = large(training=SHARES[share])
     before = {key: value.clone() for key, value in network.state_dict().items()}
     return network, before, make(name, network, share)
@@ -79,39 +81,27 @@ def widths(network):
     return [convolution.out_channels for convolution, _, _ in hidden(network)]
 
 
-every_rival = pytest.mark.parametrize("name", sorted(RIVALS))
+every_baseline = pytest.mark.parametrize("name", sorted(MISSING))
 both_shares = pytest.mark.parametrize("share", SHARES)
 
 
-@every_rival
+@every_baseline
 @both_shares
-def test_every_way_reaches_the_share_from_below(name, share):
-    network, _, small = made(name, share)
-    assert share - MISSING[name] <= count(small) / count(network) <= share
-
-
-@every_rival
-@both_shares
-def test_every_way_leaves_the_given_network_alone(name, share):
+def test_every_baseline_reaches_the_share_from_below_and_leaves_the_given_network_alone(name, share):
     network, before, small = made(name, share)
+    assert share - MISSING[name] <= count(small) / count(network) <= share
     assert network.training is SHARES[share] is small.training
     assert count(network) == 2_236_682
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
     mine = {parameter.data_ptr() for parameter in network.parameters()}
     assert not any(parameter.data_ptr() in mine for parameter in small.parameters())
-
-
-@every_rival
-@both_shares
-def test_the_small_network_runs_and_can_be_trained(name, share):
-    _, _, small = made(name, share)
     logits = small(images())
     assert logits.shape == (2, 10) and torch.isfinite(logits).all()
     gradients = torch.autograd.grad(logits.square().sum(), list(small.parameters()))
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-@every_rival
+@every_baseline
 @both_shares
 def test_the_layers_of_the_small_network_say_what_they_are(name, share):
     for module in made(name, share)[2].modules():
@@ -125,7 +115,7 @@ def test_the_layers_of_the_small_network_say_what_they_are(name, share):
             assert module.weight.shape == (module.out_features, module.in_features)
 
 
-@every_rival
+@every_baseline
 def test_the_whole_share_changes_nothing_but_untrained_weights(name):
     network = large()
     same = make(name, network, 1.0)
@@ -134,7 +124,7 @@ def test_the_whole_share_changes_nothing_but_untrained_weights(name):
         assert_allclose(output(same), output(network), rtol=1e-6, atol=1e-6)
 
 
-@every_rival
+@every_baseline
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
 def test_a_share_that_is_none_is_refused(name, share):
     with pytest.raises(UsageError, match=r"choose one in \(0, 1\]"):
@@ -152,22 +142,26 @@ def test_a_share_that_is_out_of_reach_is_refused(name, share, options):
 # ---- narrowing
 
 
-def test_channels_that_nothing_listens_to_can_go_without_a_trace():
+def narrowed(network, kept):
+    """A copy with these channels only, of the blocks' hidden layers and the layer before the classifier."""
+    result = copy.deepcopy(network)
+    channels = Channels(result, images())
+    surgery = Surgery(result, channels)
+    for space, chosen in zip([space for space in channels.spaces if space.activations], kept, strict=True):
+        surgery.cut(space, chosen, dict.fromkeys(space.consumers, np.eye(space.width)[:, chosen]), {})
+    return result
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_channels_that_nothing_listens_to_can_go_without_a_trace_in_any_order(order):
     network = large()
     with torch.no_grad():
         for (_, _, project), kept in zip(hidden(network), HALF, strict=False):
             project.weight[:, len(kept) :] = 0.0
         network.classifier[-1].weight[:, 640:] = 0.0
-    small = narrowed(network, HALF)
+    small = narrowed(network, [kept[::order].copy() for kept in HALF])
     assert widths(small) == [width // 2 for width in HIDDEN]
-    assert_allclose(output(small), output(network), rtol=1e-4, atol=1e-5)
-
-
-def test_narrowing_keeps_the_channels_it_is_given_in_their_order():
-    network = large()
-    kept = [np.arange(width)[::-1].copy() for width in [*HIDDEN, 1280]]
-    small = narrowed(network, kept)
-    assert torch.equal(hidden(small)[3][0].weight, hidden(network)[3][0].weight.flip(0))
+    assert torch.equal(hidden(small)[3][0].weight, hidden(network)[3][0].weight[HALF[3][::order].copy()])
     assert_allclose(output(small), output(network), rtol=1e-4, atol=1e-5)
 
 
@@ -331,8 +325,8 @@ def test_group_norm_reaches_the_share_in_its_many_steps():
 
 
 @pytest.mark.parametrize("name", ["torch-pruning-magnitude", "torch-pruning-group-norm"])
-def test_a_rival_whose_package_is_missing_says_so(name, monkeypatch):
+def test_a_baseline_whose_package_is_missing_says_so(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert lacks(name) == "torch-pruning" and lacks("scratch") is None
     with pytest.raises(UsageError, match="pip install torch-pruning"):
-        RIVALS[name](large(), 0.5, images(), 0)
+        BASELINES[name](large(), 0.5, images(), 0)

@@ -1,0 +1,274 @@
+"""Which channels stay: the choices that `condense` knows, and what one of a user's own has to be.
+
+A choice is a function of a `View` of one space. It answers in one of two ways:
+
+* `Alike`: how similar every two channels are. Similar ones become a group, which its main channel stands for.
+* `Ranked`: the channels in the order in which they are chosen. The others go, and a refit makes up for them.
+
+A choice may have a method `objection(view)`: why it cannot take a space, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chemnet.condensation.calibration import constants
+from chemnet.condensation.channel_vectors import Folded, alike, smallest
+from chemnet.condensation.graph import Floats, Place, Space, as_float64
+from chemnet.condensation.published_rule import is_block, kernel_similarity, merge_as_published
+from chemnet.condensation.selection import Reader, forward_selection, spanning_columns
+from chemnet.condensation.similarity import Grouping
+from chemnet.condensation.surgery import Surgery
+
+Indices = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+class Sample:
+    """Calibration sample of one reader: the channels (n, m) that it receives `now`, and that it received before
+    anything was cut, about their means where it takes up constants."""
+
+    def __init__(self, now: torch.Tensor, wanted: torch.Tensor, is_centred: bool) -> None:
+        self._now, self._wanted, self._is_centred = now, wanted, is_centred
+
+    @property
+    def now(self) -> Floats:
+        """What the reader receives now (n, m)."""
+        return as_float64(self._now)
+
+    @cached_property
+    def means(self) -> tuple[Floats, Floats]:
+        """Means now and before (m,), zeros where constants are not taken up."""
+        if not self._is_centred:
+            return np.zeros(self._now.shape[1]), np.zeros(self._wanted.shape[1])
+        return self.now.mean(0), as_float64(self._wanted).mean(0)
+
+    @cached_property
+    def products(self) -> tuple[Floats, Floats]:
+        """Gram matrix of the channels now, and their products with those before (m, m)."""
+        now = self.now - self.means[0]
+        gram = now.T @ now
+        return gram, gram if self._wanted is self._now else now.T @ (as_float64(self._wanted) - self.means[1])
+
+    @cached_property
+    def gram_before(self) -> Floats:
+        """Gram matrix of the channels before anything was cut (m, m)."""
+        if self._wanted is self._now:
+            return self.products[0]
+        wanted = as_float64(self._wanted) - self.means[1]
+        gram: Floats = wanted.T @ wanted
+        return gram
+
+
+class View:
+    """What a choice sees of one space: channels of one layer, and of those that can only be condensed with it."""
+
+    def __init__(
+        self,
+        surgery: Surgery,
+        space: Space,
+        example_input: Any,
+        samples: Callable[[], Mapping[Place, Sample]],
+        takes_up: Callable[[Place], bool],
+    ) -> None:
+        self.surgery, self.space, self.samples = surgery, space, samples
+        self._example, self._takes_up = example_input, takes_up
+
+    @property
+    def layer(self) -> str:
+        """Name of the first layer that makes the channels."""
+        return self.space.layers[0]
+
+    @property
+    def width(self) -> int:
+        """Number of channels m."""
+        return self.space.width
+
+    @cached_property
+    def folded(self) -> Folded:
+        """The channels as vectors, normalisations folded in."""
+        return Folded(self.surgery.model, self.surgery.channels, self.space)
+
+    def vectors(self) -> Floats:
+        """Weights and biases (m, d) by which the first reader's channels are made."""
+        place = self.space.consumers[0]
+        signal = self.surgery.channels.inputs[place.module][place.segment].signal
+        assert signal is not None
+        return self.folded.vectors(signal)
+
+    def weights(self) -> Floats:
+        """What all readers make of each channel (m, q)."""
+        return np.column_stack([self.surgery.weights(place) for place in self.space.consumers])
+
+    @cached_property
+    def constant(self) -> dict[Place, Floats]:
+        """Values (m,) by reader of the `idle` channels; nan for the others."""
+        values = {place: np.zeros(self.width) for place in self.space.consumers}
+        varying = self.folded.varying()
+        if not varying.all():
+            values = constants(self.surgery.model, self.surgery.channels, self.space.consumers, self._example)
+            for place, each in values.items():
+                varying |= np.isnan(each) | ((each != 0.0) & (not self._takes_up(place)))
+        return {place: np.where(varying, np.nan, each) for place, each in values.items()}
+
+    @property
+    def idle(self) -> Flags:
+        """Channels (m,) that are constant wherever they are read, which every reader takes up in its bias."""
+        idle: Flags = ~np.isnan(next(iter(self.constant.values())))
+        return idle
+
+    def readers(self) -> list[list[Reader]]:
+        """What every reader needs of the channels, each block of channels by itself: by block, then by reader."""
+        m = self.width // self.space.blocks
+        result: list[list[Reader]] = [[] for _ in range(self.space.blocks)]
+        for place, sample in self.samples().items():
+            (gram, cross), before, weights = sample.products, sample.gram_before, self.surgery.weights(place)
+            blocks = [slice(start, start + m) for start in range(0, self.width, m)]
+            energy = sum(float(np.vdot(weights[b], before[b, b] @ weights[b])) for b in blocks)
+            for found, mine in zip(result, blocks, strict=True):
+                found.append(Reader(gram[mine, mine], cross[mine, mine] @ weights[mine], energy))
+        return result
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Similarities of every two channels (m, m) [-] and their lengths (m,) at a reader.
+
+    A merged channel counts as its main one times the ratio of their lengths (eq. 36), unless `merge` does the merging.
+    `idle` (m,) are channels that may go besides those of `View.idle`. Where merging is not exact even at a similarity
+    of 1, `is_exact` is false, and `condense` warns.
+    """
+
+    similarity: Floats
+    lengths: Callable[[Place], Floats]
+    idle: Flags | None = None
+    is_exact: bool = True
+    merge: Callable[[Surgery, Space, Grouping], None] | None = None
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """`first(count)`: the channels that stay at a width; `left()` (m + 1,): the share of what the readers receive that
+    no channel explains, one, two, ... Without it there is only a choice by widths or a loss."""
+
+    first: Callable[[int], Indices]
+    left: Callable[[], Floats] | None = None
+
+
+class Choice(Protocol):
+    """Which channels of a space stay."""
+
+    def __call__(self, view: View, /) -> Alike | Ranked:
+        """How alike the channels are, or their order."""
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """By the cosine of weights and biases, as published (eq. 9), whatever the activations; or of the weights alone."""
+
+    include_bias: bool = True
+
+    def __call__(self, view: View) -> Alike:
+        """Cosines of the vectors."""
+        folded, include_bias = view.folded, self.include_bias
+        matrix = folded.similarity(include_bias=include_bias, assume_homogeneous=True)
+        return Alike(matrix, lambda place: folded.magnitudes(place, include_bias), is_exact=folded.is_homogeneous)
+
+
+def folded(view: View) -> Alike:
+    """By the cosine of weights and biases, less where lengths differ in front of an activation to which they matter."""
+    return Alike(view.folded.similarity(), view.folded.magnitudes)
+
+
+def activations(view: View) -> Alike:
+    """By what the channels do on the calibration inputs."""
+    rows = {place: sample.now for place, sample in view.samples().items()}
+    idle: Flags = np.all([~each.any(axis=0) for each in rows.values()], axis=0)
+    matrix = smallest(alike(each.T, True) for each in rows.values())
+    return Alike(matrix, lambda place: np.linalg.norm(rows[place], axis=0), idle)
+
+
+def qr(view: View) -> Ranked:
+    """By a pivoted QR factorisation of the activations on the calibration inputs about their means."""
+    rows = np.vstack([each - each.mean(axis=0) for each in (sample.now for sample in view.samples().values())])
+    return Ranked(_ByBlock(view, lambda block, mine, count: (spanning_columns(rows[:, mine], count), None)).first)
+
+
+def forward(view: View) -> Ranked:
+    """One after the other, those from which what the readers receive can be represented best."""
+    readers = view.readers()
+
+    def select(block: int, mine: Indices, count: int) -> tuple[Indices, Floats]:
+        local = mine - block * (view.width // view.space.blocks)
+        chosen = [Reader(r.gram[np.ix_(local, local)], r.products[local], r.energy) for r in readers[block]]
+        return forward_selection(chosen if len(local) < len(readers[block][0].gram) else readers[block], count)
+
+    ranking = _ByBlock(view, select)
+    return Ranked(ranking.first, ranking.left)
+
+
+class _ByBlock:
+    """A ranking of the channels that are not idle, in every block of channels that are not mixed by itself.
+
+    `select(block, channels, count)` gives the first `count` of some channels, as places among them, and what is left.
+    """
+
+    def __init__(self, view: View, select: Callable[[int, Indices, int], tuple[Indices, Floats | None]]) -> None:
+        self._view, self._select = view, select
+        self._found: list[tuple[Indices, Floats]] = []
+
+    def first(self, count: int) -> Indices:
+        """The first channels, as many of every block; idle ones come last."""
+        per_block = count // self._view.space.blocks
+        if not self._found or len(self._found[0][0]) < per_block:
+            self._found = [self._block(block, per_block) for block in range(self._view.space.blocks)]
+        return np.concatenate([order[:per_block] for order, _ in self._found])
+
+    def left(self) -> Floats:
+        """What is left unexplained by the number of channels (m + 1,)."""
+        self.first(self._view.width)
+        taken = np.sum([1.0 - left for _, left in self._found], axis=0)
+        curve: Floats = 1.0 - np.repeat(taken, self._view.space.blocks)[: self._view.width + 1]
+        return curve
+
+    def _block(self, block: int, count: int) -> tuple[Indices, Floats]:
+        m = self._view.width // self._view.space.blocks
+        mine = np.arange(block * m, (block + 1) * m)
+        varying, idle = mine[~self._view.idle[mine]], mine[self._view.idle[mine]]
+        wanted = min(count, len(varying))
+        order, left = self._select(block, varying, wanted) if wanted else (varying[:0], None)
+        left = np.zeros(wanted + 1) if left is None else left
+        every = np.concatenate([varying[order], idle[: count - wanted]])
+        return every, np.pad(left, (0, len(every) - wanted), mode="edge")
+
+
+class Published:
+    """Depthwise filters alone, merged by the equations of appendix A.3 (`published_rule.py`), for comparison."""
+
+    def __call__(self, view: View) -> Alike:
+        """Cosines of the depthwise filters."""
+        matrix = kernel_similarity(view.surgery.model, view.surgery.channels, view.space)
+        return Alike(matrix, view.folded.magnitudes, merge=merge_as_published)
+
+    def objection(self, view: View) -> str | None:
+        """Anything but the hidden layer of a block is refused."""
+        if is_block(view.surgery.channels, view.space, view.surgery.model):
+            return None
+        return "the published rule is for a depthwise layer between two pointwise ones with BatchNorm"
+
+
+CHOICES: dict[str, Choice] = {
+    "cosine": Cosine(),
+    "folded": folded,
+    "activations": activations,
+    "qr": qr,
+    "forward": forward,
+    "published": Published(),
+}
