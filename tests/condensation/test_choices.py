@@ -88,6 +88,14 @@ def test_merging_through_an_activation_that_is_not_homogeneous_warns_with_the_ch
     condense(network, x[:1], widths=5, choice="folded")  # which looks at the activations
 
 
+@pytest.mark.filterwarnings("ignore:merging by the paper's rule")
+@pytest.mark.parametrize(("choice", "left"), [("cosine", 8), ("folded", 10)])
+def test_cosine_merges_parallel_neurons_in_front_of_any_activation_and_folded_only_where_it_is_exact(choice, left):
+    network = random_network((4, 10, 3), "gelu")
+    copy_neurons(network, 1, [0, 1], [3.0, 0.3])
+    assert condense(network, inputs(1, 4), threshold=1.0, choice=choice)[0].out_features == left
+
+
 def test_a_network_of_an_unknown_activation_without_biases_is_condensed_too():
     class Sine(nn.Module):
         def forward(self, x):
