@@ -67,7 +67,7 @@ def test_sampling_goes_on_after_kill_9_with_one_shard_lost_per_worker(uninterrup
     def look(line):
         seen.update({shard: shard.stat().st_mtime_ns for shard in finished if shard.exists()})
 
-    sampling.sample(small_recipe(*LARGER), path, workers, look)
+    sampling.sample(small_recipe(*LARGER), path, workers=workers, report=look)
     assert {shard: seen[shard] for shard in finished} == finished  # not one of them was computed again
     assert_same_content(path, uninterrupted)
     assert [file.name for file in tmp_path.iterdir()] == ["states.h5"]

@@ -78,7 +78,7 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
         "chemnet/gas/mechanisms/drm19.yaml",
         "chemnet/surrogate/pretrained/drm19-small.safetensors",
         "chemnet/training/configs/quick.yaml",
-        "chemnet/vision/recipes/short.yaml",
+        "chemnet/vision/configs/short.yaml",
         "chemnet/vision/comparisons/short.yaml",
         "cfd_coupling/__main__.py",
         f"{shared}/constraints.txt",
@@ -86,4 +86,4 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
         f"{shared}/datasets/drm19/recipe.yaml",
     ):
         assert expected in names
-    assert any(name.startswith("chemnet/reduction/recipes/") for name in names)
+    assert any(name.startswith("chemnet/reduction/stage_sets/") for name in names)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-RECIPE = (
+CONFIG = (
     *("validation=24", "batch_size=16", "batches=2", "downsampling=32", "dropout=0"),
     "strategy=[{optimizer: sgd, schedule: cosine, period: 6, warmup: 1, weight_decay: 5e-4, nesterov: true}]",
 )

@@ -55,8 +55,6 @@ def compare_validations(options: Options) -> list[Table]:
 def compare_methods(options: Options) -> list[Table]:
     """Tables of the methods; everything is left in the comparison's folder."""
     from chemnet.reduction.chemistry_comparison import compare_methods as compare
-    from chemnet.training.config import load_config
 
-    config = load_config(options.config) if options.config else None
-    where = {name: getattr(options, name) for name in ("data", "out", "device")}
-    return compare(options.comparison, options.model, config, **where)
+    where = {name: getattr(options, name) for name in ("config", "data", "out", "device")}
+    return compare(options.comparison, options.model, **where)

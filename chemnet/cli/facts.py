@@ -87,30 +87,6 @@ def model_table(name_or_path: str) -> Table:
     return Table(f"model {name_or_path}", ("fact", "value"), rows)
 
 
-def models_table() -> Table:
-    """The models that ship, each with the first figures of its ladder; `info NAME` and its card tell the rest."""
-    from chemnet.surrogate.model import Surrogate
-    from chemnet.surrogate.model_file import shipped_models
-    from chemnet.surrogate.network import count
-
-    rows = []
-    for name in shipped_models():
-        model = Surrogate.load(name)
-        found = model.metadata.get("ladder", {})
-        figures = [found.get(rung, {}).get(figure) for rung, figure in _FIGURES]
-        size = f"{count(model.network, biases=False):,}"
-        rows.append((name, model.mechanism.name, model.dt, size, model.engine, *figures))
-    return Table("models that ship; `chemnet info NAME` tells more", _MODELS, rows)
-
-
-_FIGURES = (
-    ("ignition", "ignition delay error, mean [%]"),
-    ("ignition", "ignition delay error, max [%]"),
-    ("flames", "flame speed error at phi 1 [%]"),
-)
-_MODELS = ("name", "mechanism", "dt [s]", "weights", "engine", *(figure for _, figure in _FIGURES))
-
-
 def training_set_tables(path: Path) -> list[Table]:
     """Size and provenance of a training set, and what it covers; all of it is read, which checks its SHA-256."""
     from chemnet.data.coverage import coverage, coverage_tables

@@ -19,6 +19,10 @@ def add(commands: Any) -> None:
 
 def info(options: Options) -> list[Table]:
     """Tables that describe it."""
-    from chemnet.cli.facts import describe, models_table
+    if options.models:
+        from chemnet.surrogate.model import models
 
-    return [models_table()] if options.models else describe(options.what)
+        return [models()]
+    from chemnet.cli.facts import describe
+
+    return describe(options.what)

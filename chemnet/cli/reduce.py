@@ -23,10 +23,8 @@ def add(commands: Any) -> None:
 def reduce(options: Options) -> list[Table]:
     """Table of the stages; stage N is left in `stage-N` below the run folder."""
     from chemnet.reduction.run import preview, reduce
-    from chemnet.training.config import load_config
 
-    config = load_config(options.config) if options.config else None
+    which = {name: getattr(options, name) for name in ("stage", "stages", "config")}
     if options.dry_run:
-        where = {name: getattr(options, name) for name in ("data", "seed")}
-        return preview(options.stage, options.model, config, recipe=options.stages, **where)
-    return [reduce(options.stage, options.model, config, recipe=options.stages, **training_options(options))]
+        return preview(options.model, **which, data=options.data, seed=options.seed)
+    return [reduce(options.model, **which, **training_options(options))]

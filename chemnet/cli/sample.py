@@ -39,7 +39,7 @@ def sample(options: Options) -> list[Table]:
         recipe = load_recipe(options.recipe, options.variant, options.changes, **own)
         name = f"{options.variant or 'states'}.h5"
         out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
-        sample(recipe, out, options.workers or available_cores())
+        sample(recipe, out, workers=options.workers or available_cores())
     if options.manifest:
         reference_rows.write(options.manifest, out)
     return training_set_tables(out)

@@ -36,31 +36,33 @@ def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
 
 
 def validate_model(options: Options) -> list[Table]:
-    """Tables of the checks; references are kept in runs/references."""
-    return _validate(options, options.model)
+    """Tables of the checks of a model."""
+    given = _given(options)
+    from chemnet.validation.suite import validate
+
+    return validate(options.model, **given)
 
 
 def validate_exact(options: Options) -> list[Table]:
-    """Tables of the checks; references are kept in runs/references."""
-    return _validate(options, "exact", mechanism=options.mechanism, dt=options.dt)
+    """Tables of the checks of the exact step."""
+    given = _given(options)
+    from chemnet.validation.suite import validate_exact
+
+    return validate_exact(options.mechanism, options.dt, **given)
 
 
-def _validate(options: Options, model: str, **exact: Any) -> list[Table]:
+def _given(options: Options) -> dict[str, Any]:
+    """What both commands are given, and the flow solver for the flames."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # calls of few rows: threads would only wait for each other
     from cfd_coupling.flame_speed import flame_speed, identity
     from chemnet.validation import load_cases
-    from chemnet.validation.references import REFERENCES
-    from chemnet.validation.suite import QUICK_CHECKS, Suite, run
 
     cases = load_cases(options.quick, options.cases, options.changes)
-    suite = Suite(
-        model,
-        cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
-        data=options.data,
-        usual_data=TRAINING_SET,
-        cache=REFERENCES,
-        burn=flame_speed,
-        solver=identity(),
-        **exact,
-    )
-    return run(suite, options.checks, QUICK_CHECKS if options.quick else None)
+    return {
+        "quick": options.quick,
+        "checks": options.checks,
+        "cases": cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
+        "data": options.data,
+        "burn": flame_speed,
+        "solver": identity(),
+    }

@@ -46,11 +46,11 @@ def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = Fal
 def train(options: Options) -> list[Table]:
     """Table of the classifier."""
     from chemnet.vision.classifier import classifier_table
-    from chemnet.vision.recipe import load_recipe
+    from chemnet.vision.config import load_config
     from chemnet.vision.training import train
 
     folder = train(
-        load_recipe(options.config, options.changes),
+        load_config(options.config, options.changes),
         options.data,
         max_minutes=options.max_minutes,
         **_where(options),
@@ -61,20 +61,20 @@ def train(options: Options) -> list[Table]:
 
 def reduce(options: Options) -> list[Table]:
     """Table of the stages."""
-    from chemnet.vision.recipe import load_recipe
+    from chemnet.vision.config import load_config
     from chemnet.vision.reduction import reduce
 
-    recipe = load_recipe(options.config, options.changes)
-    return [reduce(recipe, options.data, model=options.model, **_where(options), **_seed(options))]
+    config = load_config(options.config, options.changes)
+    return [reduce(config, options.data, model=options.model, **_where(options), **_seed(options))]
 
 
 def compare(options: Options) -> list[Table]:
     """Table of the methods."""
     from chemnet.vision.comparison import compare
-    from chemnet.vision.recipe import load_recipe
+    from chemnet.vision.config import load_config
 
-    recipe = load_recipe(options.config, options.changes)
-    return compare(options.comparison, options.data, recipe=recipe, model=options.model, **_where(options))
+    config = load_config(options.config, options.changes)
+    return compare(options.comparison, options.data, config=config, model=options.model, **_where(options))
 
 
 def bench(options: Options) -> list[Table]:

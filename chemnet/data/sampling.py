@@ -23,7 +23,7 @@ import numpy as np
 from chemnet.data import dataset, label_audit
 from chemnet.data.augmentation import Drawer, premixed
 from chemnet.data.dataset import Audit, Pairs
-from chemnet.data.recipe import KINDS, Paths, Recipe
+from chemnet.data.recipe import KINDS, Paths, Recipe, load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import Array
@@ -44,12 +44,20 @@ _CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
 Facts = dict[str, float]
 
 
-def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable[[str], None] = print) -> None:
-    """Make the training set of a recipe at `out`, going on from the shards of an interrupted run.
+def sample(
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Write the training set of a recipe, or recipe file, at `out`; goes on from the shards of an interrupted run.
 
     Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
     whatever sources and store raise.
     """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
     mechanism = load_mechanism(recipe.mechanism)
     unburnt = [canonical.premixed(mechanism, recipe.phi[0], recipe.fuel, air.moles) for air in recipe.oxidizers]
     if recipe.flames:
@@ -59,9 +67,9 @@ def sample(recipe: Recipe, out: str | Path, n_workers: int = 1, report: Callable
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
     n_shards = -(-recipe.rows // ROWS_PER_SHARD)
-    _run_tasks(_source_tasks(recipe), parts, n_workers, "sources", report)
+    _run_tasks(_source_tasks(recipe), parts, workers, "sources", report)
     _compile(labeller, unburnt[0], recipe)
-    _run_tasks([("rows", i) for i in range(n_shards)], parts, n_workers, "shards", report)
+    _run_tasks([("rows", i) for i in range(n_shards)], parts, workers, "shards", report)
     pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
     for line in _merge(recipe, pieces, out):
         report(line)

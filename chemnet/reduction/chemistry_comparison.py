@@ -46,7 +46,6 @@ from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.checkpoint import write_checkpoint
-from chemnet.training.config import TrainConfig
 from chemnet.training.loop import fit
 from chemnet.training.options import FitOptions, choose_device
 from chemnet.validation import QUICK, IgnitionCases, validate_ignition
@@ -93,15 +92,15 @@ class ChemistrySettings(ComparisonSettings):
 
 def read_settings(name: str | Path) -> ChemistrySettings:
     """Settings of a name that ships, or of a YAML file. Raises FileError, UsageError."""
-    path = shipped_yaml(name, "comparison", Path(__file__).parent)
+    path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     return parse(ChemistrySettings, read_yaml(path), str(path))
 
 
 def compare_methods(
     name: str | Path,
     model: str | Path | None = None,
-    config: TrainConfig | None = None,
     *,
+    config: str | Path | None = None,
     data: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
@@ -112,9 +111,9 @@ def compare_methods(
     All is left in `out`, by default in `runs/<config>/comparison`. Raises what both raise.
     """
     settings = read_settings(name)
-    original, config = find_original(model, config)
-    learning = learning_set_for(original, find_data(original, config, data, report))
-    out = out or Path("runs") / config.name / "comparison"
+    original, settled = find_original(model, config)
+    learning = learning_set_for(original, find_data(original, settled, data, report))
+    out = out or Path("runs") / settled.name / "comparison"
     cache = Path("runs") / "references"
     return compare(original, learning.tensors, settings, out, device=device, cache=cache, report=report)
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channel_vectors import layer_vectors
-from chemnet.reduction.recipe import Cut, Recipe, Stage, hidden_layers
-from chemnet.reduction.stages import Delays, StageReport
+from chemnet.reduction.stage_run import Delays, StageReport
+from chemnet.reduction.stages import Cut, Stage, Stages, hidden_layers
 from chemnet.runtime.files import write_text
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
@@ -40,7 +40,7 @@ _MERGES = {
 def write_page(
     out: Path,
     original: Surrogate,
-    recipe: Recipe,
+    stages: Stages,
     reports: Sequence[StageReport],
     sizes: Table,
     curves: Mapping[str, Path],
@@ -51,7 +51,7 @@ def write_page(
     pictures, and the page says so.
     """
     title = "-".join(map(str, describe(original.network).widths))
-    lines = [f"# Reduction of {title}", "", recipe.description, "", "## Sizes, losses, ignition delays", ""]
+    lines = [f"# Reduction of {title}", "", stages.description, "", "## Sizes, losses, ignition delays", ""]
     lines += [
         "Losses are those on the validation states: before a cut, at once after it, and after retraining. Delays are "
         "those of the quick ignitions; a failed case does not ignite or leaves the domain.",
@@ -60,9 +60,9 @@ def write_page(
         "",
     ]
     parents = [original, *(Surrogate.load(out / f"stage-{r.stage}", original.mechanism) for r in reports[:-1])]
-    for parent, settings, report in zip(parents, recipe.stages, reports, strict=False):
+    for parent, settings, report in zip(parents, stages.stages, reports, strict=False):
         lines += _stage(parent, settings, report)
-    lines += _pictures(out, parents, recipe, reports, curves)
+    lines += _pictures(out, parents, stages, reports, curves)
     write_text(out / PAGE, "\n".join(lines).rstrip() + "\n")
     return out / PAGE
 
@@ -115,7 +115,7 @@ def _delays(delays: Delays) -> str:
 def _pictures(
     out: Path,
     parents: Sequence[Surrogate],
-    recipe: Recipe,
+    stages: Stages,
     reports: Sequence[StageReport],
     curves: Mapping[str, Path],
 ) -> list[str]:
@@ -141,8 +141,8 @@ def _pictures(
         "",
     ]
     every: Sequence[int] = range(1, len(describe(parents[0].network).widths) - 1)
-    shown = [("the original", "original", parents[0], every, recipe.stages[0])]
-    for parent, settings, report in list(zip(parents, recipe.stages, reports, strict=False))[1:]:
+    shown = [("the original", "original", parents[0], every, stages.stages[0])]
+    for parent, settings, report in list(zip(parents, stages.stages, reports, strict=False))[1:]:
         cut = [cut.layer for cut in settings.cuts]
         shown.append((f"before stage {report.stage}", f"before-{report.stage}", parent, cut, settings))
     for title, name, model, layers, settings in shown:

@@ -1,4 +1,4 @@
-"""`chemnet reduce`: from the names of a model, a config and a recipe to finished stages, their table and their page."""
+"""`chemnet reduce`: from the names of a model, a config and stages to finished stages, their table and their page."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from chemnet.condensation import similarity
 from chemnet.condensation.channel_vectors import layer_vectors
 from chemnet.data import dataset
 from chemnet.data.recipe import load_recipe
-from chemnet.reduction.recipe import Recipe, condense_layers, hidden_layers, read_recipe
 from chemnet.reduction.report import write_page
-from chemnet.reduction.stages import (
+from chemnet.reduction.stage_run import (
     Bench,
     Delays,
     Say,
@@ -26,6 +25,7 @@ from chemnet.reduction.stages import (
     loss_function,
     run_stages,
 )
+from chemnet.reduction.stages import Stages, condense_layers, hidden_layers, read_stages
 from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.run_folder import latest_run
@@ -51,11 +51,11 @@ _COLUMNS = (*_SIZES, *_LOSSES, "delay error, mean [%]", "max [%]", "failed", "st
 
 
 def reduce(
-    stage: int | None = None,
     model: str | Path | None = None,
-    config: TrainConfig | None = None,
     *,
-    recipe: str | Path | None = None,
+    stage: int | None = None,
+    stages: str | Path | None = None,
+    config: TrainConfig | str | Path | None = None,
     data: Path | None = None,
     out: Path | None = None,
     seed: int = 0,
@@ -63,16 +63,16 @@ def reduce(
     max_minutes: float | None = None,
     report: Say = print,
 ) -> Table:
-    """Run what is missing of a recipe up to `stage`, by default all of it; the table of its stages.
+    """Table of the stages up to `stage`, by default all; those that are missing are run.
 
     The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
-    one that the model was trained with. It names the recipe and the training set unless these are given. Stage N is
+    one that the model was trained with. It names the stages and the training set unless these are given. Stage N is
     left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with the page `reduction.md`.
-    Raises FileError where there is no model or no data, UsageError for a recipe or training set that does not fit the
+    Raises FileError where there is no model or no data, UsageError for stages or a training set that does not fit the
     model.
     """
     original, config = find_original(model, config)
-    settings = recipe_for(config, recipe)
+    settings = stages_for(config, stages)
     stage = len(settings.stages) if stage is None else stage
     settings.check(describe(original.network).widths[1:-1], stage)
     data = find_data(original, config, data, report)
@@ -106,11 +106,11 @@ def _curves(
 
 
 def preview(
-    stage: int | None = None,
     model: str | Path | None = None,
-    config: TrainConfig | None = None,
     *,
-    recipe: str | Path | None = None,
+    stage: int | None = None,
+    stages: str | Path | None = None,
+    config: TrainConfig | str | Path | None = None,
     data: Path | None = None,
     seed: int = 0,
 ) -> list[Table]:
@@ -121,7 +121,7 @@ def preview(
     Raises what `reduce` raises, but for data that are not there.
     """
     original, config = find_original(model, config)
-    settings = recipe_for(config, recipe)
+    settings = stages_for(config, stages)
     stage = len(settings.stages) if stage is None else stage
     settings.check(describe(original.network).widths[1:-1], stage)
     path = data or config.data
@@ -141,15 +141,15 @@ def threshold_table(original: Surrogate) -> Table:
     return Table("widths that similarity thresholds give", columns, rows)
 
 
-def cut_table(original: Surrogate, recipe: Recipe, stage: int, data: TrainingData, seed: int) -> Table:
+def cut_table(original: Surrogate, settings: Stages, stage: int, data: TrainingData, seed: int) -> Table:
     """Stages 1 to `stage`, cut one after the other without retraining: their losses, and the time that a cut takes."""
     network = original.network
-    full, loss = count(network, biases=False), loss_function(data, recipe.stages[0].retrain.loss)
+    full, loss = count(network, biases=False), loss_function(data, settings.stages[0].retrain.loss)
     rows = [(*_sizes("original", network, full), loss(network), None)]
-    for number, settings in enumerate(recipe.stages[:stage], start=1):
-        states = calibration(data, settings.calibration_states, seed)
+    for number, one in enumerate(settings.stages[:stage], start=1):
+        states = calibration(data, one.calibration_states, seed)
         start = time.perf_counter()
-        network, _ = condense_layers(network, settings.cuts, settings, states, loss)
+        network, _ = condense_layers(network, one.cuts, one, states, loss)
         seconds = time.perf_counter() - start
         rows.append((*_sizes(f"stage {number}", network, full), loss(network), seconds))
     return Table("stages without retraining", (*_SIZES, "loss at once", "time [s]"), rows)
@@ -178,11 +178,13 @@ def _errors(delays: Delays | None) -> tuple[Any, ...]:
     return (None, None, None) if delays is None else (delays.mean, delays.max, delays.failed)
 
 
-def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple[Surrogate, TrainConfig]:
+def find_original(model: str | Path | None, config: TrainConfig | str | Path | None) -> tuple[Surrogate, TrainConfig]:
     """The model to reduce and its config, whichever of the two is given; without both, the latest training of drm19.
 
-    Raises FileError where there is no model, UsageError for one that does not tell its config.
+    Raises FileError where there is no model, UsageError for one without a config.
     """
+    if isinstance(config, (str, Path)):
+        config = load_config(config)
     if model is None:
         config = config or load_config()
         model = latest_run(config.name)
@@ -193,27 +195,27 @@ def find_original(model: str | Path | None, config: TrainConfig | None) -> tuple
     original = Surrogate.load(model)
     if config is None:
         if "config" not in original.metadata:
-            raise UsageError(f"{model} does not tell how it was trained\nName a config: --config quick")
+            raise UsageError(f"{model} does not say how it was trained\nName a config: --config quick")
         config = parse(TrainConfig, original.metadata["config"], str(model))
     return original, config
 
 
-def recipe_for(config: TrainConfig, recipe: str | Path | None) -> Recipe:
-    """The recipe of this name or file, or the config's; where a model tells one that is gone, that of its config today.
+def stages_for(config: TrainConfig, stages: str | Path | None) -> Stages:
+    """Stages of a name or file, else the config's; where a model names some that are gone, those of its config today.
 
     Raises UsageError where there is none.
     """
-    if recipe is not None:
-        return read_recipe(recipe)
+    if stages is not None:
+        return read_stages(stages)
     if config.reduction is None:
-        raise UsageError(f"{config.name} names no reduction; give one: --stages quick")
+        raise UsageError(f"{config.name} names no stages; give some: --stages quick")
     try:
-        return read_recipe(config.reduction)
+        return read_stages(config.reduction)
     except UsageError:
         today = load_config(config.name).reduction
         if today in (None, config.reduction):
             raise
-        return read_recipe(str(today))
+        return read_stages(str(today))
 
 
 def find_data(original: Surrogate, config: TrainConfig, data: Path | None, report: Say) -> Path:

@@ -55,15 +55,14 @@ def _line(error: MarkedYAMLError) -> int:
     return error.problem_mark.line + 1 if error.problem_mark else 0
 
 
-def shipped_yaml(name_or_path: str | Path, kind: str, package: Path) -> Path:
-    """Path of a YAML file, or of the `kind` (config, recipe, comparison) of that name that ships with a package.
+def shipped_yaml(name_or_path: str | Path, kind: str, folder: Path) -> Path:
+    """Path of a YAML file, or of the one of that name that ships in `folder`; `kind` (config, ...) is for messages.
 
     Raises UsageError, listing the names, when none of that name ships; whether a given path exists is for `read_yaml`.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
         return path
-    folder = package / f"{kind}s"
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if str(name_or_path) not in names:
         raise UsageError(f"no {kind} {name_or_path}; there are {', '.join(names)}, or give the path of a .yaml file")

@@ -36,5 +36,5 @@ class TrainConfig(Config):
 
 def load_config(name_or_path: str | Path = "drm19", changes: Sequence[str] = ()) -> TrainConfig:
     """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
-    path = shipped_yaml(name_or_path, "config", Path(__file__).parent)
+    path = shipped_yaml(name_or_path, "config", Path(__file__).parent / "configs")
     return parse(TrainConfig, override(read_yaml(path), changes), str(path))

@@ -24,7 +24,7 @@ from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import build, count
 from chemnet.training.batches import few
-from chemnet.training.config import TrainConfig
+from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.distributed import join_team
 from chemnet.training.domain_fit import probe
 from chemnet.training.loop import FitReport, fit
@@ -39,11 +39,11 @@ def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] =
         return
     variant = f" (variant {config.data_variant})" if config.data_variant else ""
     report(f"no training set {path}: sampling the shipped recipe{variant} first")
-    sample(load_recipe(variant=config.data_variant), path, available_cores(), report)
+    sample(load_recipe(variant=config.data_variant), path, workers=available_cores(), report=report)
 
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | str | Path = "drm19",
     *,
     data: Path | None = None,
     out: Path | None = None,
@@ -53,11 +53,13 @@ def train(
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train the network of a config, sampling first if the config's data is not there; returns the run folder.
+    """Run folder of a training by a config, or the config of a name or file; samples first if its data is not there.
 
     A training set that is named by `data` must exist. With `resume` an interrupted training of the same folder goes
     on. Raises what sampling and fit raise.
     """
+    if not isinstance(config, TrainConfig):
+        config = load_config(config)
     out = out or Path("runs") / config.name
     with join_team(choose_device(device)) as (team, device):
         if data is None:

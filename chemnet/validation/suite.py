@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,12 @@ from chemnet.surrogate.hybrid import HybridStep
 from chemnet.validation import cold, flames, ignition, single_steps
 from chemnet.validation.ignition import FULL, QUICK, IgnitionCases
 from chemnet.validation.metrics import Figure, summary
+from chemnet.validation.references import REFERENCES
 from chemnet.validation.rollouts import Report
 
 EXACT = "exact"  # in the place of a model: the Rosenbrock integrator
 QUICK_CHECKS = ("steps", "ignition")
+_USUAL_DATA = Path("datasets/drm19/states.h5")
 _PRESSURES = (81060.0, 202650.0)  # [Pa] of the exact step, which has no domain
 _PRESSURE_POINTS = 5
 _MARGIN = 1e-3  # of the pressure range: cases at its ends lie inside
@@ -196,3 +199,49 @@ def load(model: str, mechanism: str | None = None, dt: float | None = None) -> t
         raise UsageError(f"--mechanism and --dt are for `chemnet validate {EXACT}`; a model has its own")
     step = HybridStep.load(model, outside="error")
     return step, step.dt
+
+
+def validate(
+    model: str | Path,
+    *,
+    quick: bool = False,
+    checks: Sequence[str] | None = None,
+    cases: IgnitionCases | None = None,
+    data: Path | None = None,
+    burn: flames.Burn | None = None,
+    solver: str = "",
+    report: Report = print,
+) -> list[Table]:
+    """Tables of a model's checks, by default all of them (`quick`: single steps and 25 ignitions), and the summary.
+
+    `model` is a name, file or run folder; `cases` are the ignitions; `data` is the training set of the single steps, by
+    default `datasets/drm19/states.h5` where it is there and fits. Flames need `burn`, such as
+    `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`. References are kept in
+    `runs/references`. Raises what `run` raises.
+    """
+    return _validate(str(model), quick, checks, cases, data=data, burn=burn, solver=solver, report=report)
+
+
+def validate_exact(
+    mechanism: str = "drm19",
+    dt: float = 1e-6,
+    *,
+    quick: bool = False,
+    checks: Sequence[str] | None = None,
+    cases: IgnitionCases | None = None,
+    data: Path | None = None,
+    burn: flames.Burn | None = None,
+    solver: str = "",
+    report: Report = print,
+) -> list[Table]:
+    """Tables of the checks of the exact step for a mechanism and a time step [s]; arguments as those of `validate`."""
+    exact = {"mechanism": mechanism, "dt": dt}
+    return _validate(EXACT, quick, checks, cases, data=data, burn=burn, solver=solver, report=report, **exact)
+
+
+def _validate(
+    model: str, quick: bool, checks: Sequence[str] | None, cases: IgnitionCases | None, **rest: Any
+) -> list[Table]:
+    cases = cases or (QUICK if quick else FULL)
+    suite = Suite(model, cases, usual_data=_USUAL_DATA, cache=REFERENCES, **rest)
+    return run(suite, checks, QUICK_CHECKS if quick else None)

@@ -69,7 +69,7 @@ def classifier_table(path: Path) -> Table:
         ("classes", " ".join(classifier.classes)),
         ("downsampling", str(classifier.downsampling)),
         ("test accuracy [%]", f"{100 * facts['test_accuracy']:.2f}"),
-        ("recipe", str(facts["recipe"]["name"])),
+        ("config", str(facts["config"]["name"])),
         ("seed", str(facts["seed"])),
         ("images", str(facts["images"])),
         ("seconds of training", f"{facts['seconds']:.0f}"),

@@ -29,10 +29,10 @@ from chemnet.runtime.run_folder import sha256
 from chemnet.runtime.tables import Table
 from chemnet.training.options import Phase, choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
+from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
-from chemnet.vision.recipe import TrainingRecipe
 from chemnet.vision.training import ImageTraining, accuracy, fingerprint, prepared
 
 UNTRAINED = ("scratch", "scratch-condensed")
@@ -99,7 +99,7 @@ def compare(
     name: str,
     data: Path,
     *,
-    recipe: TrainingRecipe,
+    config: ImageConfig,
     model: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
@@ -111,12 +111,12 @@ def compare(
     whose package is not installed are skipped, and named. Raises UsageError for an unknown method, FileError for files
     that are missing or damaged.
     """
-    path = shipped_yaml(name, "comparison", Path(__file__).parent)
+    path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     settings = parse(ImageSettings, read_yaml(path), str(path))
-    source = model or Path("runs") / f"vision-{recipe.name}"
+    source = model or Path("runs") / f"vision-{config.name}"
     classifier, images = load_classifier(source), read_images(data)
     out = out or (source if source.is_dir() else source.parent) / "comparison"
-    task = ImageTask(settings, classifier, images, recipe, out / "networks", choose_device(device))
+    task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
     comparison = Comparison(task, out, settings.seeds, report=report)
     return comparison.tables(settings.methods, [f"{share:g}" for share in settings.shares], [task.start_table()])
 
@@ -129,14 +129,14 @@ class ImageTask:
         settings: ImageSettings,
         classifier: Classifier,
         images: ImageSet,
-        recipe: TrainingRecipe,
+        config: ImageConfig,
         networks: Path,
         device: str,
     ) -> None:
         self.settings, self.classifier, self.images, self.device = settings, classifier, images, device
         self.networks = networks
         phase = Phase(optimizer="sgd", schedule="cosine", period=1, weight_decay=settings.weight_decay, nesterov=True)
-        self.recipe = recipe.model_copy(update={"strategy": (phase,), "batches": settings.batches})
+        self.config = config.model_copy(update={"strategy": (phase,), "batches": settings.batches})
         plain = settings.model_dump(mode="json", exclude=_ABOUT_RUNS)
         self.origin = sha256([plain, classifier.fingerprint(), fingerprint(images)])
         self._start = count(classifier.network), multiply_adds(classifier.network)
@@ -173,7 +173,7 @@ class ImageTask:
             "multiply_adds": multiply_adds(network),
             "at_once": accuracy(network, self.images.test),
         }
-        training = ImageTraining(copy.deepcopy(network), self.images, self.recipe, seed=job.seed, device=self.device)
+        training = ImageTraining(copy.deepcopy(network), self.images, self.config, seed=job.seed, device=self.device)
         training.begin(job.rate)
         training.train()
         return Trained(training.network, 1.0 - training.metric(), facts)
@@ -187,7 +187,7 @@ class ImageTask:
         path = self.networks / f"{method}-{target}-{self.origin[:12]}.pt"
         if path.exists() and method not in UNTRAINED:
             return load_classifier(path).network
-        inputs = images_of(self.images, self.recipe, self.settings.calibration)
+        inputs = images_of(self.images, self.config, self.settings.calibration)
         network = METHODS[method](copy.deepcopy(self.classifier.network), float(target), inputs, seed)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         facts = {**self.classifier.facts, "method": method, "test_accuracy": accuracy(network, self.images.test)}
@@ -195,8 +195,8 @@ class ImageTask:
         return network
 
 
-def images_of(images: ImageSet, recipe: TrainingRecipe, number: int) -> torch.Tensor:
+def images_of(images: ImageSet, config: ImageConfig, number: int) -> torch.Tensor:
     """Training images as inputs of a network (number, 3, h, w); always the same ones."""
-    kept = len(images.training) - recipe.validation
+    kept = len(images.training) - config.validation
     chosen = torch.randperm(kept, generator=torch.Generator().manual_seed(0))[:number]
     return prepared(images.training.pixels[chosen])

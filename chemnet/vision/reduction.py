@@ -22,10 +22,10 @@ from chemnet.runtime.run_folder import finish_run
 from chemnet.runtime.tables import Table
 from chemnet.training.options import choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
+from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
-from chemnet.vision.recipe import TrainingRecipe
 from chemnet.vision.training import ImageBatches, accuracy, channels_last, fingerprint, prepared
 
 STEPS_PICTURE, LAYERS_PICTURE = "steps.png", "layers.png"
@@ -40,18 +40,18 @@ class CondensingTraining(Reducible):
     """
 
     def __init__(
-        self, network: MobileNetV2, images: ImageSet, recipe: TrainingRecipe, *, seed: int = 0, device: str = "cpu"
+        self, network: MobileNetV2, images: ImageSet, config: ImageConfig, *, seed: int = 0, device: str = "cpu"
     ) -> None:
-        recipe = recipe.for_reduction()
-        batches = ImageBatches.of(images, recipe).to(device)
-        number = recipe.reduction.calibration
+        config = config.for_reduction()
+        batches = ImageBatches.of(images, config).to(device)
+        number = config.reduction.calibration
         chosen = torch.randperm(len(batches), generator=torch.Generator().manual_seed(seed))[:number]
         calibration = prepared(batches.training.pixels[chosen.to(device)]) if number else None
         example = prepared(batches.training.pixels[:1])
 
         def condensed(network: nn.Module, module: str, threshold: float) -> nn.Module:
             """The network with a module condensed; one channel that is left stays."""
-            rule = recipe.reduction.rule
+            rule = config.reduction.rule
             if network.get_submodule(module).out_channels == 1:
                 return network
             if rule.choice == "published" and module in LAST_LAYER.values():
@@ -59,7 +59,7 @@ class CondensingTraining(Reducible):
             options = {"layers": [module], "calibration": calibration, **rule.model_dump()}
             return condense(network, example, threshold=threshold, **options)
 
-        modules, options = {**hidden_layers(), **LAST_LAYER}, recipe.options(len(batches))
+        modules, options = {**hidden_layers(), **LAST_LAYER}, config.options(len(batches))
         super().__init__(channels_last(network), batches, options, modules, condensed, seed=seed, device=device)
         self._test = images.test.to(device)
 
@@ -75,7 +75,7 @@ class CondensingTraining(Reducible):
 
 
 def reduce(
-    recipe: TrainingRecipe,
+    config: ImageConfig,
     data: Path,
     *,
     model: Path | None = None,
@@ -85,30 +85,30 @@ def reduce(
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> Table:
-    """Reduce a classifier (default: the recipe's training) by the automatic algorithm of section 2.4.2; table 3.
+    """Reduce a classifier (default: the config's training) by the automatic algorithm of section 2.4.2; table 3.
 
     `model` is a file or a run folder, `out` defaults to the folder `reduction` beside the classifier. With `resume` an
-    interrupted reduction goes on. Raises UsageError for a reduction of another recipe, classifier, seed or set of
+    interrupted reduction goes on. Raises UsageError for a reduction of another config, classifier, seed or set of
     images, FileError for a file that is missing or damaged, NumericalError for a loss that is not finite.
     """
     keep_freed_memory()
-    source = model or Path("runs") / f"vision-{recipe.name}"
+    source = model or Path("runs") / f"vision-{config.name}"
     classifier, images = load_classifier(source), read_images(data)
     folder = out or (source if source.is_dir() else source.parent) / "reduction"
     about = {
-        "recipe": recipe.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
         "images": fingerprint(images),
         "seed": seed,
         "classifier": classifier.fingerprint(),
     }
-    training = CondensingTraining(classifier.network, images, recipe, seed=seed, device=choose_device(device))
+    training = CondensingTraining(classifier.network, images, config, seed=seed, device=choose_device(device))
 
     def keep(stage: str) -> None:
         """The classifier of a stage, as a file of its own."""
         facts = {**classifier.facts, "test_accuracy": training.verdict(), "stage": stage}
         Classifier(training.network, classifier.classes, classifier.downsampling, facts).save(_file(folder, stage))
 
-    options = recipe.reduction.automatic
+    options = config.reduction.automatic
     stages = reduce_automatically(training, options, folder, resume=resume, report=report, keep=keep, about=about)
     table = _table(stages, folder, classifier.downsampling)
     write_text(folder / "table.md", f"{table.markdown()}\n")
@@ -116,7 +116,7 @@ def reduce(
         draw_steps(folder, folder / STEPS_PICTURE)
         draw_layers(folder, folder / LAYERS_PICTURE)
         report(f"pictures: {folder / STEPS_PICTURE}, {folder / LAYERS_PICTURE}")
-    finish_run(folder, "automatic reduction", recipe.name, {**about, "stages": table.as_json()["rows"]})
+    finish_run(folder, "automatic reduction", config.name, {**about, "stages": table.as_json()["rows"]})
     return table
 
 

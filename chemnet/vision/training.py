@@ -1,6 +1,6 @@
 """Training of a classifier of images: the batches, shifted and mirrored at random, the accuracy, and the run folder.
 
-The folder holds `recipe.yaml` as used, what the training loop leaves (`loss.csv`, `last.pt`), `classifier.pt`, and,
+The folder holds `config.yaml` as used, what the training loop leaves (`loss.csv`, `last.pt`), `classifier.pt`, and,
 when the training has come to its end, `manifest.json`.
 """
 
@@ -22,9 +22,9 @@ from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.training.loop import Training, fit
 from chemnet.training.options import FitOptions, choose_device
 from chemnet.vision.classifier import MODEL, Classifier
+from chemnet.vision.config import ImageConfig
 from chemnet.vision.images import Images, ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count
-from chemnet.vision.recipe import TrainingRecipe
 
 _BLOCK = 100  # images of one call when a network is judged: what it makes of them fits the cache
 # Means and standard deviations of CIFAR-10's training pixels, as everyone's code has them.
@@ -44,16 +44,16 @@ class ImageBatches:
     larger_is_better: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, images: ImageSet, recipe: TrainingRecipe) -> ImageBatches:
+    def of(cls, images: ImageSet, config: ImageConfig) -> ImageBatches:
         """The training images of a set; the last ones validate. Raises UsageError for too few of them."""
-        kept = len(images.training) - recipe.validation
-        if kept < recipe.batch_size:
+        kept = len(images.training) - config.validation
+        if kept < config.batch_size:
             raise UsageError(
-                f"{images.source} has {len(images.training)} training images: too few for {recipe.validation} to "
-                f"validate and a batch of {recipe.batch_size}"
+                f"{images.source} has {len(images.training)} training images: too few for {config.validation} to "
+                f"validate and a batch of {config.batch_size}"
             )
         parts = images.training.part(slice(0, kept)), images.training.part(slice(kept, None))
-        return cls(*parts, recipe.shift, recipe.flip, recipe.label_smoothing)
+        return cls(*parts, config.shift, config.flip, config.label_smoothing)
 
     def __len__(self) -> int:
         return len(self.training)
@@ -77,18 +77,18 @@ class ImageBatches:
 
 
 class ImageTraining(Training):
-    """A network in training on the images of a set, a step of the recipe at a time; `test` are its test images."""
+    """A network in training on the images of a set, a step of the config at a time; `test` are its test images."""
 
     def __init__(
-        self, network: nn.Module, images: ImageSet, recipe: TrainingRecipe, *, seed: int = 0, device: str = "cpu"
+        self, network: nn.Module, images: ImageSet, config: ImageConfig, *, seed: int = 0, device: str = "cpu"
     ) -> None:
-        batches = ImageBatches.of(images, recipe)
-        super().__init__(channels_last(network), batches, recipe.options(len(batches)), seed=seed, device=device)
+        batches = ImageBatches.of(images, config)
+        super().__init__(channels_last(network), batches, config.options(len(batches)), seed=seed, device=device)
         self.test = images.test.to(device)
 
 
 def train(
-    recipe: TrainingRecipe,
+    config: ImageConfig,
     data: Path,
     *,
     out: Path | None = None,
@@ -104,24 +104,24 @@ def train(
     training that was interrupted, or has fewer steps, goes on, on the CPU bit by bit. Raises what `fit` raises, and
     FileError for images that cannot be read.
     """
-    out, device = out or Path("runs") / f"vision-{recipe.name}", choose_device(device)
+    out, device = out or Path("runs") / f"vision-{config.name}", choose_device(device)
     keep_freed_memory()
     images = read_images(data)
-    network, batches = network_of(recipe, len(images.classes), seed), ImageBatches.of(images, recipe)
-    report(f"{recipe.name}: {count(network):,} parameters, {len(batches):,} images, {device}, seed {seed}")
+    network, batches = network_of(config, len(images.classes), seed), ImageBatches.of(images, config)
+    report(f"{config.name}: {count(network):,} parameters, {len(batches):,} images, {device}, seed {seed}")
     about: dict[str, Any] = {
-        "recipe": recipe.model_dump(mode="json", exclude={"steps", "description", "reduction"}),
+        "config": config.model_dump(mode="json", exclude={"steps", "description", "reduction"}),
         "images": fingerprint(images),
     }
 
     def begin() -> None:
         (out / MODEL).unlink(missing_ok=True)
-        write_text(out / "recipe.yaml", dump_yaml(recipe))
+        write_text(out / "config.yaml", dump_yaml(config))
 
     result = fit(
         channels_last(network),
         batches,
-        recipe.options(len(batches)),
+        config.options(len(batches)),
         out,
         seed=seed,
         resume=resume,
@@ -133,8 +133,8 @@ def train(
     )
     right = accuracy(network, images.test.to(device))
     facts = {**about, "seed": seed, "test_accuracy": right, "seconds": result.seconds}
-    Classifier(network.cpu(), images.classes, recipe.downsampling, facts).save(out / MODEL)
-    finish_run(out, "image training", recipe.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
+    Classifier(network.cpu(), images.classes, config.downsampling, facts).save(out / MODEL)
+    finish_run(out, "image training", config.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
     report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
     return out
 
@@ -144,15 +144,15 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def network_of(recipe: TrainingRecipe, classes: int, seed: int) -> MobileNetV2:
-    """The untrained network of a recipe; the same seed gives the same weights."""
+def network_of(config: ImageConfig, classes: int, seed: int) -> MobileNetV2:
+    """The untrained network of a config; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MobileNetV2(
             classes,
-            downsampling=recipe.downsampling,
-            dropout=recipe.dropout,
-            initialisation=recipe.initialisation,
+            downsampling=config.downsampling,
+            dropout=config.dropout,
+            initialisation=config.initialisation,
         )
 
 

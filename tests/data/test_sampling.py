@@ -188,7 +188,7 @@ def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_
         sampling.sample(small_recipe(), again, report=lambda line: None)
     monkeypatch.undo()
     assert list((tmp_path / "states.h5.parts").glob("*.h5")) and not again.exists()
-    sampling.sample(small_recipe(), again, n_workers=2, report=lambda line: None)
+    sampling.sample(small_recipe(), again, workers=2, report=lambda line: None)
     assert not (tmp_path / "states.h5.parts").exists()
     assert_same_content(again, sampled)
 

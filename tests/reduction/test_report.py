@@ -7,9 +7,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from chemnet.condensation.similarity import NO_GROUP, cosine_similarity, group
-from chemnet.reduction.recipe import Recipe
 from chemnet.reduction.report import by_group, pooled, write_page
-from chemnet.reduction.stages import Delays, StageReport
+from chemnet.reduction.stage_run import Delays, StageReport
+from chemnet.reduction.stages import Stages
 from chemnet.runtime.config import parse
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
@@ -46,7 +46,7 @@ def page(folder):
     model = Surrogate.load(save_tiny_model(folder / "model.safetensors", 1e-6))
     hidden = model.network[0].out_features
     retrain = {"steps": 1200}
-    recipe = parse(Recipe, {"stages": [{"cuts": [{"layer": 1, "threshold": 0.75}], "retrain": retrain}]}, "recipe")
+    recipe = parse(Stages, {"stages": [{"cuts": [{"layer": 1, "threshold": 0.75}], "retrain": retrain}]}, "recipe")
     report = StageReport(
         stage=1,
         widths=(23, hidden - 1, 23),

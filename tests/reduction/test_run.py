@@ -10,8 +10,8 @@ from chemnet.data.recipe import load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics.cvodes import CvodesReactor
-from chemnet.reduction.recipe import read_recipe
-from chemnet.reduction.run import THRESHOLDS, find_data, preview, recipe_for, reduce
+from chemnet.reduction.run import THRESHOLDS, find_data, preview, reduce, stages_for
+from chemnet.reduction.stages import read_stages
 from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.model import Surrogate
@@ -51,11 +51,11 @@ def home(tmp_path_factory):
 
 
 def test_without_a_stage_all_of_the_recipe_is_run_and_then_nothing_is_left_to_do(home, tmp_path):
-    options = {"recipe": home / "two.yaml", "out": tmp_path}
-    first = reduce(None, home / "run", **options, **SILENT)
+    options = {"stages": home / "two.yaml", "out": tmp_path}
+    first = reduce(home / "run", **options, **SILENT)
     assert [row["widths"] for row in first.as_json()["rows"]] == ["12-24-20-12", "12-16-20-12", "12-16-8-12"]
     lines: list[str] = []
-    assert reduce(None, home / "run", **options, report=lines.append) == first
+    assert reduce(home / "run", **options, report=lines.append) == first
     assert lines[:2] == [f"stage {n}: taken from {tmp_path / f'stage-{n}'}" for n in (1, 2)]
     assert lines[2:] == [f"written: {tmp_path / 'reduction.md'}"]
 
@@ -63,7 +63,7 @@ def test_without_a_stage_all_of_the_recipe_is_run_and_then_nothing_is_left_to_do
 def test_a_preview_shows_the_groups_and_the_cuts_and_writes_nothing(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
-    groups, cuts = preview(None, home / "run", recipe=home / "two.yaml")
+    groups, cuts = preview(home / "run", stages=home / "two.yaml")
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before and not list(tmp_path.iterdir())
     network = Surrogate.load(home / "run").network
     vectors = np.column_stack([network[2].weight.detach().numpy(), network[2].bias.detach().numpy()])
@@ -77,7 +77,7 @@ def test_a_preview_shows_the_groups_and_the_cuts_and_writes_nothing(home, tmp_pa
 
 
 def test_a_preview_without_the_training_set_still_shows_the_groups(home, tmp_path):
-    tables = preview(None, home / "run", recipe=home / "two.yaml", data=tmp_path / "none.h5")
+    tables = preview(home / "run", stages=home / "two.yaml", data=tmp_path / "none.h5")
     assert [table.title for table in tables] == ["widths that similarity thresholds give"]
 
 
@@ -102,18 +102,18 @@ def test_a_training_set_of_a_recipe_that_ships_is_sampled_where_it_is_not_there(
 
 def test_a_model_older_than_the_name_of_its_recipe_takes_the_one_that_its_config_names_today():
     config = load_config("drm19")
-    assert recipe_for(config.model_copy(update={"reduction": "gone"}), None) == read_recipe("paper")
-    assert recipe_for(config, "deep") == read_recipe("deep")
-    with pytest.raises(UsageError, match="no recipe gone"):
-        recipe_for(config, "gone")
-    with pytest.raises(UsageError, match="names no reduction"):
-        recipe_for(load_config("small"), None)
+    assert stages_for(config.model_copy(update={"reduction": "gone"}), None) == read_stages("paper")
+    assert stages_for(config, "deep") == read_stages("deep")
+    with pytest.raises(UsageError, match="no stages gone"):
+        stages_for(config, "gone")
+    with pytest.raises(UsageError, match="names no stages"):
+        stages_for(load_config("small"), None)
 
 
 def test_a_recipe_for_another_network_is_refused_before_anything_is_done(home, tmp_path):
     with pytest.raises(UsageError, match="stage 1: layer 1: width 512 of 24 neurons\n.*another network"):
-        reduce(None, home / "run", recipe="deep", out=tmp_path / "out", **SILENT)
-    with pytest.raises(UsageError, match="stage 3: the recipe has stages 1 to 2"):
-        reduce(3, home / "run", recipe=home / "two.yaml", out=tmp_path / "out", **SILENT)
+        reduce(home / "run", stages="deep", out=tmp_path / "out", **SILENT)
+    with pytest.raises(UsageError, match="stage 3: there are stages 1 to 2"):
+        reduce(home / "run", stage=3, stages=home / "two.yaml", out=tmp_path / "out", **SILENT)
     assert not (tmp_path / "out").exists()
-    assert len(read_recipe("deep").stages) == 3
+    assert len(read_stages("deep").stages) == 3

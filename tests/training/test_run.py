@@ -160,11 +160,11 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
 
 @pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
 def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
-    from chemnet.reduction.recipe import read_recipe
+    from chemnet.reduction.stages import read_stages
     from chemnet.surrogate.network import build, describe
 
     config = load_config(name)
     assert config.name == name
     network = build(config.network.model_copy(update={"initialisation": None}))
     assert describe(network).widths == config.network.widths
-    assert config.reduction is None or read_recipe(config.reduction).stages
+    assert config.reduction is None or read_stages(config.reduction).stages

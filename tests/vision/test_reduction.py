@@ -6,16 +6,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tiny_images import RECIPE, write_images
+from tiny_images import CONFIG, write_images
 
 from chemnet.reduction.automatic import LOG
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
 from chemnet.vision import load_classifier, read_images
 from chemnet.vision.comparison import METHODS, compare
+from chemnet.vision.config import load_config
 from chemnet.vision.costs import bench, multiply_adds
 from chemnet.vision.mobilenet import MobileNetV2, count
-from chemnet.vision.recipe import load_recipe
 from chemnet.vision.reduction import CondensingTraining, reduce
 from chemnet.vision.training import network_of, train
 
@@ -28,8 +28,8 @@ REDUCTION = (
 )
 
 
-def recipe(*changes):
-    return load_recipe("short", [*RECIPE, *REDUCTION, *changes])
+def config(*changes):
+    return load_config("short", [*CONFIG, *REDUCTION, *changes])
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     """A training of one step, and its images."""
     folder = tmp_path_factory.mktemp("run")
     write_images(folder / "images.npz")
-    train(recipe(), folder / "images.npz", out=folder, **SILENT)
+    train(config(), folder / "images.npz", out=folder, **SILENT)
     return folder
 
 
@@ -48,7 +48,7 @@ def log_of(folder):
 
 def test_the_layers_are_those_of_the_paper_and_hold_their_parameters(folder):
     network = MobileNetV2(10, downsampling=32)
-    loop = CondensingTraining(network, read_images(folder / "images.npz"), recipe())
+    loop = CondensingTraining(network, read_images(folder / "images.npz"), config())
     assert loop.layers() == [f"layer {number}" for number in range(2, 19)]
     # section 3.2.3: 19.69 % of layer 17 are left when it has lost 380,103; the paper leaves the last BatchNorm out
     assert loop.parameters("layer 17") - 2 * 320 == pytest.approx(380_103 / (1 - 0.1969), rel=1e-4)
@@ -64,7 +64,7 @@ def reduced(folder):
             shutil.copytree(folder / "whole", folder / "killed")
 
     options = {"model": folder, "out": folder / "whole", "device": "cpu"}
-    return folder / "whole", reduce(recipe(), folder / "images.npz", report=copy, **options)
+    return folder / "whole", reduce(config(), folder / "images.npz", report=copy, **options)
 
 
 def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(reduced):
@@ -89,25 +89,25 @@ def test_a_reduction_that_was_killed_goes_on_bit_by_bit(folder, reduced):
     out, (whole, table) = folder / "killed", reduced
     assert len(log_of(out)) < len(log_of(whole)) and not (out / "manifest.json").exists()
     options = {"model": folder, "out": out, "resume": True, **SILENT}
-    assert reduce(recipe(), folder / "images.npz", **options).rows == table.rows
+    assert reduce(config(), folder / "images.npz", **options).rows == table.rows
     assert log_of(out) == log_of(whole)
 
 
 def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, reduced, tmp_path):
     images, (out, _) = folder / "images.npz", reduced
-    with pytest.raises(UsageError, match=r"recipe\.reduction\.calibration was 24, is 16"):
-        reduce(recipe("reduction.calibration=16"), images, model=folder, out=out, resume=True, **SILENT)
+    with pytest.raises(UsageError, match=r"config\.reduction\.calibration was 24, is 16"):
+        reduce(config("reduction.calibration=16"), images, model=folder, out=out, resume=True, **SILENT)
     changed = load_classifier(folder)
     with torch.no_grad():
         changed.network.classifier[1].bias += 1.0
     changed.save(tmp_path / "changed.pt")
     with pytest.raises(UsageError, match="classifier was"):
-        reduce(recipe(), images, model=tmp_path / "changed.pt", out=out, resume=True, **SILENT)
+        reduce(config(), images, model=tmp_path / "changed.pt", out=out, resume=True, **SILENT)
 
 
 @pytest.mark.parametrize("choice", ["folded", "published"])
 def test_layers_can_be_condensed_by_other_rules(folder, choice):
-    options = recipe(f"reduction.rule={{choice: {choice}}}")
+    options = config(f"reduction.rule={{choice: {choice}}}")
     loop = CondensingTraining(network_of(options, 3, 0), read_images(folder / "images.npz"), options)
     before = loop.parameters("layer 17"), loop.parameters("layer 18")
     loop.condense("layer 17", 0.3)
@@ -118,7 +118,7 @@ def test_layers_can_be_condensed_by_other_rules(folder, choice):
 
 
 def test_a_state_of_wider_layers_comes_back(folder):
-    options = recipe()
+    options = config()
     loop = CondensingTraining(network_of(options, 3, 0), read_images(folder / "images.npz"), options)
     before, state = loop.parameters(), loop.state()
     outputs = loop.network.eval()(torch.ones(1, 3, 32, 32))
@@ -143,7 +143,7 @@ methods: [condensation-forward, condensation-published, neuron-merging, scratch]
 
 def test_a_comparison_brings_every_method_to_the_share_and_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     (tmp_path / "c.yaml").write_text(COMPARISON)
-    options = {"recipe": recipe(), "model": folder, "out": tmp_path, **SILENT}
+    options = {"config": config(), "model": folder, "out": tmp_path, **SILENT}
     tables = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
     rows = tables[0].as_json()["rows"]
     assert [row["method"] for row in rows] == [
@@ -158,7 +158,7 @@ def test_a_comparison_brings_every_method_to_the_share_and_goes_on_where_it_was(
 def test_a_comparison_with_an_unknown_method_is_refused(folder, tmp_path):
     (tmp_path / "c.yaml").write_text(COMPARISON.replace("scratch]", "scrach]"))
     with pytest.raises(UsageError, match="no method scrach; there are"):
-        compare(str(tmp_path / "c.yaml"), folder / "images.npz", recipe=recipe(), model=folder, out=tmp_path, **SILENT)
+        compare(str(tmp_path / "c.yaml"), folder / "images.npz", config=config(), model=folder, out=tmp_path, **SILENT)
 
 
 def test_multiply_adds_are_those_of_the_layers():

@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from tiny_images import RECIPE, write_images
+from tiny_images import CONFIG, write_images
 
 from chemnet.cli.facts import describe
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import read_json
 from chemnet.training.checkpoint import read_checkpoint
 from chemnet.vision import load_classifier, read_images
-from chemnet.vision.recipe import load_recipe
+from chemnet.vision.config import load_config
 from chemnet.vision.training import ImageBatches, accuracy, prepared, train, varied
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
@@ -24,14 +24,14 @@ def data(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp("images") / "images.npz")
 
 
-def recipe(*changes):
-    return load_recipe("short", [*RECIPE, *changes])
+def config(*changes):
+    return load_config("short", [*CONFIG, *changes])
 
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     """The run folder of a training of one step."""
-    return train(recipe("steps=1"), data, out=tmp_path_factory.mktemp("run"), **SILENT)
+    return train(config("steps=1"), data, out=tmp_path_factory.mktemp("run"), **SILENT)
 
 
 def history(folder):
@@ -41,7 +41,7 @@ def history(folder):
 
 def test_the_paper_trains_400_steps_by_sgd_then_alternates_adams_rate_every_1000():
     """Section 3.2.2."""
-    paper = load_recipe("paper")
+    paper = load_config("paper")
     options = paper.options(50_000 - paper.validation)
     steps = [351 * step for step in (0, 400, 1399, 1400, 2400)]
     found = [options.phase_at(step, 0.0) for step in [*steps, steps[1] - 1]]
@@ -80,13 +80,13 @@ def test_images_are_shifted_over_black_and_mirrored_and_nothing_else():
 
 def test_images_to_validate_with_are_not_trained_on(data):
     images = read_images(data)
-    batches = ImageBatches.of(images, recipe())
+    batches = ImageBatches.of(images, config())
     assert len(batches.training) == 72 and len(batches.validation) == 24
     assert torch.equal(torch.cat([batches.training.pixels, batches.validation.pixels]), images.training.pixels)
 
 
 def test_a_network_learns_what_can_be_learned(data, tmp_path):
-    train(recipe("steps=6", "batches=8"), data, out=tmp_path, **SILENT)
+    train(config("steps=6", "batches=8"), data, out=tmp_path, **SILENT)
     rows = history(tmp_path)
     assert rows[-1]["training_loss"] < 0.7 * rows[1]["training_loss"]
     assert [row["step"] for row in rows] == [8 * step for step in range(7)]
@@ -97,9 +97,9 @@ def test_a_network_learns_what_can_be_learned(data, tmp_path):
 
 
 def test_a_training_of_fewer_steps_goes_on_bit_by_bit(data, trained, tmp_path):
-    train(recipe("steps=3"), data, out=tmp_path / "whole", **SILENT)
+    train(config("steps=3"), data, out=tmp_path / "whole", **SILENT)
     shutil.copytree(trained, tmp_path / "parts")
-    train(recipe("steps=3"), data, out=tmp_path / "parts", resume=True, **SILENT)
+    train(config("steps=3"), data, out=tmp_path / "parts", resume=True, **SILENT)
     whole, parts = (read_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
     assert all(torch.equal(whole["network"][key], parts["network"][key]) for key in whole["network"])
     losses = [[row["training_loss"] for row in history(tmp_path / name)][1:] for name in ("whole", "parts")]
@@ -107,7 +107,7 @@ def test_a_training_of_fewer_steps_goes_on_bit_by_bit(data, trained, tmp_path):
 
 
 def test_a_limit_of_minutes_brings_the_schedule_to_its_end_and_leaves_a_classifier(data, tmp_path):
-    train(recipe("steps=600"), data, out=tmp_path, max_minutes=1e-6, **SILENT)
+    train(config("steps=600"), data, out=tmp_path, max_minutes=1e-6, **SILENT)
     rows = history(tmp_path)
     assert len(rows) == 2 and rows[-1]["step"] == 1
     assert load_classifier(tmp_path).classes and read_json(tmp_path / "manifest.json")["steps"] == 1
@@ -115,9 +115,9 @@ def test_a_limit_of_minutes_brings_the_schedule_to_its_end_and_leaves_a_classifi
 
 def test_a_folder_of_another_training_or_of_other_images_is_refused(data, trained, tmp_path):
     differences = {
-        r"recipe\.label_smoothing was 0\.1, is 0\.2": (recipe("label_smoothing=0.2"), data, 0),
-        "seed was 0, is 1": (recipe("steps=2"), data, 1),
-        "images was": (recipe("steps=2"), write_images(tmp_path / "other.npz", seed=1), 0),
+        r"config\.label_smoothing was 0\.1, is 0\.2": (config("label_smoothing=0.2"), data, 0),
+        "seed was 0, is 1": (config("steps=2"), data, 1),
+        "images was": (config("steps=2"), write_images(tmp_path / "other.npz", seed=1), 0),
     }
     for difference, (changed, images, seed) in differences.items():
         with pytest.raises(UsageError, match=difference):
@@ -127,7 +127,7 @@ def test_a_folder_of_another_training_or_of_other_images_is_refused(data, traine
 
 def test_too_few_images_are_told(data):
     with pytest.raises(UsageError, match="96 training images: too few for 90 to validate and a batch of 16"):
-        ImageBatches.of(read_images(data), recipe("validation=90"))
+        ImageBatches.of(read_images(data), config("validation=90"))
 
 
 def test_a_classifier_comes_back_as_it_was_written_and_info_shows_it_by_file_and_by_folder(trained, tmp_path):
@@ -137,7 +137,7 @@ def test_a_classifier_comes_back_as_it_was_written_and_info_shows_it_by_file_and
     assert again.fingerprint() == first.fingerprint() and again.classes == first.classes
     for what in (trained, tmp_path / "again.pt"):
         facts = dict(describe(str(what))[0].rows)
-        assert facts["classes"] == "class 0 class 1 class 2" and facts["recipe"] == "short"
+        assert facts["classes"] == "class 0 class 1 class 2" and facts["config"] == "short"
 
 
 def test_a_classifier_that_is_missing_cut_or_another_file_is_refused(trained, tmp_path):

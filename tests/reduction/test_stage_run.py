@@ -11,9 +11,9 @@ import torch
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.reduction import run
-from chemnet.reduction.recipe import Recipe, read_recipe
 from chemnet.reduction.run import table
-from chemnet.reduction.stages import Bench, Delays, StageReport, run_stages
+from chemnet.reduction.stage_run import Bench, Delays, StageReport, run_stages
+from chemnet.reduction.stages import Stages, read_stages
 from chemnet.runtime.config import parse, parse_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.domain import Domain
@@ -32,7 +32,7 @@ def bench(data, say=lambda line: None, **options):
 
 
 def recipe(*cuts, **rule):
-    return parse(Recipe, {"stages": [{"cuts": [cut], "retrain": RETRAIN, **rule} for cut in cuts]}, "recipe")
+    return parse(Stages, {"stages": [{"cuts": [cut], "retrain": RETRAIN, **rule} for cut in cuts]}, "recipe")
 
 
 def untrained(mechanism, n):
@@ -124,7 +124,7 @@ def test_a_stage_interrupted_half_way_goes_on_and_ends_as_if_it_had_not_been(hyd
     model, data = hydrogen
     retrain = RETRAIN | {"report_every": 10}
     two = [{"cuts": [{"layer": i, "width": w}], "retrain": retrain} for i, w in ((1, 16), (2, 10))]
-    two = parse(Recipe, {"stages": two}, "recipe")
+    two = parse(Stages, {"stages": two}, "recipe")
     expected = run_stages(model, bench(data), two, 2, tmp_path / "whole")
     run_stages(model, bench(data), two, 1, tmp_path / "broken")
     interrupted(model, data, two, 2, tmp_path / "broken", "step 20")
@@ -222,14 +222,14 @@ def test_the_table_compares_every_stage_with_the_original(hydrogen):
 def test_every_config_that_ships_names_a_recipe_that_fits_its_network():
     for name in ("paper", "drm19", "quick"):
         config = load_config(name)
-        settings = read_recipe(config.reduction)
+        settings = read_stages(config.reduction)
         settings.check(config.network.widths[1:-1], len(settings.stages))
 
 
 @pytest.mark.parametrize("name", ["paper", "published"])
 def test_the_published_widths_give_the_counts_of_table_1(name):
     counts, widths = [], list(load_config("paper").network.widths)
-    for stage in read_recipe(name).stages:
+    for stage in read_stages(name).stages:
         for cut in stage.cuts:
             widths[cut.layer] = cut.width
         counts.append(sum(a * b for a, b in zip(widths[:-1], widths[1:], strict=True)))
@@ -237,14 +237,14 @@ def test_the_published_widths_give_the_counts_of_table_1(name):
 
 
 def test_the_published_recipe_merges_and_retrains_as_published():
-    settings = read_recipe("published")
+    settings = read_stages("published")
     assert {(stage.choice, stage.merge) for stage in settings.stages} == {("cosine", "paper")}
     assert [stage.retrain.rate_at(0, 0.0) for stage in settings.stages] == [1e-4, 1e-4, 4e-5]
     assert [settings.stages[0].retrain.batch_at(step) for step in (0, 2499, 2500, 4999)] == [1024, 1024, 131072, 131072]
 
 
 def test_the_deep_recipe_fits_the_large_network_with_widths_that_processors_like():
-    settings = read_recipe("deep")
+    settings = read_stages("deep")
     settings.check(load_config("drm19").network.widths[1:-1], len(settings.stages))
     assert {cut.width % 32 for stage in settings.stages for cut in stage.cuts} == {0}
 
@@ -272,7 +272,7 @@ RETRAIN_LINE = "    retrain: {steps: 1}\n"
 )
 def test_a_bad_recipe_says_what_is_wrong(text, message):
     with pytest.raises(UsageError, match=message) as error:
-        parse(Recipe, parse_yaml(text, "my.yaml"), "my.yaml")
+        parse(Stages, parse_yaml(text, "my.yaml"), "my.yaml")
     assert str(error.value).startswith("my.yaml")
     assert len(str(error.value).splitlines()) <= 3
 
@@ -283,8 +283,8 @@ def test_a_bad_recipe_says_what_is_wrong(text, message):
         ([{"layer": 4, "width": 2}], 1, "stage 1: layer 4: the network has hidden layers 1 to 2"),
         ([{"layer": 1, "width": 25}], 1, "stage 1: layer 1: width 25 of 24 neurons"),
         ([{"layer": 1, "width": 10}, {"layer": 1, "width": 11}], 2, "stage 2: layer 1: width 11 of 10 neurons"),
-        ([{"layer": 1, "width": 10}], 2, "stage 2: the recipe has stages 1 to 1"),
-        ([{"layer": 1, "width": 10}], 0, "stage 0: the recipe has stages 1 to 1"),
+        ([{"layer": 1, "width": 10}], 2, "stage 2: there are stages 1 to 1"),
+        ([{"layer": 1, "width": 10}], 0, "stage 0: there are stages 1 to 1"),
     ],
 )
 def test_a_recipe_that_does_not_fit_the_network_is_refused_before_any_work(hydrogen, tmp_path, cuts, stage, message):
@@ -297,16 +297,16 @@ def test_a_recipe_that_does_not_fit_the_network_is_refused_before_any_work(hydro
 @pytest.mark.parametrize("layers", [(2, 1), (1, 1)])
 def test_the_cuts_of_one_stage_name_each_layer_once_in_ascending_order(layers):
     cuts = [{"layer": layer, "width": 4} for layer in layers]
-    settings = parse(Recipe, {"stages": [{"cuts": cuts, "retrain": RETRAIN}]}, "recipe")
+    settings = parse(Stages, {"stages": [{"cuts": cuts, "retrain": RETRAIN}]}, "recipe")
     with pytest.raises(UsageError, match="stage 1: cuts of layers .* ascending"):
         settings.check((24, 20), 1)
 
 
 def test_an_unknown_recipe_lists_those_that_ship_and_a_missing_file_is_a_file_error(tmp_path):
     with pytest.raises(UsageError, match="deep, paper, published, quick"):
-        read_recipe("papper")
+        read_stages("papper")
     with pytest.raises(FileError, match="no file"):
-        read_recipe(tmp_path / "mine.yaml")
+        read_stages(tmp_path / "mine.yaml")
 
 
 def test_without_a_finished_training_the_command_says_how_to_make_one(tmp_path, monkeypatch):

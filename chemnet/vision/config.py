@@ -1,4 +1,4 @@
-"""What a training of images, and the reduction that follows it, are made of: read from `recipes/*.yaml`."""
+"""What a training of images, and the reduction that follows it, are made of: read from `configs/*.yaml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chemnet.training.options import Count, FitOptions, Phase, Positive
 from chemnet.vision.mobilenet import Initialisation
 
 
-class ReductionRecipe(Config):
+class ImageReductionConfig(Config):
     """How a trained classifier is reduced automatically: the algorithm's options, and how channels are condensed.
 
     A step is `batches` of the training, or one epoch; the `strategy` is that of the training where it is left out, with
@@ -30,7 +30,7 @@ class ReductionRecipe(Config):
     automatic: AutomaticOptions = AutomaticOptions()
 
 
-class TrainingRecipe(Config):
+class ImageConfig(Config):
     """How to train a classifier of images.
 
     A step is `batches` of `batch_size` images, or one epoch. `validation` of the training images are kept aside, the
@@ -52,9 +52,9 @@ class TrainingRecipe(Config):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     shift: Annotated[int, Field(ge=0)] = 4
     flip: bool = True
-    reduction: ReductionRecipe = ReductionRecipe()
+    reduction: ImageReductionConfig = ImageReductionConfig()
 
-    def for_reduction(self) -> TrainingRecipe:
+    def for_reduction(self) -> ImageConfig:
         """The same training with the steps and the strategy of the reduction."""
         changes: dict[str, Any] = {
             "batches": self.reduction.batches,
@@ -65,7 +65,7 @@ class TrainingRecipe(Config):
         return self.model_copy(update=changes)
 
     def options(self, images: int) -> FitOptions:
-        """The options of a training on this number of images; it reports after every step of the recipe."""
+        """The options of a training on this number of images; it reports after every step of the config."""
         batches = self.batches or images // self.batch_size
         return FitOptions(
             learning_rate=self.initial_rate,
@@ -79,7 +79,7 @@ class TrainingRecipe(Config):
         )
 
 
-def load_recipe(name_or_path: str | Path = "short", changes: Sequence[str] = ()) -> TrainingRecipe:
-    """The recipe of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
-    path = shipped_yaml(name_or_path, "recipe", Path(__file__).parent)
-    return parse(TrainingRecipe, override(read_yaml(path), changes), str(path))
+def load_config(name_or_path: str | Path = "short", changes: Sequence[str] = ()) -> ImageConfig:
+    """The config of a name that ships or of a YAML file, with `key=value` changes. Raises UsageError, FileError."""
+    path = shipped_yaml(name_or_path, "config", Path(__file__).parent / "configs")
+    return parse(ImageConfig, override(read_yaml(path), changes), str(path))
