@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) -e '.[mpich,plot,onnx,vision,test]'
 	@touch $@
 
-# The same flame three times, each on two ranks: by CVODE, by the batched exact integrator, and by the network.
+# The same flame three times, each on two ranks: by CVODE, by the exact integrator, and by the network.
 RUN  = $(BIN)/mpiexec -n 2 $(BIN)/python -m cfd_coupling run cases/turbulent_ignition --variant demo --overwrite
 RUNS = runs/turbulent_ignition-demo
 
