@@ -136,9 +136,9 @@ def compare(
     """
     task = ChemistryTask(original, data, settings, out, choose_device(device), cache)
     share = settings.scan_steps / settings.fit.steps
-    comparison = Comparison(task, out, settings.seeds, scan_share=share, beyond=_BEYOND, report=report)
+    comparison = Comparison(task, settings, out, scan_share=share, beyond=_BEYOND, report=report)
     target = "-".join(map(str, settings.widths))
-    tables = [*comparison.tables(settings.methods, [target], [task.budget_table()]), machine_table()]
+    tables = comparison.tables([target], [task.budget_table(), machine_table()])
     if importlib.util.find_spec("matplotlib") and _points([out]):
         draw_pareto([out], out / "pareto.png")
     return tables

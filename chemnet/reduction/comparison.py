@@ -23,7 +23,7 @@ from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 
 RESULTS = "comparison.json"
-Figure = float | str | None
+Figure = int | float | str | None
 Say = Callable[[str], None]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -75,7 +75,7 @@ class Column(NamedTuple):
 
     heading: str
     figure: str
-    scale: float = 1.0
+    scale: float = 1
     spread: bool = False
 
 
@@ -116,22 +116,29 @@ class Run(Config):
 
 
 class Comparison:
-    """Runs of methods to targets in the folder `out`.
+    """Runs of the methods of `settings` to targets, in the folder `out`.
 
     Rates are scanned for `scan_share` of the steps; where the best is the smallest or the largest, up to `beyond` more
     follow, half or twice as large. A single rate is taken as it is.
     """
 
     def __init__(
-        self, task: Task, out: Path, seeds: int, *, scan_share: float = 1.0, beyond: int = 0, report: Say = print
+        self,
+        task: Task,
+        settings: ComparisonSettings,
+        out: Path,
+        *,
+        scan_share: float = 1.0,
+        beyond: int = 0,
+        report: Say = print,
     ) -> None:
-        self.task, self.out, self.seeds, self.report = task, out, seeds, report
+        self.task, self.settings, self.out, self.report = task, settings, out, report
         self.scan_share, self.beyond = scan_share, beyond
 
     def runs(self, method: str, target: str) -> list[Run]:
         """Runs of a method at its best rate, one per seed; those that are finished are taken as they are."""
         rate = self.rate(method, target)
-        return [self._run(method, target, seed, rate) for seed in range(self.seeds)]
+        return [self._run(method, target, seed, rate) for seed in range(self.settings.seeds)]
 
     def rate(self, method: str, target: str) -> float:
         """The best learning rate. Raises NumericalError where the training diverges at all of them."""
@@ -177,21 +184,27 @@ class Comparison:
         figures: dict[str, Figure] = {}
         try:
             trained = self.task.train(job)
+        except NumericalError as error:
+            self.report(f"{job.folder.name}: {str(error).splitlines()[0]}")
+        else:
             loss, figures = trained.loss, dict(trained.figures)
             if job.share == 1.0:
                 figures |= self.task.measure(job, trained)
-        except NumericalError as error:
-            self.report(f"{job.folder.name}: {str(error).splitlines()[0]}")
         return Run(method=job.method, target=job.target, seed=job.seed, rate=job.rate, loss=loss, figures=figures)
 
-    def tables(self, methods: Sequence[str], targets: Sequence[str], more: Sequence[Table] = ()) -> list[Table]:
-        """Run what is missing; the table of methods, `more`, and the table of rates, left in `comparison.json` too."""
+    def tables(self, targets: Sequence[str], more: Sequence[Table] = ()) -> list[Table]:
+        """Run what is missing; tables of methods and of rates, and `more`.
+
+        They are left in `comparison.json`, with the settings and all runs.
+        """
+        methods = self.settings.methods
         able = [method for method in methods if self.task.lacks(method) is None]
         runs = {(method, target): self.runs(method, target) for method in able for target in targets}
         rows = [self._row(method, target, runs.get((method, target))) for target in targets for method in methods]
-        first = Table(f"methods, means over the trainings with {self.seeds} seeds", self._headings(), rows)
-        tables = [first, *more, self._rate_table([pair for pair in runs if len(self.task.rates(pair[0])) > 1])]
+        first = Table(f"methods, means over the runs with {self.settings.seeds} seeds", self._headings(), rows)
+        tables = [first, self._rate_table([pair for pair in runs if len(self.task.rates(pair[0])) > 1]), *more]
         content = {
+            "settings": self.settings.model_dump(mode="json"),
             "runs": [run.model_dump(mode="json") for each in runs.values() for run in each],
             "tables": [table.as_json() for table in tables],
         }
@@ -232,11 +245,9 @@ class Comparison:
 
 
 def _cells(column: Column, values: Sequence[Any]) -> list[Any]:
-    """Mean of a column, and its range in words where that is wanted; texts are alike for all seeds."""
-    if values and isinstance(values[0], str):
-        return [values[0]]
-    scaled = [column.scale * value for value in values]
-    mean = sum(scaled) / len(scaled) if scaled else None
+    """Mean of a column, or what is alike for all seeds, text included; and the range in words where that is wanted."""
+    scaled = values if column.scale == 1 else [column.scale * value for value in values]
+    mean = scaled[0] if len(set(scaled)) == 1 else sum(scaled) / len(scaled) if scaled else None
     if not column.spread:
         return [mean]
     return [mean, f"{min(scaled):.4g} - {max(scaled):.4g}" if scaled else "-"]

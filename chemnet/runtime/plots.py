@@ -233,39 +233,39 @@ def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
     _save(figure, path)
 
 
-def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
-    """Draw the ignition-delay error over the weights and over the cost of networks, one colour and marker per route.
+def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
+    """Draw the ignition-delay error over the weights and over the cost of networks, one colour and marker per method.
 
-    Each route brings a point per training as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
-    `failed`, the number of cases that did not ignite. Dots are trainings, markers the geometric means of those of one
+    Each method brings a point per run as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
+    `failed`, the number of cases that did not ignite. Dots are runs, markers the geometric means of those of one
     size, bars their range; a marker is hollow where a case failed. Networks with equal numbers of weights stand side by
     side around their place, so that they can be distinguished.
     """
-    figure = Figure(figsize=(12.5, max(5.2, 0.2 * len(routes) + 2.2)), layout="constrained")
+    figure = Figure(figsize=(12.5, max(5.2, 0.2 * len(methods) + 2.2)), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    low, high = _shown(routes, "weights")
+    low, high = _shown(methods, "weights")
     spread = (high / low) ** _SIDE_BY_SIDE
-    for number, (name, columns) in enumerate(routes.items()):
+    for number, (name, columns) in enumerate(methods.items()):
         style = {
-            "color": _ROUTE_COLOURS[number % len(_ROUTE_COLOURS)],
-            "marker": _ROUTE_MARKERS[number % len(_ROUTE_MARKERS)],
+            "color": _METHOD_COLOURS[number % len(_METHOD_COLOURS)],
+            "marker": _METHOD_MARKERS[number % len(_METHOD_MARKERS)],
         }
         panels[0].plot([], [], linestyle="none", label=name, **style)
         for size in np.unique(columns["weights"]):
             at = columns["weights"] == size
             error = np.maximum(columns["error"][at], _LEAST_ERROR)
             hollow = bool((columns["failed"][at] > 0).any())
-            beside = [other for other, theirs in routes.items() if size in theirs["weights"]]
+            beside = [other for other, theirs in methods.items() if size in theirs["weights"]]
             place = (beside.index(name) + 0.5) / len(beside) - 0.5
-            _draw_trainings(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
-            _draw_trainings(panels[1], columns["microseconds"][at], error, style, hollow)
+            _draw_runs(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
+            _draw_runs(panels[1], columns["microseconds"][at], error, style, hollow)
     panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="with a failed case")
     labels = {
         "weights": "weights, without biases; equal ones side by side",
         "microseconds": "cost of a cell and step [us], one core",
     }
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
-        axes.set(xscale="log", yscale="log", xlabel=label, xlim=_shown(routes, name), ylim=_shown(routes, "error"))
+        axes.set(xscale="log", yscale="log", xlabel=label, xlim=_shown(methods, name), ylim=_shown(methods, "error"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(EngFormatter(sep="") if name == "weights" else "{x:g}")
@@ -280,16 +280,16 @@ def pareto(path: Path, routes: Mapping[str, Mapping[str, Floats]]) -> None:
 _SIDE_BY_SIDE = 0.14  # share of the axis
 
 
-def _shown(routes: Mapping[str, Mapping[str, Floats]], name: str) -> tuple[float, float]:
+def _shown(methods: Mapping[str, Mapping[str, Floats]], name: str) -> tuple[float, float]:
     """Ends of a logarithmic axis that shows all values of this name."""
-    values = np.concatenate([columns[name] for columns in routes.values()])
+    values = np.concatenate([columns[name] for columns in methods.values()])
     if name == "error":
         values = np.maximum(values, _LEAST_ERROR)
     return float(values.min() / 1.6), float(values.max() * 1.6)
 
 
-def _draw_trainings(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], hollow: bool) -> None:
-    """Trainings of one route and size: a dot each, their range, their mean."""
+def _draw_runs(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], hollow: bool) -> None:
+    """Runs of one method and size: a dot each, their range, their mean."""
     centre = np.exp(np.log(x).mean())
     axes.vlines(centre, error.min(), error.max(), color=style["color"], linewidth=1.0, alpha=0.6)
     axes.plot(x, error, ".", color=style["color"], markersize=4, alpha=0.7)
@@ -298,9 +298,9 @@ def _draw_trainings(axes: Axes, x: Floats, error: Floats, style: Mapping[str, An
     axes.plot(centre, mean, markersize=7.5, markerfacecolor=face, linestyle="none", zorder=3, **style)
 
 
-# Told apart by the colour-blind too (Okabe and Ito, 2008); nine markers and seven colours pair off without repeating.
-_ROUTE_COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-_ROUTE_MARKERS = ("*", "o", "s", "D", "^", "v", "P", "X", "p")
+# Distinct to the colour-blind too (Okabe and Ito, 2008); nine markers and seven colours pair off without repeating.
+_METHOD_COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+_METHOD_MARKERS = ("*", "o", "s", "D", "^", "v", "P", "X", "p")
 
 
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:

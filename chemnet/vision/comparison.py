@@ -117,8 +117,8 @@ def compare(
     classifier, images = load_classifier(source), read_images(data)
     out = out or (source if source.is_dir() else source.parent) / "comparison"
     task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
-    comparison = Comparison(task, out, settings.seeds, report=report)
-    return comparison.tables(settings.methods, [f"{share:g}" for share in settings.shares], [task.start_table()])
+    comparison = Comparison(task, settings, out, report=report)
+    return comparison.tables([f"{share:g}" for share in settings.shares], [task.start_table()])
 
 
 class ImageTask:

@@ -1,5 +1,6 @@
 """The comparison of methods: a rate for each, runs that are made once, tables that agree with the runs."""
 
+import dataclasses
 import json
 import math
 
@@ -44,9 +45,13 @@ class Toy:
         return {"error": 0.5 * trained.loss}
 
 
-def compare(task, out, methods=("one",), seeds=2, lines=None, **options):
-    report = (lambda line: None) if lines is None else lines.append
-    return Comparison(task, out, seeds, report=report, **options).tables(methods, ["3-2"])
+class Settings(ComparisonSettings):
+    known_methods = ("one", "two", "missing")
+
+
+def compare(task, out, methods=("one",), seeds=2, **options):
+    settings = Settings(methods=methods, seeds=seeds, rates=RATES)
+    return Comparison(task, settings, out, report=lambda line: None, **options).tables(["3-2"])
 
 
 def rows(tables, number=0):
@@ -90,12 +95,29 @@ def test_a_single_rate_is_taken_as_it_is(tmp_path):
     assert rows(tables, 1) == []
 
 
-def test_a_rate_that_diverges_is_not_taken_and_a_run_that_diverges_is_told(tmp_path):
+def test_a_rate_that_diverges_is_not_taken_and_a_run_that_diverges_is_named(tmp_path):
     task = Toy(diverges=lambda job: job.rate > 5e-3 or job.seed == 1)
     (row,) = rows(compare(task, tmp_path / "one"))
     assert row["rate"] == 4e-3 and row["remark"] == "1 of 2 diverged" and row["validation loss"] == 1.0
     with pytest.raises(NumericalError, match="diverges at all of the rates"):
         compare(Toy(diverges=lambda job: True), tmp_path / "two")
+
+
+def test_a_network_that_cannot_be_measured_ends_the_comparison_and_its_run_is_not_finished(tmp_path):
+    task = Toy()
+    task.measure = lambda job, trained: task.train(dataclasses.replace(job, rate=1.0)) and None
+    task.diverges = lambda job: job.rate == 1.0
+    with pytest.raises(NumericalError, match="nan at step 3"):
+        compare(task, tmp_path, scan_share=0.5)
+    assert list(tmp_path.glob("one-*")) == [] and len(list(tmp_path.glob("scan/*/result.json"))) == len(RATES)
+
+
+def test_counts_stay_whole_numbers_where_all_seeds_agree(tmp_path):
+    task = Toy()
+    task.measure = lambda job, trained: {"size": 384}
+    (row,) = rows(compare(task, tmp_path))
+    assert row["doubled [%]"] == 768.0
+    assert '"size": 384,' in (tmp_path / "comparison.json").read_text()
 
 
 def test_finished_runs_are_taken_as_they_are_until_the_task_is_another(tmp_path):
@@ -132,18 +154,15 @@ def test_all_runs_and_tables_are_left_in_one_file(tmp_path):
     tables = compare(Toy(), tmp_path)
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert content["tables"] == [table.as_json() for table in tables]
+    assert content["settings"]["methods"] == ["one"] and content["settings"]["seeds"] == 2
     assert [run["seed"] for run in content["runs"]] == [0, 1]
     assert all(run["figures"]["error"] == 0.5 * run["loss"] for run in content["runs"])
-
-
-class Settings(ComparisonSettings):
-    known_methods = ("one", "two")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"methods": ["eno"]}, "no method eno; there are one, two"),
+        ({"methods": ["eno"]}, "no method eno; there are one, two, missing"),
         ({"methods": ["one", "one"]}, "name each method once"),
         ({"method": ["one"]}, "did you mean methods"),
         ({"rates": []}, "rates"),
