@@ -312,10 +312,10 @@ def test_an_unknown_recipe_lists_those_that_ship_and_a_missing_file_is_a_file_er
 def test_without_a_finished_training_the_command_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileError, match="chemnet train --config quick"):
-        run.reduce(1, config=load_config("quick"), **SILENT)
+        run.reduce(config="quick", stage=1, **SILENT)
 
 
 def test_a_model_that_does_not_tell_its_config_needs_one_named(tmp_path):
     untrained("drm19", 20)[0].save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="--config"):
-        run.reduce(1, tmp_path / "model.safetensors", **SILENT)
+        run.reduce(tmp_path / "model.safetensors", **SILENT)
