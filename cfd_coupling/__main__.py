@@ -39,7 +39,7 @@ def parser() -> Parser:
 
 
 def default_folder(case: CaseConfig) -> Path:
-    """Where a run goes unless told: runs/<case>-<kind of chemistry>."""
+    """Default run folder: runs/<case>-<kind of chemistry>."""
     return Path("runs") / f"{case.name}-{case.chemistry.kind}"
 
 
@@ -60,7 +60,7 @@ def launch(arguments: argparse.Namespace) -> int:
 def run_case(arguments: argparse.Namespace, comm: Communicator) -> int:
     """Build the simulation on every rank and run it; returns the exit code.
 
-    An error of the set-up concerns all ranks or one of them: one rank tells it, and all of them end.
+    An error of the set-up concerns all ranks or one of them: one rank reports it, and all of them end.
     """
     from chemnet.runtime.errors import ChemnetError
 
@@ -103,7 +103,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, do what it says, return the exit code."""
+    """Exit code of the command line."""
     return run_command(lambda: _run(argv), NAME)
 
 

@@ -1,4 +1,4 @@
-"""Which cells need work: tiles of the box where something is not uniform, and the runs and rectangles they make.
+"""Active cells: tiles of the box where something is not uniform, and their runs and rectangles.
 
 Far from a flame the gas is uniform to the last bit, and diffusion and convection of scalars change nothing there.
 Tiles are aligned to the whole box and marks are shared by all ranks, so what is skipped does not depend on their

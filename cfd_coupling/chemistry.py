@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class ChemistryReport:
-    """What one call did on this rank.
+    """Report of one call on this rank.
 
     produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
     how many of them took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how
@@ -44,7 +44,7 @@ class ChemistryReport:
 
 
 class Chemistry(Protocol):
-    """What the time step needs of a chemistry."""
+    """Chemistry of the time step."""
 
     def apply(self, fields: Fields, dt: float) -> ChemistryReport: ...
 

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunData:
-    """What is compared of one run: its label, its rows of history by column, and one snapshot."""
+    """One run of a comparison: its label, its rows of history by column, and one snapshot."""
 
     label: str
     folder: Path
@@ -126,7 +126,7 @@ def load_runs(folders: Sequence[Path]) -> list[RunData]:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """The kind of chemistry of each run if that tells them apart, else the names of the folders."""
+    """The kind of chemistry of each run if that distinguishes them, else the names of the folders."""
     kinds = [str(read_json(folder / "manifest.json").get("chemistry", folder.name)) for folder in folders]
     return kinds if len(set(kinds)) == len(kinds) else [folder.name for folder in folders]
 

@@ -71,7 +71,7 @@ InitialConfig = Annotated[
 
 
 class ChemistryConfig(Config):
-    """What advances the chemistry, and where.
+    """Chemistry: its kind, model, tolerances, and the cells that react.
 
     kind: `frozen` (no reactions), `exact` (chemnet's Rosenbrock integrator; a cell it gives up goes to CVODES),
     `cvode` (Cantera's CVODES) or `neural` (a trained `model`, by name or path). Cells at or below min_temperature [K]

@@ -1,4 +1,4 @@
-"""What a run watches: each monitor sees every step and gives its columns of history.csv when a row is due.
+"""Monitors of a run: each sees every step and gives its columns of history.csv when a row is due.
 
 The loop does not know what its monitors measure. A monitor has two calls: `see(fields, report)` after each step
 (local and cheap) and `row(fields)` (every rank calls it; sums over ranks happen here). Columns, SI throughout:
@@ -45,7 +45,7 @@ class Monitor(Protocol):
 
 
 class Clock:
-    """Where the run is and how the solver fares."""
+    """Step, time and the state of the solver."""
 
     def __init__(self, comm: Communicator, dt: float) -> None:
         self.comm, self.dt = comm, dt

@@ -25,7 +25,7 @@ class Log:
 
 
 class Progress:
-    """A log line every `every` steps and in the last one: where the run is, what it costs, and when it will end."""
+    """A log line every `every` steps and in the last one: step and time, cost, and the expected end."""
 
     def __init__(self, comm: Communicator, log: Log, every: int, n_steps: int, dt: float) -> None:
         self.comm, self.log = comm, log

@@ -42,7 +42,7 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 @dataclass
 class StepReport:
-    """What one step did.
+    """Report of one step.
 
     chemistry: the report of the chemistry. cfl: largest dt (|u|/dx + |v|/dy) of the step, before division into
     `substeps`. stages: of diffusion, in its last part. iterations, residual: of the projection, the latter the

@@ -1,1 +1,1 @@
-"""What a step of chemistry costs and how exact it is: steps side by side on the same cells, on one core, in one run."""
+"""Benchmarks of chemistry steps: cost and error side by side on the same cells, on one core, in one run."""

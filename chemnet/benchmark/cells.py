@@ -1,4 +1,4 @@
-"""Cells to measure on, by kind: flame, ignition, mixed, burnt, cold. The same ones whenever they are asked for."""
+"""Cells of a benchmark by kind: flame, ignition, mixed, burnt, cold; always the same ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SEED = 1
 
 @dataclass(frozen=True)
 class Gas:
-    """What burns: mechanism, fuel and oxidizer as mole fractions, pressure [Pa]."""
+    """Gas of a benchmark: mechanism, fuel and oxidizer as mole fractions, pressure [Pa]."""
 
     mechanism: Mechanism
     fuel: Mapping[str, float]
@@ -104,7 +104,7 @@ class Cells:
 
     @cached_property
     def _drawer(self) -> Drawer:
-        """What mixes: the shipped recipe with this gas in it, and its source states."""
+        """Drawer of mixtures: the shipped recipe with this gas, and its source states."""
         changes = {
             "mechanism": self.gas.mechanism.name,
             "fuel": dict(self.gas.fuel),

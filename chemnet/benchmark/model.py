@@ -1,4 +1,4 @@
-"""Cost of a model's step beside CVODES and `exact`, the Rosenbrock integrator, the honest rival of any network: on the
+"""Cost of a model's step beside CVODES and `exact`, the Rosenbrock integrator, the baseline of any network: on the
 same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FlameCells(Config):
 
 @dataclass(frozen=True)
 class BenchTask:
-    """What is measured: the model by name or path, how many cells, how many turns each."""
+    """Task of the benchmark: model by name or path, number of cells, turns of each step."""
 
     model: str
     cells: int = 1000
@@ -96,7 +96,7 @@ def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
     rows = []
     for kind, timing in timings.items():
         costs = [figure for name in names for figure in (1e6 * timing.per_cell(name)[0], timing.spread(name))]
-        ratios = [timing.ratio(rival, "model") for rival in names[:2]]
+        ratios = [timing.ratio(name, "model") for name in names[:2]]
         rows.append((kind, timing.cells, timing.refused, 100.0 * timing.integrated / timing.cells, *costs, *ratios))
     figures = [column for name in names for column in (f"{name} [us]", f"{name}, from - to")]
     columns = ("cells", "number", "refused", "integrated by the model [%]", *figures, "CVODES / model", "exact / model")
@@ -111,6 +111,6 @@ def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
     for kind, timing in timings.items():
         for engine in (*available_engines(), ALONE, AROUND):
             cost = 1e6 * timing.per_cell(engine)[0], timing.spread(engine)
-            rows.append((kind, engine, *cost, *(timing.ratio(rival, engine) for rival in ("CVODES", "exact"))))
+            rows.append((kind, engine, *cost, *(timing.ratio(name, engine) for name in ("CVODES", "exact"))))
     columns = ("cells", "engine", "cost [us]", "from - to", "CVODES / engine", "exact / engine")
     return Table(f"one step of {task.model} by engine, in the same turns", columns, rows)

@@ -77,7 +77,7 @@ def seconds_per_call(call: Callable[[], object]) -> float:
 
 
 def in_fresh_process(function: Callable[[Task], Result], task: Task) -> Result:
-    """`function(task)` in a process of its own whose libraries have one thread each."""
+    """Result of `function(task)` in a process of its own with one thread per library."""
     (result,) = ordered_map(function, [task], n_workers=2)  # with one worker it would run in this process
     return result
 

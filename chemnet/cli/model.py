@@ -41,10 +41,9 @@ def add(commands: Any) -> None:
 def export(options: Options) -> list[Table]:
     """Table of the files."""
     from chemnet.surrogate.export import export
-    from chemnet.surrogate.model import Surrogate
 
     out = options.out or Path(f"{Path(options.model).stem}{_ENDINGS[options.target]}")
-    return [_files(options.model, options.target, export(Surrogate.load(options.model), options.target, out))]
+    return [_files(options.model, options.target, export(options.model, options.target, out))]
 
 
 def edit(options: Options) -> list[Table]:

@@ -46,9 +46,9 @@ def validate_model(options: Options) -> list[Table]:
 def validate_exact(options: Options) -> list[Table]:
     """Tables of the checks of the exact step."""
     given = _given(options)
-    from chemnet.validation.suite import validate_exact
+    from chemnet.validation.suite import validate
 
-    return validate_exact(options.mechanism, options.dt, **given)
+    return validate(None, mechanism=options.mechanism, dt=options.dt, **given)
 
 
 def _given(options: Options) -> dict[str, Any]:

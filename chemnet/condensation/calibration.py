@@ -1,4 +1,4 @@
-"""What the layers of a network receive on calibration inputs, and what its normalisations see of them."""
+"""Calibration: samples of what the layers of a network receive, and statistics of its normalisations."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _variance(of: torch.Tensor) -> torch.Tensor:
 
 
 def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
-    """Those that keep running statistics, by name."""
+    """Normalisations that keep running statistics, by name."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -181,8 +181,10 @@ def _blocks(inputs: torch.Tensor) -> int:
 
 
 def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
-    """Show a model the inputs, in blocks of about the same size, as in use; the outputs of the blocks that were not cut
-    short. UsageError if it does not take them."""
+    """Outputs of a model on the inputs, in blocks of about the same size, of those that were not cut short.
+
+    Raises UsageError if it does not take them.
+    """
     outputs = []
     weight = next(model.parameters(), inputs)
     dtype = weight.dtype if inputs.is_floating_point() else inputs.dtype
@@ -202,7 +204,7 @@ def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
 
 
 class _Enough(Exception):
-    """Nothing more is wanted of this block of inputs."""
+    """End of a block of inputs: all of its samples are taken."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Channels as vectors, with their normalisations folded in, and how alike they are.
+"""Vectors of channels, with their normalisations folded in, and their similarity.
 
 The vector of a channel is its row of weights with its bias, as a BatchNorm behind it makes them in use (eq. 50)::
 
@@ -52,7 +52,7 @@ class Folded:
         return lengths
 
     def varying(self) -> NDArray[np.bool_]:
-        """Channels (m,) that depend on the inputs of the model wherever they are read, as far as weights show it."""
+        """Channels (m,) that depend on the inputs of the model wherever they are read, by what the weights show."""
         result: NDArray[np.bool_] = np.any([self._varies(self._signal(p)) for p in self._space.consumers], axis=0)
         return result
 
@@ -86,7 +86,7 @@ class Folded:
         return signal
 
     def _signals(self) -> list[Signal]:
-        """Those whose vectors have to be parallel: at every reader and before every stage, save parts of others."""
+        """Signals whose vectors have to be parallel: at every reader and before every stage, save parts of others."""
         waiting = [self._channels.inputs[p.module][p.segment].signal for p in self._space.consumers]
         every: dict[tuple[Block, ...], Signal] = {}
         while waiting:
@@ -120,7 +120,7 @@ class Folded:
         return rows, bias
 
     def _mine(self, values: Floats, module: str, segment: int) -> Floats:
-        """What a module has for each channel of its input, as rows (m, d) of the channels of one segment."""
+        """Parameters of a module for each channel of its input, as rows (m, d) of the channels of one segment."""
         place = Place(module, segment)
         start, count = self._channels.offset(place), self._space.width * self._channels.repeats(place)
         return values[start : start + count].reshape(self._space.width, -1)

@@ -1,4 +1,4 @@
-"""Which channels stay: the choices that `condense` knows, and what one of a user's own has to be.
+"""Choices of the channels that stay: those of `condense`, and the protocol of a user's own.
 
 A choice is a function of a `View` of one space. It answers in one of two ways:
 
@@ -166,7 +166,7 @@ class Choice(Protocol):
     """Which channels of a space stay."""
 
     def __call__(self, view: View, /) -> Alike | Ranked:
-        """How alike the channels are, or their order."""
+        """Similarities of the channels, or their order."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Condense any network that torch.fx can trace: choose the channels that stay, merge the others into them.
+"""Condenser of any network that torch.fx can trace: chooses channels that stay, merges the others into them.
 
 What can be condensed are the spaces of `channels.py`, one after the other in the order of the data. A choice
 (`choices.py`) says which channels of a space stay. Every reader of the space then gets a share matrix (`surgery.py`):
@@ -82,11 +82,11 @@ def condense(
       of what the readers receive and of what they received reaches it;
     * `ratio`: to the largest network with at most this share, in (0, 1], of the parameters;
     * `widths`: to exact widths;
-    * `loss_increase`: as far as `loss`, a function of a network, at once exceeds that before the cut of a layer by no
-      more than this share.
+    * `loss_increase`: to the smallest width at which `loss`, a function of a network, exceeds that before the cut of a
+      layer by no more than this share.
 
     All but the ratio may be mappings of layers to numbers, and may then be combined. `layers` are names of layers;
-    without them all spaces are condensed that can be (`survey` tells which cannot, and why).
+    without them all spaces are condensed that can be (`survey` lists the others, with the reason).
 
     * `choice`: a name in `choices.CHOICES`, or a function as described there.
     * `merge`: `paper` merges as published; `refit` adds a least-squares fit of the readers on `calibration` (n, ...),
@@ -133,7 +133,7 @@ def _check(
 
 
 def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
-    """What a name stands for, or what is no name. UsageError for an unknown one."""
+    """The object that a name stands for; other objects as they are. UsageError for an unknown name."""
     if isinstance(given, str) and given not in known:
         raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
     return known[given] if isinstance(given, str) else given
@@ -195,7 +195,7 @@ class _Condensation:
     # -- what to condense, and how far
 
     def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
-        """Condense what is asked for, in the order of the data."""
+        """Condense the requested spaces, in the order of the data."""
         named = [layer for each in measures.values() if isinstance(each, Mapping) for layer in each]
         self._spaces = self.chosen(named or layers)
         if self.method.merge == "refit":
@@ -290,7 +290,7 @@ class _Condensation:
         widths: int | None = None,
         loss_increase: float | None = None,
     ) -> None:
-        """Condense one space to the groups at a threshold, to a width, or as far as the loss allows."""
+        """Condense one space to the groups at a threshold, to a width, or to the permitted loss."""
         if widths == space.width:
             return
         view, found = self._found(space)
@@ -349,7 +349,7 @@ class _Condensation:
             part = similarity.group_to_width(matrix[start : start + m, start : start + m], width // blocks)[0]
             idle = np.flatnonzero(part == similarity.NO_GROUP)
             idle = idle[: max(width // blocks - similarity.n_groups(part), 0)]
-            part[idle] = idle  # there have to be so many
+            part[idle] = idle  # to fill the width
             parts.append(np.where(part == similarity.NO_GROUP, similarity.NO_GROUP, part + start))
         return np.concatenate(parts)
 

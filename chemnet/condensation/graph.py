@@ -1,4 +1,4 @@
-"""What the channels of a network are to condensation: spaces, segments of tensors, and how channels were made.
+"""Channels of a network: spaces, segments of tensors, and the weights that made them.
 
 A *space* is a set of channels that can only be condensed alike: the outputs of one layer, and with them those of every
 layer that is added to it, as in a skip connection. Normalisations, activations and depthwise convolutions treat each

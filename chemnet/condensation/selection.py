@@ -1,4 +1,4 @@
-"""What the calibration states say about a layer: which neurons span it, and the weights that follow best."""
+"""Selection of neurons by calibration states, and the least-squares weights of those that follow."""
 
 from __future__ import annotations
 

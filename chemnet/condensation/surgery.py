@@ -1,4 +1,4 @@
-"""Give the modules around a space fewer channels: rows of its layers and followers go, columns of readers are merged.
+"""Surgery on the modules around a space: rows of layers and followers go, columns of readers are merged.
 
 With `kept` (k,) the channels that stay, and for each reader a `share` (m, k), which says how strongly each kept channel
 stands in for each of the m that were there (appendix A.1 and A.2)::

@@ -1,4 +1,4 @@
-"""Follow the channels of every tensor through the graph of a model, by torch.fx: what each operation does to them.
+"""Tracing of the channels of every tensor through the graph of a model, by torch.fx.
 
 An operation that is not known to keep channels apart ends them: what goes in is left alone, with the reason.
 """
@@ -411,7 +411,7 @@ def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.Graph:
 
 
 def _left_out(model: nn.Module, count: int) -> dict[str, Any]:
-    """Arguments of a model, after so many, that have defaults: with those it is traced."""
+    """Arguments of a model after the given number, which have defaults and are traced with them."""
     arguments = list(inspect.signature(model.forward).parameters.values())[count:]
     return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
 
@@ -451,7 +451,7 @@ def _bound(node: fx.Node) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _shared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[str]:
-    """Modules that are called more than once, or whose weights something else uses, too."""
+    """Modules that are called more than once, or share weights with others."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     fetched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     owners: dict[int, set[str]] = {}

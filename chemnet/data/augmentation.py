@@ -72,7 +72,7 @@ class Drawer:
         return states
 
     def _transport(self, states: Array, settings: Transport, rng: np.random.Generator) -> Array:
-        """What a flow solver hands to the chemistry in a flame: states that transport has just changed.
+        """States of a flame that transport has just changed, as a flow solver hands them to the chemistry.
 
         In a steady flame transport undoes what chemistry does, at every point and with no change of enthalpy. Here it
         does so in time steps, each followed by the exact chemistry, a factor too strongly or too weakly, as in a flame

@@ -1,4 +1,4 @@
-"""What a training set covers, in the words of combustion: T, P, equivalence ratio, heat release, kinds of states."""
+"""Coverage of a training set in the terms of combustion: T, P, equivalence ratio, heat release, kinds of states."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Coverage:
 
 
 def coverage(path: str | Path) -> Coverage:
-    """What a file covers. Raises FileError as `store.read` does, UsageError when there is no such mechanism here."""
+    """Coverage of a file. Raises FileError as `dataset.read` does, UsageError when there is no such mechanism here."""
     facts = dataset.read_attributes(path)
     mechanism, dt = load_mechanism(facts["mechanism"]), float(facts["dt"])
     columns = [_columns(block, mechanism, dt) for block in dataset.blocks(path)]
@@ -54,7 +54,7 @@ def heat_release(pairs: Pairs, mechanism: Mechanism, dt: float) -> Array:
 
 
 def coverage_tables(found: Coverage, title: str) -> list[Table]:
-    """The ranges of each quantity, and what each kind of states has of them."""
+    """Ranges of each quantity, of all rows and of each kind of states."""
     values = {name: getattr(found, attribute) for name, attribute in _QUANTITIES.items()}
     ranges = [(name, *np.quantile(column, _SHARES)) for name, column in values.items()]
     rows = []

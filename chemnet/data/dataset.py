@@ -50,7 +50,7 @@ _AUDIT = ("audit_row", "audit_difference")
 
 @dataclass(frozen=True)
 class Audit:
-    """Labels that were computed a second time: of which rows (m,), and label minus second label (m, 2 + K)."""
+    """Labels computed a second time: their rows (m,), and label minus second label (m, 2 + K)."""
 
     row: NDArray[np.int64]
     difference: NDArray[np.float64]

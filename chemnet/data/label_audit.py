@@ -1,4 +1,4 @@
-"""How far the labels of a training set are from CVODES at tight tolerances, told by a random share of its rows."""
+"""Audit of labels: their difference from CVODES at tight tolerances, in a random share of the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RTOL, ATOL = 1e-10, 1e-16
 
 
 def audit(pairs: Pairs, dt: float, share: float, mechanism: Mechanism, rng: np.random.Generator) -> Audit:
-    """Compute the labels of a random `share` of the rows (rounded up) again; rows where CVODES fails are left out."""
+    """Audit of a random `share` of the rows (rounded up); rows where CVODES fails are left out."""
     row = np.sort(rng.choice(len(pairs), int(np.ceil(share * len(pairs))), replace=False))
     exact, status = _oracle(mechanism).advance(pairs.states[row], dt)
     taken = status <= Status.RETRIED
@@ -29,7 +29,7 @@ def _oracle(mechanism: Mechanism) -> CvodesReactor:
 
 
 def figures(audit: Audit) -> dict[str, float]:
-    """What an audit found: median, 99th percentile and largest of |dT| [K] and of the largest |dY| of each row."""
+    """Figures of an audit: median, 99th percentile and largest of |dT| [K] and of the largest |dY| of each row."""
     found: dict[str, float] = {"audit_rows": len(audit.row)}
     if len(audit.row) == 0:
         return found

@@ -115,14 +115,14 @@ class Transport(Config):
 
 
 class Oxidizer(Config):
-    """What the fuel burns with, in moles by species, and in which share of the paths, flames and unburnt gases."""
+    """Oxidizer, in moles by species, and its share of the paths, flames and unburnt gases."""
 
     share: Positive
     moles: dict[str, Positive] = Field(min_length=1)
 
 
 class Integrator(Config):
-    """Who computes the labels, `exact` (all cells of a batch at once) or `cvode`, and its tolerances.
+    """Integrator of the labels, `exact` (all cells of a batch at once) or `cvode`, and its tolerances.
 
     CVODES computes the labels of the share `audit` of the rows again at 1e-10, 1e-16; the differences are kept.
     """
@@ -146,7 +146,7 @@ class Probing(Config):
 
 
 class Recipe(Config):
-    """What is in a training set; `datasets/drm19/recipe.yaml` says what each part is for.
+    """Recipe of a training set; `datasets/drm19/recipe.yaml` gives the reason of each part.
 
     Each path and flame gives `rows_per_source` source states: more than the grid of a flame has points.
     """

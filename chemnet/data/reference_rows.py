@@ -1,4 +1,4 @@
-"""What a training set must come to again: a manifest holds the recipe that went into it, and some of its rows.
+"""Reference rows of a training set: a manifest holds its recipe and some of its rows.
 
 A manifest is itself a training set of evenly spaced rows of a large one, small enough for version control. Whoever
 samples the same recipe anew, on another machine or with a later version, sees at once whether the same states came
@@ -28,7 +28,7 @@ _FACTS = ("mechanism", "mechanism_sha256", "dt", "integrator", "rtol", "atol", "
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a training set agrees with its manifest: rows compared, those whose state and whose label agree, and the
+    """Agreement of a training set with its manifest: rows compared, those whose state and whose label agree, and the
     largest difference of the labels of equal states."""
 
     rows: int
@@ -67,7 +67,7 @@ def find(source: Path) -> Path | None:
 
 
 def compare(source: str | Path, manifest: str | Path) -> Agreement | None:
-    """How a training set agrees with a manifest; None when it was made by another recipe or mechanism."""
+    """Agreement of a training set with a manifest; None when it was made by another recipe or mechanism."""
     facts, wanted = dataset.read_attributes(source), dataset.read_attributes(manifest)
     recipe = stored_recipe(facts)
     if recipe is None or recipe != stored_recipe(wanted) or facts.get("mechanism_sha256") != wanted["mechanism_sha256"]:
@@ -81,7 +81,7 @@ def compare(source: str | Path, manifest: str | Path) -> Agreement | None:
 
 
 def recompute(manifest: str | Path) -> Agreement:
-    """How labels of the manifest's own states, computed here and now by the exact step, agree with those it keeps."""
+    """Agreement of the manifest's labels with those computed here and now of its states by the exact step."""
     facts, expected = dataset.read_attributes(manifest), dataset.read(manifest)
     step = RosenbrockReactor(load_mechanism(facts["mechanism"]), float(facts["rtol"]), float(facts["atol"]))
     return _agreement(expected.states, step.advance(expected.states, float(facts["dt"]))[0], expected)

@@ -1,4 +1,4 @@
-"""States to learn from, and their labels: a recipe becomes one HDF5 file.
+"""Sampling of a training set: a recipe becomes one HDF5 file of states and labels.
 
 First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F) and burnt
 gas (B). Then chunks of rows are drawn from them, plain, perturbed (P, Q) or mixed (M), some evolved for a while, and
@@ -77,7 +77,7 @@ def sample(
 
 
 def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
-    """Write the shards into one file; returns what there is to tell of it."""
+    """Write the shards into one file; returns lines for the report."""
     facts = [dataset.read_attributes(piece) for piece in pieces]
     total = {name: sum(fact[name] for fact in facts) for name in ("rows", "lost", "retried", *_CLOCKS)}
     starts = np.cumsum([0, *(fact["rows"] for fact in facts)])
@@ -102,7 +102,7 @@ def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
 
 
 def _compile(labeller: ChemistryStep, unburnt: Array, recipe: Recipe) -> None:
-    """Compile here what the disk has no copy of, and not in every worker."""
+    """Compile the kernels here, once, instead of in every worker."""
     row = np.hstack([300.0, recipe.pressure[0], unburnt])[None]
     for step in (labeller, CvodesReactor(labeller.mechanism)):
         step.advance(row, recipe.dt)
@@ -236,13 +236,13 @@ def _recipe(text: str) -> Recipe:
 
 @functools.lru_cache(maxsize=1)
 def _drawer(parts: Path, text: str) -> Drawer:
-    """What draws the rows of a run by the recipe `text`; its sources are read once per worker."""
+    """Drawer of a run's rows by the recipe `text`; its sources are read once per worker."""
     recipe = _recipe(text)
     return Drawer(recipe, _read_sources(recipe, parts), _integrator(recipe))
 
 
 def _labeller(recipe: Recipe) -> CvodesReactor | RosenbrockReactor:
-    """What computes the labels. Raises UsageError for a mechanism that it cannot take."""
+    """The step that computes the labels. Raises UsageError for a mechanism that it does not cover."""
     return _integrator(recipe, rtol=recipe.integrator.rtol, atol=recipe.integrator.atol)
 
 

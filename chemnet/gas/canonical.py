@@ -22,7 +22,7 @@ PATH_END, AFTER_IGNITION = 5.0, 2e-3  # [s]
 
 
 class PathPlaces(Config):
-    """How far an ignition path goes, and which shares of the states that are drawn from it lie where.
+    """End of an ignition path, and shares of the states drawn from it by place.
 
     | key | meaning, and why |
     |---|---|

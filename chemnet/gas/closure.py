@@ -1,4 +1,4 @@
-"""From a raw prediction of the next mass fractions to a valid state: elements, positivity, temperature.
+"""Closure of a raw prediction of mass fractions: elements, positivity, temperature.
 
 Both the exact and the learned step end here, so that elements and enthalpy hold to round-off whatever made the
 prediction. Inert species keep their mass fractions; the others are moved by the smallest change, in the norm weighted

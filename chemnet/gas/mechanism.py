@@ -1,4 +1,4 @@
-"""Frozen facts of one Cantera mechanism: species, atoms, thermodynamic polynomials, and a hash of its content."""
+"""Constants of one Cantera mechanism: species, atoms, thermodynamic polynomials, and a hash of its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one row of a state array is: `[T, P, Y_1 .. Y_K]`, T in K, P in Pa, mass fractions; float64."""
+"""Row of a state array: `[T, P, Y_1 .. Y_K]`, T in K, P in Pa, mass fractions; float64."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _valid_rows(states):
 
 @njit(cache=True)
 def is_valid(state):
-    """What `valid_rows` says of one row; NaN fails every comparison, and infinity one of them."""
+    """Validity of one row, as in `valid_rows`; NaN fails every comparison, and infinity one of them."""
     T, P = state[0], state[1]
     lowest, total = 0.0, 0.0
     for k in range(2, state.size):

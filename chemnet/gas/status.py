@@ -1,4 +1,4 @@
-"""What became of one row of states: a small integer per row, each with a sentence."""
+"""Outcome of a step for one row of states: a small integer, with a sentence for each."""
 
 from __future__ import annotations
 

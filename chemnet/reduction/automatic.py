@@ -66,7 +66,7 @@ class Reducible(Training):
     ) -> None:
         super().__init__(network, batches, options, seed=seed, device=device)
         self._modules, self._condense = dict(modules), condense
-        self._whole = copy.deepcopy(self.network)  # a depthwise layer of one channel no longer tells that it is one
+        self._whole = copy.deepcopy(self.network)  # a depthwise layer of one channel cannot be recognised any more
 
     def layers(self) -> Sequence[str]:
         """Names of the layers to reduce; they stay the same."""
@@ -93,7 +93,7 @@ class Reducible(Training):
         return measured if self.batches.larger_is_better else 1.0 / measured
 
     def verdict(self) -> float:
-        """The metric on data by which nothing is decided, for the table; without such data the metric."""
+        """Metric for the table, on data that decide nothing in the reduction; without such data the metric itself."""
         return self.metric()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -104,14 +104,14 @@ class Reducible(Training):
 
 
 class Falling(Config):
-    """A number that falls along half a cosine from `highest` to `lowest` over so many reductions (eq. 21, 22)."""
+    """A number that falls along half a cosine from `highest` to `lowest` over a number of reductions (eq. 21, 22)."""
 
     highest: float
     lowest: float
     over: Count
 
     def at(self, reductions: int) -> float:
-        """Its value when so many layers have been reduced: t_reduction is 0 until the first has been."""
+        """Its value after a number of reduced layers: t_reduction is 0 until the first has been."""
         t = max(reductions - 1, 0)
         if t >= self.over:
             return self.lowest
@@ -153,7 +153,7 @@ class AutomaticOptions(Config):
     final_steps: Count = 200
 
     def threshold_after(self, failures: int) -> float:
-        """Threshold of a layer that has failed so often, less the times that it lost too little (eq. 23-25)."""
+        """Threshold of a layer after its failures, less the times that it lost too little (eq. 23-25)."""
         first = math.log(self.first_threshold / (1.0 - self.first_threshold))
         return 1.0 / (1.0 + math.exp(-first - 0.1 * failures))
 

@@ -56,7 +56,7 @@ _ABOUT_RUNS = {"description", "methods", "seeds", "rates"}  # decide which runs 
 
 
 class ChemistrySettings(ComparisonSettings):
-    """What is compared: methods that lead to a network of these hidden `widths`.
+    """Settings of a comparison of methods that lead to hidden `widths`.
 
     * `fit`: how every network is trained; its `steps` are those of a reduced one, its learning rate is the scan's.
     * rates are scanned for `scan_steps` steps, or where a method trains longer for the same share of its steps, since a
@@ -229,7 +229,7 @@ class ChemistryTask:
         return Trained(network.cpu(), done.validation_loss, figures)
 
     def _resumes(self, job: Job, parts: Sequence[Part]) -> bool:
-        """Whether a training of one part goes on from its checkpoint; notes what it is a training of."""
+        """Whether a training of one part goes on from its checkpoint; keeps the fingerprint of this training."""
         path = job.folder / "begun.json"
         origin = sha256(self.origin, [job.method, job.seed, job.rate, [[list(p.widths), p.steps] for p in parts]])
         resume = len(parts) == 1 and read_kept(path, origin) is not None and (job.folder / "last.pt").is_file()

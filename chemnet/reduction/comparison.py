@@ -80,7 +80,7 @@ class Column(NamedTuple):
 
 
 class Task(Protocol):
-    """What is compared: `origin` is the fingerprint of all that its runs share, `columns` are those of its table."""
+    """Task of a comparison: `origin` is the fingerprint of all that its runs share, `columns` those of its table."""
 
     @property
     def origin(self) -> str: ...

@@ -39,7 +39,7 @@ _LAST_PART = 0.5  # of the time, at the final widths, where a network becomes na
 
 @dataclass(frozen=True)
 class Method:
-    """A method: how its network is made, what it learns from, for how long.
+    """Method: construction of its network, labels, budget of training.
 
     `baseline` is one of `BASELINES`, `teacher` the share of the large network's answers in the labels. With `cuts` the
     widths fall in that number of steps, evenly on a log scale, while the network is trained; it starts as the large
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Large:
-    """The large network and what its training took."""
+    """The large network, and steps and seconds of its training."""
 
     network: nn.Sequential
     steps: int

@@ -225,9 +225,9 @@ def find_data(original: Surrogate, config: TrainConfig, data: Path | None, repor
     """
     if data is not None:
         return data
-    told = original.metadata.get("data", {}).get("recipe")
+    recipe = original.metadata.get("data", {}).get("recipe")
     shipped = dump_yaml(load_recipe(variant=config.data_variant))
-    if told is not None and told != shipped and not config.data.exists():
+    if recipe is not None and recipe != shipped and not config.data.exists():
         raise FileError(f"no training set {config.data}, and its recipe does not ship\nName it: --data FILE")
     ensure_data(config, config.data, report)
     return config.data
@@ -246,7 +246,7 @@ def learning_set_for(model: Surrogate, path: Path) -> LearningSet:
 
 
 def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | None:
-    """Tells the errors of a model's ignition delays in these cases; None where there are none."""
+    """Function for the errors of a model's ignition delays in these cases; None where there are no cases."""
     if cases is None:
         return None
 

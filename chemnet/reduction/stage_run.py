@@ -44,7 +44,7 @@ class Delays(Config):
 
 
 class StageReport(Config):
-    """What one stage came to.
+    """Result of one stage.
 
     Losses are on the validation states: before the cut, at once after it, and after retraining. `output_change` is how
     far the cut alone moved the outputs on the calibration states, relative to their mean size; `exact` says whether the
@@ -68,9 +68,9 @@ class StageReport(Config):
 
 @dataclass(frozen=True)
 class Bench:
-    """What all stages of a reduction share: data, seed, device, time limit, and how models are judged.
+    """Settings that all stages of a reduction share: data, seed, device, time limit, and how models are judged.
 
-    `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` tells the errors
+    `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` gives the errors
     of a model for the report.
     """
 
@@ -190,7 +190,7 @@ class _Job:
         return network, output_change(before, network, states)
 
     def _save(self, parent: Surrogate, model: Surrogate, done: StageReport) -> Surrogate:
-        """Write everything, the manifest last; the model tells all stages that it went through."""
+        """Write everything, the manifest last; the model's metadata name all stages before it."""
         report = done.model_dump(mode="json")
         entry = {"settings": self.settings.model_dump(mode="json"), "seed": self.bench.seed, **report}
         error = done.delays_after.mean if done.delays_after else None

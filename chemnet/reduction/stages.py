@@ -20,8 +20,8 @@ from chemnet.training.options import FitOptions
 
 class Cut(Config):
     """How far hidden layer `layer` (the first is 1) is cut, one of three: to the groups at a similarity `threshold`, to
-    an exact `width`, or as far as the loss at once exceeds that before the cut by no more than the share
-    `loss_increase`."""
+    an exact `width`, or to the smallest width at which the loss at once exceeds that before the cut by no more than
+    the share `loss_increase`."""
 
     layer: Annotated[int, Field(ge=1)]
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] | None = None

@@ -1,4 +1,4 @@
-"""Where a model may be asked: bounds learned from the states it was trained on.
+"""Domain of a model: bounds fitted to the states of its training set.
 
 A network answers anything, and outside its data it answers nonsense. Chemistry conserves elements and enthalpy, so
 whatever a mixture goes through, it keeps the coordinates in which the training data end: its element masses and how

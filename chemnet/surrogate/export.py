@@ -22,14 +22,14 @@ from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.transform import LAMBDA, Transform
 
 
-def export(model: Surrogate, target: str, out: str | Path) -> list[Path]:
-    """Files of a model for another program, one of TARGETS, written at `out`.
+def export(model: Surrogate | str | Path, target: str, out: str | Path) -> list[Path]:
+    """Files of a model (or of a model's name or file) for another program, one of TARGETS, written at `out`.
 
     Raises UsageError for an unknown target or a package that is not installed.
     """
     if target not in TARGETS:
         raise UsageError(f"no target {target}; there are {', '.join(TARGETS)}")
-    return TARGETS[target](model, Path(out))
+    return TARGETS[target](model if isinstance(model, Surrogate) else Surrogate.load(model), Path(out))
 
 
 def _to_onnx(model: Surrogate, out: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def _to_torch(model: Surrogate, out: Path) -> list[Path]:
 
 
 def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
-    """`inference.py`, the model file, and the mechanism as DeepFlame is to read it, with nitrogen last."""
+    """`inference.py`, the model file, and the mechanism in DeepFlame's order, nitrogen last."""
     out.mkdir(parents=True, exist_ok=True)
     mechanism = model.mechanism
     order = _nitrogen_last(mechanism)
@@ -116,7 +116,7 @@ def _reordered(mechanism: Mechanism, order: list[str]) -> ct.Solution:
 
 
 def _facts(model: Surrogate) -> dict[str, str]:
-    """What a user of an exported file has to know, as text."""
+    """Facts that a user of an exported file needs, as text."""
     return {
         "mechanism": model.mechanism.name,
         "mechanism_sha256": model.mechanism.sha256,

@@ -1,4 +1,4 @@
-"""All of a learned step but the network, for W cells side by side: what comes before it, and what comes after it.
+"""Learned step before and after the network, for W cells side by side.
 
 `prepare` judges a row and makes the network's inputs; `finish` turns the network's outputs into the next state. They
 share what is costly, the roots Y^(1/8) and the enthalpy. Formulas are those of `transform.py` and `closure.py`; a row
@@ -32,7 +32,7 @@ _NEWTON_STEPS = 3
 
 
 class Tables(NamedTuple):
-    """What the kernels know of a model; K species, m of them reactive, E elements, D directions of the domain."""
+    """Tables of a model for the kernels; K species, m of them reactive, E elements, D directions of the domain."""
 
     mean: Array  # (2 + K)
     gain: Array  # (2 + K)

@@ -1,4 +1,4 @@
-"""Which step computes a row: the network, or an integrator where the network must not or cannot."""
+"""Hybrid of a model and integrators: the decision which step computes a row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HybridStep:
     """A chemistry step by a model and by integrators, which take the rows that the model refuses.
 
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
-      `integrator` (default: the exact step at loose tolerances, which slow gas does not notice)
+      `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
       `cvode` takes them, `freeze` leaves them as they are, with status OK, and `error` with the model's status
 

@@ -1,4 +1,4 @@
-"""Between states and what a network sees: Box-Cox mass fractions, standardised inputs, signed-root labels.
+"""Transform between states and a network's inputs and outputs: Box-Cox mass fractions, signed-root labels.
 
 Mass fractions span twelve decades. The Box-Cox transform b = (Y^lambda - 1) / lambda brings them to one; lambda = 1/8
 is a power of two, so that Y^lambda is three square roots and its inverse three squares. Inputs are [T, P, b(Y)],
@@ -72,7 +72,7 @@ class Transform:
         return result
 
     def labels(self, states: Array, next_states: Array) -> NDArray[np.float32]:
-        """What the network should answer (n, 2 + K), zero in the columns that are not active."""
+        """Labels of the network (n, 2 + K), zero in the columns that are not active."""
         scale = np.where(self.output_scale > 0.0, self.output_scale, 1.0)
         change = np.where(self.output_scale > 0.0, _change(states, next_states, self.label) / scale, 0.0)
         return change.astype(np.float32)
@@ -108,7 +108,8 @@ def fit_transform(states: Array, next_states: Array, mechanism: Mechanism, label
 class TransformFit:
     """Fits a transform to pairs that come in blocks and turns them into inputs and labels, all in one pass.
 
-    A block's values are kept as float32, less a typical value, until the last block has told means and deviations.
+    A block's values are kept as float32, less a typical value, until means and deviations
+    are known after the last block.
     With a `transform` that is given nothing is fitted.
     """
 

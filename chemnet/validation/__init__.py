@@ -1,4 +1,4 @@
-"""How well a model replaces the exact step, check by check: single steps, ignitions, pressures, cold gas, flames, cost.
+"""Validation of a model, check by check: single steps, ignitions, pressures, cold gas, flames, cost.
 
 One-step errors mislead, so models are rolled out: step after step on their own states, beside the exact integrator.
 """

@@ -1,4 +1,4 @@
-"""Heat that is not there: cold mixtures stepped for long without a mask, beside the exact integrator."""
+"""False heat: cold mixtures stepped for long without a mask, beside the exact integrator."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def validate_cold(
     report: Report = print,
     cache: Path | None = None,
 ) -> ColdReport:
-    """Step cold mixtures by dt [s] with `model` and by the exact integrator, whose histories are kept in `cache`."""
+    """Step cold mixtures by dt [s] with `model` and by the exact integrator; its histories are kept in `cache`."""
     check_time_step(dt)
     mixtures = mixtures or ColdMixtures()
     mechanism = model.mechanism

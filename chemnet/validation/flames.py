@@ -1,6 +1,6 @@
 """Planar flames in the flow solver: the speed by a model beside the exact one, on the same grid.
 
-The solver is not known here: whoever calls passes in what burns a flame.
+The solver is not known here: the caller passes in the function that burns a flame.
 """
 
 from __future__ import annotations

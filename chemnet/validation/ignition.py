@@ -73,7 +73,7 @@ def load_cases(quick: bool = False, path: str | None = None, changes: Sequence[s
 
 @dataclass(frozen=True)
 class Reference:
-    """The truth of n cases, each (n,): steps to take, ignition delay and the one by CVODES [s], nan where there is
+    """Reference of n cases, each (n,): steps to take, ignition delay and the one by CVODES [s], nan where there is
     none, and the temperature at the end [K]."""
 
     steps: NDArray[np.integer]
@@ -140,7 +140,7 @@ def ignition_reference(
     report: Report = print,
     cache: Path | None = None,
 ) -> Reference:
-    """The truth of initial states (n, 2 + K); taken from `cache` if it was computed before."""
+    """Reference of initial states (n, 2 + K); taken from `cache` if it was computed before."""
 
     def compute() -> dict[str, list[float | None]]:
         cvodes = cvodes_delays(states, mechanism, dt, max(_LATEST if cases.delays else 0.0, cases.steps * dt), cases)
@@ -181,7 +181,7 @@ def cvodes_delays(states: Array, mechanism: Mechanism, dt: float, end_time: floa
 
 
 def figures(report: IgnitionReport, check: str = "ignition") -> list[Figure]:
-    """The figures that a model is judged by."""
+    """Figures of the ignitions."""
     errors = 100.0 * report.delay_error
     reference = report.reference
     audit = 100.0 * np.abs(reference.delay / reference.cvodes_delay - 1.0)

@@ -28,7 +28,7 @@ def reference_step(mechanism: Mechanism) -> RosenbrockReactor:
 def cached(
     folder: Path | None, name: str, key: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """What `compute` gives (plain data), or gave an earlier time for the same `key` (plain data).
+    """Result of `compute` (plain data), or the kept one of an earlier call with the same `key` (plain data).
 
     It is kept in `folder` as `<name>-<hash of the key>.json` with a checksum; a file that is damaged is made again.
     Without a folder nothing is kept.
@@ -48,7 +48,7 @@ def cached(
 
 
 def key_of(mechanism: Mechanism, states: Array, dt: float, **settings: Any) -> dict[str, Any]:
-    """What a reference of roll-outs depends on."""
+    """Key of a reference of roll-outs: everything that it depends on."""
     rows = sha256(states)
     return {"mechanism": mechanism.sha256, "states": rows, "dt": dt, "rtol": RTOL, "atol": ATOL, **settings}
 

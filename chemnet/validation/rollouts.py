@@ -1,4 +1,4 @@
-"""Rolling a chemistry step out: step after step on its own last states, and what is read off the histories."""
+"""Roll-outs of a chemistry step on its own last states, and the ignition delays of their histories."""
 
 from __future__ import annotations
 

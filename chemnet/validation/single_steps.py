@@ -57,7 +57,7 @@ def validate_steps(
 
 
 def _regions(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Iterator[tuple[str, str, Mask]]:
-    """What is looked at, the name of a region of it, and its rows (n,)."""
+    """Quantity, name of a region of it, and the region's rows (n,)."""
     for index, kind in enumerate(kinds):
         yield "kind", kind, pairs.kind == index
     heating = np.abs(pairs.next_states[:, 0] - pairs.states[:, 0])

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from chemnet.validation.metrics import Figure, summary
 from chemnet.validation.references import REFERENCES
 from chemnet.validation.rollouts import Report
 
-EXACT = "exact"  # in the place of a model: the Rosenbrock integrator
 QUICK_CHECKS = ("steps", "ignition")
 _USUAL_DATA = Path("datasets/drm19/states.h5")
 _PRESSURES = (81060.0, 202650.0)  # [Pa] of the exact step, which has no domain
@@ -37,15 +35,15 @@ Found = tuple[list[Table], list[Figure]]
 
 @dataclass(frozen=True)
 class Suite:
-    """What a validation needs.
+    """Model, cases and data of a validation.
 
-    `model` is a name, a path or `exact`, the Rosenbrock integrator for any `mechanism` and `dt` [s] (default drm19,
-    1e-6). `data` is the training set of the single steps; without it `usual_data` is, if it is there and was made
-    with the model's mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver`
-    names the solver that does, for the key of the references.
+    `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data` is
+    the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
+    mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
+    that does, for the key of the references.
     """
 
-    model: str
+    model: str | None
     cases: IgnitionCases = FULL
     data: Path | None = None
     usual_data: Path | None = None
@@ -79,7 +77,7 @@ def run(suite: Suite, checks: Sequence[str] | None = None, usual: Sequence[str] 
             more, found = check(loaded)
             tables += more
             figures += found
-    return [*tables, summary(figures, suite.model)]
+    return [*tables, summary(figures, suite.model or "exact")]
 
 
 class Checks:
@@ -99,9 +97,7 @@ class Checks:
         if data is None:
             return None, []
         if not self._fits(data):
-            raise UsageError(
-                f"{data} was made with another mechanism or dt than {self.suite.model}; choose another --data"
-            )
+            raise UsageError(f"{data} was made with another mechanism or dt than the model's; choose another --data")
         return read(data), list(read_attributes(data)["kinds"])
 
     def _fits(self, data: Path) -> bool:
@@ -109,15 +105,15 @@ class Checks:
         return facts["mechanism_sha256"] == self.step.mechanism.sha256 and bool(facts["dt"] == self.dt)
 
     def lacks(self, check: str) -> str | None:
-        """What a check needs and has not."""
+        """The requirement of a check that is missing; None if it can run."""
         if check == "steps" and self.pairs is None:
             return "a training set: --data FILE"
         if check == "flames" and self.suite.burn is None:
             return "the flow solver"
         if check == "flames" and not has_transport(self.step.mechanism):
             return "transport data of the mechanism"
-        if check == "cost" and self.suite.model == EXACT:
-            return f"a network; the cost of the exact step is a matter of `chemnet bench {EXACT}`"
+        if check == "cost" and self.suite.model is None:
+            return "a network; `chemnet bench exact` measures the exact step"
         return None
 
     def steps(self) -> Found:
@@ -155,8 +151,8 @@ class Checks:
         """Speeds of planar flames."""
         suite, mechanism = self.suite, self.step.mechanism
         assert suite.burn is not None
-        model = [f"chemistry.kind={EXACT}"]
-        if suite.model != EXACT:
+        model = ["chemistry.kind=exact"]
+        if suite.model is not None:
             model = ["chemistry.kind=neural", f"chemistry.model={json.dumps(suite.model)}"]
         gas = flames.changes_of_gas(mechanism.name, suite.cases.fuel, self.dt)
         key = {"solver": suite.solver, "mechanism": mechanism.sha256}
@@ -165,6 +161,7 @@ class Checks:
 
     def cost(self) -> Found:
         """Cost per cell beside CVODES and the exact step, in a process of its own."""
+        assert self.suite.model is not None
         task = BenchTask(self.suite.model)
         timings = in_fresh_process(measure, task)
         figures = []
@@ -188,22 +185,24 @@ CHECKS: dict[str, Callable[[Checks], Found]] = {
 }
 
 
-def load(model: str, mechanism: str | None = None, dt: float | None = None) -> tuple[ChemistryStep, float]:
+def load(model: str | None, mechanism: str | None = None, dt: float | None = None) -> tuple[ChemistryStep, float]:
     """The step of a model, which refuses states outside its domain, and its dt [s].
 
     Raises UsageError where a model is given a mechanism or a time step.
     """
-    if model == EXACT:
+    if model is None:
         return RosenbrockReactor(load_mechanism(mechanism or "drm19")), dt if dt is not None else 1e-6
     if mechanism is not None or dt is not None:
-        raise UsageError(f"--mechanism and --dt are for `chemnet validate {EXACT}`; a model has its own")
+        raise UsageError("mechanism and dt are for the exact step; a model has its own")
     step = HybridStep.load(model, outside="error")
     return step, step.dt
 
 
 def validate(
-    model: str | Path,
+    model: str | Path | None,
     *,
+    mechanism: str | None = None,
+    dt: float | None = None,
     quick: bool = False,
     checks: Sequence[str] | None = None,
     cases: IgnitionCases | None = None,
@@ -214,34 +213,22 @@ def validate(
 ) -> list[Table]:
     """Tables of a model's checks, by default all of them (`quick`: single steps and 25 ignitions), and the summary.
 
-    `model` is a name, file or run folder; `cases` are the ignitions; `data` is the training set of the single steps, by
-    default `datasets/drm19/states.h5` where it is there and fits. Flames need `burn`, such as
+    `model` is a name, file or run folder; None is the exact step for a `mechanism` (default drm19) and `dt` [s]
+    (default 1e-6). `cases` are the ignitions; `data` is the training set of the single steps, by default
+    `datasets/drm19/states.h5` where it is there and fits. Flames need `burn`, such as
     `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`. References are kept in
     `runs/references`. Raises what `run` raises.
     """
-    return _validate(str(model), quick, checks, cases, data=data, burn=burn, solver=solver, report=report)
-
-
-def validate_exact(
-    mechanism: str = "drm19",
-    dt: float = 1e-6,
-    *,
-    quick: bool = False,
-    checks: Sequence[str] | None = None,
-    cases: IgnitionCases | None = None,
-    data: Path | None = None,
-    burn: flames.Burn | None = None,
-    solver: str = "",
-    report: Report = print,
-) -> list[Table]:
-    """Tables of the checks of the exact step for a mechanism and a time step [s]; arguments as those of `validate`."""
-    exact = {"mechanism": mechanism, "dt": dt}
-    return _validate(EXACT, quick, checks, cases, data=data, burn=burn, solver=solver, report=report, **exact)
-
-
-def _validate(
-    model: str, quick: bool, checks: Sequence[str] | None, cases: IgnitionCases | None, **rest: Any
-) -> list[Table]:
-    cases = cases or (QUICK if quick else FULL)
-    suite = Suite(model, cases, usual_data=_USUAL_DATA, cache=REFERENCES, **rest)
+    suite = Suite(
+        None if model is None else str(model),
+        cases or (QUICK if quick else FULL),
+        data=data,
+        usual_data=_USUAL_DATA,
+        mechanism=mechanism,
+        dt=dt,
+        cache=REFERENCES,
+        burn=burn,
+        solver=solver,
+        report=report,
+    )
     return run(suite, checks, QUICK_CHECKS if quick else None)
