@@ -39,8 +39,11 @@ Costs = dict[tuple[str, ...], Comparison]
 
 @dataclass(frozen=True)
 class ExactTask:
-    """Task of the benchmark: a mechanism with fuel (None: its usual one) and oxidizer as mole fractions, kinds of
-    cells, number of each, turns of each step; tables by time step, pressure and threads if `sweeps`; curves for a picture."""
+    """Task of the benchmark: a mechanism with fuel (None: its usual one) and oxidizer as mole fractions.
+
+    `kinds` of cells, number of each, turns of each step; tables by time step, pressure and threads if `sweeps`; `curves`
+    for a picture.
+    """
 
     mechanism: str = "drm19"
     fuel: Mapping[str, float] | None = None

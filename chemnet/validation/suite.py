@@ -37,8 +37,8 @@ Found = tuple[list[Table], list[Figure]]
 class Suite:
     """Model, cases and data of a validation.
 
-    `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data` is
-    the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
+    `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data`
+    is the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
     mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
     that does, for the key of the references.
     """
