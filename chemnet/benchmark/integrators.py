@@ -41,8 +41,8 @@ Costs = dict[tuple[str, ...], Comparison]
 class ExactTask:
     """Task of the benchmark: a mechanism with fuel (None: its usual one) and oxidizer as mole fractions.
 
-    `kinds` of cells, number of each, turns of each step; tables by time step, pressure and threads if `sweeps`; `curves`
-    for a picture.
+    `kinds` of cells, number of each, turns of each step; tables by time step, pressure and threads if `sweeps`;
+    `curves` for a picture.
     """
 
     mechanism: str = "drm19"

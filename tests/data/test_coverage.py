@@ -71,7 +71,7 @@ def test_info_states_the_coverage(file, capsys):
     found = coverage(file)
     assert all(word in shown for word in ("phi", "heat release [W/m3]", "even", f"{found.T.max():.4g}"))
     assert len(found.T) == len(found.phi) == len(found.heat_release) == 80 and set(found.kind) == {0, 1}
-    np.testing.assert_allclose([found.phi.min(), found.phi.max()], [0.5, 1.7], rtol=1e-6)
+    np.testing.assert_allclose([found.phi.min(), found.phi.max()], [0.5, 1.7], rtol=1e-6, atol=0.0)
 
 
 def test_the_coverage_is_drawn(file, tmp_path):

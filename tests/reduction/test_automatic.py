@@ -39,7 +39,7 @@ def test_the_rates_and_thresholds_are_those_of_the_equations():
     assert_allclose([options.threshold_after(failures) for failures in (-1, 0, 5)], expected, rtol=1e-14, atol=0)
     assert options.threshold_after(0) == pytest.approx(0.88080, rel=0, abs=5e-6)
     assert AutomaticOptions(first_threshold=0.5).threshold_after(2) == pytest.approx(
-        1 / (1 + math.exp(-0.2)), rel=1e-14
+        1 / (1 + math.exp(-0.2)), rel=1e-14, abs=0.0
     )
 
 
