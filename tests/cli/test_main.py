@@ -77,7 +77,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (
             ["vision", "train", "--data", "x.npz", "--config", "shrt"],
             2,
-            "no recipe shrt; there are paper, published, short",
+            "no config shrt; there are paper, published, short",
         ),
         (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
         (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),
