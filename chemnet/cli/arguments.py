@@ -1,4 +1,4 @@
-"""Parsers of commands, and the arguments that several of them share."""
+"""Parsers of commands, and arguments that several of them share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRAINING = ("data", "out", "seed", "device", "max_minutes")
 
 
 def add_command(commands: Any, name: str, body: Body, text: str) -> argparse.ArgumentParser:
-    """A sub-command with `--json`, which calls `body`; `text` describes it."""
+    """Parser of a sub-command with `--json`, which calls `body`; `text` describes it."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
     command.set_defaults(body=body)
@@ -29,19 +29,19 @@ def add_command(commands: Any, name: str, body: Body, text: str) -> argparse.Arg
 
 
 def add_group(commands: Any, name: str, text: str) -> Any:
-    """Sub-commands of a command that has no action of its own."""
+    """Sub-parsers of a command without an action of its own."""
     group = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     return group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
 def add_set(command: argparse.ArgumentParser) -> None:
-    """`--set KEY=VALUE`, kept in `changes`."""
+    """Add `--set KEY=VALUE`, kept in `changes`."""
     text = "change one key; may be repeated"
     command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def add_training(command: argparse.ArgumentParser) -> None:
-    """Arguments of trainings: data, run folder, seed, device, minutes."""
+    """Add the arguments of trainings: data, run folder, seed, device, minutes."""
     command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -50,22 +50,19 @@ def add_training(command: argparse.ArgumentParser) -> None:
 
 
 def training_options(options: Options) -> dict[str, Any]:
-    """The values of `add_training` by name."""
+    """Values of the arguments of `add_training`, by name."""
     return {name: getattr(options, name) for name in _TRAINING}
 
 
-MAX_MINUTES = "stretch the schedule over the steps or M minutes, whichever end sooner"  # of every training
-
-
 def positive(text: str) -> int:
-    """A whole number from 1 on."""
+    """Whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
 def positive_number(text: str) -> float:
-    """A finite number above 0."""
+    """Finite number above 0."""
     try:
         number = float(text)
     except ValueError:
@@ -76,7 +73,7 @@ def positive_number(text: str) -> float:
 
 
 def mixture(text: str) -> dict[str, float]:
-    """Mole fractions by species of `CH4:0.9,H2:0.1`, or of the one species `H2`."""
+    """Amounts of species [mol] of `CH4:0.9,H2:0.1`, or of the one species `H2`."""
     try:
         pairs = [part.rpartition(":") for part in (text.split(",") if ":" in text else [f"{text}:1"])]
         amounts = {name.strip(): float(amount) for name, _, amount in pairs}
@@ -93,6 +90,6 @@ def has_matplotlib() -> bool:
 
 
 def check_picture(picture: Path | None) -> None:
-    """Raises UsageError where a picture is asked for and matplotlib is missing."""
+    """Raise UsageError where a picture is asked for and matplotlib is missing."""
     if picture and not has_matplotlib():
         raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")

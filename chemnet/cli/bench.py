@@ -29,9 +29,8 @@ def add(commands: Any) -> None:
     command.add_argument("--quick", action="store_true", help="fewer cells and turns, one time step, one pressure")
     command.add_argument("--picture", type=Path, metavar="FILE", help="draw cost over error at several tolerances")
 
-    command = add_command(
-        group, "training", bench_training, "samples per second of the training loop beside a bare one"
-    )
+    text = "samples per second of the training loop beside a bare one"
+    command = add_command(group, "training", bench_training, text)
     command.add_argument("--config", metavar="CONFIG", default="small", help="name or YAML file (default small)")
     command.add_argument("--turns", type=positive, default=3, metavar="N", help="turns of each loop (default 3)")
 

@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
 
 
 def compare_flow(options: Options) -> list[Table]:
-    """Table of the runs; draws the picture."""
+    """Table of the flow runs; draws the picture."""
     from cfd_coupling.compare import compare
 
     check_picture(options.picture)
@@ -53,7 +53,7 @@ def compare_validations(options: Options) -> list[Table]:
 
 
 def compare_methods(options: Options) -> list[Table]:
-    """Tables of the methods; everything is left in the comparison's folder."""
+    """Tables of the methods; all results lie in the comparison's folder."""
     from chemnet.reduction.chemistry_comparison import compare_methods as compare
 
     where = {name: getattr(options, name) for name in ("config", "data", "out", "device")}

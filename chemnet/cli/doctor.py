@@ -1,4 +1,4 @@
-"""`chemnet doctor`: what on this machine is in the way of chemnet."""
+"""`chemnet doctor`: examination of this machine."""
 
 from __future__ import annotations
 

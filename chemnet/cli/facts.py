@@ -1,4 +1,4 @@
-"""Facts of a mechanism, model, training set or run, recognised by its content, not by its name."""
+"""Facts of a mechanism, model, training set or run, recognised by its content."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _LONGEST_CELL = 100
 
 
 def describe(what: str) -> list[Table]:
-    """Tables about `what`: a run folder, a file, or the name of a shipped model or mechanism.
+    """Tables of a run folder, a file, or the name of a shipped model or mechanism.
 
-    Raises FileError for what does not exist or is damaged.
+    Raises FileError for files that are missing or damaged.
     """
     path = Path(what)
     classifier = path / "classifier.pt" if path.is_dir() else path
@@ -51,7 +51,7 @@ def _describe_name(name: str) -> list[Table]:
 
 
 def mechanism_table(mechanism: Mechanism) -> Table:
-    """Species, elements and hash of a mechanism."""
+    """Table of the species, elements and hash of a mechanism."""
     gas = mechanism.gas()
     inert = [name for name, still in zip(mechanism.species_names, mechanism.inert, strict=True) if still]
     rows = [
@@ -67,7 +67,7 @@ def mechanism_table(mechanism: Mechanism) -> Table:
 
 
 def model_table(name_or_path: str) -> Table:
-    """Architecture, mechanism, time step, domain and history of a model; loading it checks its SHA-256."""
+    """Table of the architecture, mechanism, time step, domain and history of a model; checks its SHA-256."""
     from chemnet.surrogate.model import Surrogate
     from chemnet.surrogate.network import count
     from chemnet.training.domain_fit import domain_facts
@@ -88,7 +88,7 @@ def model_table(name_or_path: str) -> Table:
 
 
 def training_set_tables(path: Path) -> list[Table]:
-    """Size and provenance of a training set, and what it covers; all of it is read, which checks its SHA-256."""
+    """Tables of the size, provenance and coverage of a training set; checks its SHA-256."""
     from chemnet.data.coverage import coverage, coverage_tables
     from chemnet.data.dataset import read_attributes
 
@@ -98,7 +98,7 @@ def training_set_tables(path: Path) -> list[Table]:
 
 
 def _agreement(path: Path, is_manifest: bool) -> list[tuple[str, str]]:
-    """How a training set agrees with its manifest, or a manifest with what is computed here."""
+    """Agreement of a training set with its manifest, or of a manifest with rows computed here."""
     from chemnet.data.reference_rows import compare, find, recompute
 
     if is_manifest:
@@ -109,7 +109,7 @@ def _agreement(path: Path, is_manifest: bool) -> list[tuple[str, str]]:
 
 
 def run_table(folder: Path, nested: bool = True) -> Table:
-    """The manifest of a training, reduction or flow run; `nested` with configurations inside it."""
+    """Table of the manifest of a training, reduction or flow run; `nested`: with its configurations."""
     manifest = folder / "manifest.json"
     if not manifest.exists():
         raise FileError(f"{folder} holds no run: there is no manifest.json in it")
@@ -118,7 +118,7 @@ def run_table(folder: Path, nested: bool = True) -> Table:
 
 
 def loss_tables(folder: Path) -> dict[str, Path]:
-    """The `loss.csv` of a training and of the stages that it was reduced in, by name. Raises FileError without one."""
+    """Paths of the `loss.csv` of a training and of its reduction stages, by name. Raises FileError without one."""
     stages = sorted(folder.glob("stage-*/loss.csv"), key=lambda path: int(path.parent.name.removeprefix("stage-")))
     tables = {"training": folder / "loss.csv", **{path.parent.name.replace("-", " "): path for path in stages}}
     found = {name: path for name, path in tables.items() if path.is_file()}

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 
 def info(options: Options) -> list[Table]:
-    """Tables that describe it."""
+    """Tables of the facts."""
     if options.models:
         from chemnet.surrogate.model import models
 

@@ -1,7 +1,6 @@
 """The command line: parsers of all commands, one call, tables on the screen and in a file.
 
-A command reads its arguments and calls one function, whose module is imported only then, so that `chemnet --help` is
-immediate.
+A command imports the module of its function only when it is called, so that `chemnet --help` is immediate.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse, execute, show. Raises ChemnetError for what a user can mend."""
+    """Parse, execute, and print the tables; returns the exit code. Raises ChemnetError for errors of the user."""
     options = build_parser().parse_args(arguments)
     tables = options.body(options)
     if tables:
@@ -35,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def build_parser() -> Parser:
-    """The parser of all commands."""
+    """Parser of all commands."""
     parser = Parser(prog="chemnet", description="Combustion chemistry into a network, and the network made small.")
     parser.add_argument("--version", action="version", version=f"chemnet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -1,4 +1,4 @@
-"""`chemnet export`, `edit`, `guard`: what is done with a model file."""
+"""`chemnet export`, `edit`, `guard`: changes of a model file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ def add(commands: Any) -> None:
     default = "file, or folder of deepflame (default: the model's name)"
     command.add_argument("--out", type=Path, metavar="PATH", help=default)
 
-    command = add_command(
-        commands, "edit", edit, "write a model file with another engine, other limits or smaller weights"
-    )
+    text = "write a model file with another engine, other limits or smaller weights"
+    command = add_command(commands, "edit", edit, text)
     command.add_argument("model", metavar="MODEL", help="name or path")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new model file")
     command.add_argument("--engine", metavar="NAME", help="fp32, bf16 or onnx computes it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def add(commands: Any) -> None:
 
 
 def plot(options: Options) -> list[Table]:
-    """Table with the picture's path."""
+    """Table of the picture's path."""
     folder = options.source if options.source.is_dir() else options.source.parent
     picture = options.picture or folder / f"{options.subject}.png"
     check_picture(picture)
@@ -53,7 +54,7 @@ def _draw_validation(source: Path, picture: Path) -> None:
     from chemnet.runtime import plots
     from chemnet.validation.reports import ignitions
 
-    plots.ladder(picture, ignitions(source))
+    plots.ignition_delays(picture, ignitions(source))
 
 
 def _draw_pareto(source: Path, picture: Path) -> None:
@@ -66,24 +67,21 @@ def _draw_pareto(source: Path, picture: Path) -> None:
     draw_pareto(folders, picture)
 
 
-def _draw_steps(folder: Path, picture: Path) -> None:
-    from chemnet.vision.reduction import draw_steps
+def _draw_automatic(drawing: str, folder: Path, picture: Path) -> None:
+    from chemnet.reduction.automatic import LOG
+    from chemnet.runtime import plots
 
-    draw_steps(folder, picture)
-
-
-def _draw_layers(folder: Path, picture: Path) -> None:
-    from chemnet.vision.reduction import draw_layers
-
-    draw_layers(folder, picture)
+    if not (folder / LOG).is_file():
+        raise FileError(f"{folder} holds no automatic reduction\nMake one: chemnet vision reduce --data IMAGES")
+    getattr(plots, drawing)(picture, folder / LOG)
 
 
-# By subject: draws a source into a file.
+# By subject: functions of the source and the picture.
 _PICTURES: dict[str, Callable[[Path, Path], None]] = {
     "coverage": _draw_coverage,
     "validation": _draw_validation,
     "losses": _draw_losses,
     "pareto": _draw_pareto,
-    "steps": _draw_steps,
-    "layers": _draw_layers,
+    "steps": partial(_draw_automatic, "reduction_steps"),
+    "layers": partial(_draw_automatic, "first_main_reduction"),
 }

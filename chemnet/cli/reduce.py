@@ -1,4 +1,4 @@
-"""`chemnet reduce`: a trained network made smaller by condensation, stage by stage."""
+"""`chemnet reduce`: condensation of a trained network, stage by stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
 
 
 def reduce(options: Options) -> list[Table]:
-    """Table of the stages; stage N is left in `stage-N` below the run folder."""
+    """Table of the stages; stage N lies in `stage-N` below the run folder."""
     from chemnet.reduction.run import preview, reduce
 
     which = {name: getattr(options, name) for name in ("stage", "stages", "config")}

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 
 
 def sample(options: Options) -> list[Table]:
-    """Tables of the set; of several ranks that a launcher started, the first writes and shows the result."""
+    """Tables of the set; rank 0 of a launcher alone writes and shows it."""
     from chemnet.cli.facts import training_set_tables
     from chemnet.data import reference_rows
     from chemnet.data.recipe import load_recipe

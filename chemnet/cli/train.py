@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
 
 
 def train(options: Options) -> list[Table]:
-    """Table of the run; of several processes that `torchrun` started, the first shows it."""
+    """Table of the run; of the processes of `torchrun`, the first one alone shows it."""
     from chemnet.cli.facts import run_table
     from chemnet.training.config import load_config
     from chemnet.training.distributed import leads

@@ -1,4 +1,4 @@
-"""`chemnet validate`: a model, or the exact step, judged beside CVODES."""
+"""`chemnet validate`: validation of a model, or of the exact step, beside CVODES."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def validate_exact(options: Options) -> list[Table]:
 
 
 def _given(options: Options) -> dict[str, Any]:
-    """What both commands are given, and the flow solver for the flames."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # calls of few rows: threads would only wait for each other
+    """Arguments that both commands share, and the flow solver for the flames."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling.flame_speed import flame_speed, identity
     from chemnet.validation import load_cases
 

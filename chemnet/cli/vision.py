@@ -1,4 +1,4 @@
-"""`chemnet vision`: a classifier of images, trained, reduced, compared and measured."""
+"""`chemnet vision`: training, reduction, comparison and costs of a classifier of images."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def add(commands: Any) -> None:
 def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = False, seeds: bool = True) -> None:
     if model:
         command.add_argument("model", metavar="MODEL", nargs="?", type=Path, help="default: the config's training")
-    command.add_argument(
-        "--data", type=Path, required=True, metavar="IMAGES", help="CIFAR-10's python batches, a folder, or an npz"
-    )
+    images = "CIFAR-10's python batches, a folder, or an npz"
+    command.add_argument("--data", type=Path, required=True, metavar="IMAGES", help=images)
     command.add_argument("--config", default="short", metavar="CONFIG", help="short (default), paper, or a YAML file")
     add_set(command)
     command.add_argument("--out", type=Path, metavar="DIR", help=out)
@@ -49,14 +48,9 @@ def train(options: Options) -> list[Table]:
     from chemnet.vision.config import load_config
     from chemnet.vision.training import train
 
-    folder = train(
-        load_config(options.config, options.changes),
-        options.data,
-        max_minutes=options.max_minutes,
-        **_where(options),
-        **_seed(options),
-    )
-    return [classifier_table(folder)]
+    config = load_config(options.config, options.changes)
+    where = _given(options, "out", "device", "seed", "resume", "max_minutes")
+    return [classifier_table(train(config, options.data, **where))]
 
 
 def reduce(options: Options) -> list[Table]:
@@ -65,7 +59,7 @@ def reduce(options: Options) -> list[Table]:
     from chemnet.vision.reduction import reduce
 
     config = load_config(options.config, options.changes)
-    return [reduce(config, options.data, model=options.model, **_where(options), **_seed(options))]
+    return [reduce(config, options.data, **_given(options, "model", "out", "device", "seed", "resume"))]
 
 
 def compare(options: Options) -> list[Table]:
@@ -74,7 +68,7 @@ def compare(options: Options) -> list[Table]:
     from chemnet.vision.config import load_config
 
     config = load_config(options.config, options.changes)
-    return compare(options.comparison, options.data, config=config, model=options.model, **_where(options))
+    return compare(options.comparison, options.data, config=config, **_given(options, "model", "out", "device"))
 
 
 def bench(options: Options) -> list[Table]:
@@ -86,9 +80,5 @@ def bench(options: Options) -> list[Table]:
     return [bench(networks, options.batch, options.turns)]
 
 
-def _where(options: Options) -> dict[str, Any]:
-    return {"out": options.out, "device": options.device}
-
-
-def _seed(options: Options) -> dict[str, Any]:
-    return {"seed": options.seed, "resume": options.resume}
+def _given(options: Options, *names: str) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names}

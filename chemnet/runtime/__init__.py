@@ -1,1 +1,1 @@
-"""What a program of any kind needs: errors and exit codes, files, configurations, processes, tables, plots."""
+"""Errors and exit codes, files, configurations, processes, tables, plots: independent of chemistry."""

@@ -1,4 +1,4 @@
-"""A SHA-256 at the end of a file, of all bytes before it: what is read later is what was written, or refused."""
+"""SHA-256 at the end of a file, of all bytes before it, so that damage is found on reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compilation of kernels by numba: once per machine, kept on disk; a line announces it, since it takes seconds."""
+"""Announcement of the compilation of kernels by numba, which takes seconds, once per machine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,7 @@ class _Announcement(event.Listener):
 
 @functools.cache
 def announce_compilation(function: Callable[..., Any], what: str, seconds: int) -> None:
-    """Announce the compilation of a function when it comes to that.
-
-    Of several processes that a launcher started, the first speaks.
-    """
+    """Print a line when a function is compiled; of the processes of a launcher, only the first one prints it."""
     if all(os.environ.get(name, "0") == "0" for name in _LAUNCHERS):
         text = f"compiling {what} for this machine, once (some {seconds} s)"
         event.register("numba:compile", _Announcement(function, text))

@@ -58,7 +58,7 @@ def _line(error: MarkedYAMLError) -> int:
 def shipped_yaml(name_or_path: str | Path, kind: str, folder: Path) -> Path:
     """Path of a YAML file, or of the one of that name that ships in `folder`; `kind` (config, ...) is for messages.
 
-    Raises UsageError, listing the names, when none of that name ships; whether a given path exists is for `read_yaml`.
+    Raises UsageError, listing the names, when none of that name ships; that a path exists is not checked.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):

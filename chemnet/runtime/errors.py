@@ -66,7 +66,7 @@ def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
 def signals_wait() -> Iterator[list[int]]:
     """Signals SIGINT and SIGTERM, kept in the yielded list so that a loop can end between two steps; a second one acts.
 
-    In a thread other than the main one, where signals do not arrive, nothing changes.
+    Only the main thread receives signals; in others the list stays empty.
     """
     waiting: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -89,7 +89,7 @@ def signals_wait() -> Iterator[list[int]]:
 
 
 def run_command(main: Callable[[], int | None], name: str) -> int:
-    """Exit code of a command whose body is `main`; messages go to standard error.
+    """Exit code of a command with the body `main`; messages go to standard error.
 
     0 ok, 1 other, 2 usage, 3 numerical failure, 4 file missing or corrupt or disk full, 70 internal (the only
     one with a traceback), 130 and 143 for SIGINT and SIGTERM.
@@ -102,17 +102,15 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
     except ChemnetError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+    except BrokenPipeError:  # `head` and the like close the output early
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            print(
-                f"{name}: {error.strerror}: {error.filename}\nFree space or choose another folder.",
-                file=sys.stderr,
-            )
+            what = f"{error.strerror}: {error.filename}"
+            print(f"{name}: {what}\nFree space or choose another folder.", file=sys.stderr)
             return FileError.exit_code
         traceback.print_exc()
         print(f"{name}: internal error; please report the lines above.", file=sys.stderr)

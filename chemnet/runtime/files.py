@@ -18,8 +18,8 @@ from chemnet.runtime.errors import FileError
 def atomic(path: str | Path) -> Iterator[Path]:
     """Temporary path beside `path`, which on success is flushed to disk and moved into place.
 
-    After a crash `path` is either the old file or the new one, never a part; what a killed process left of it beside
-    it is removed when `path` is written again.
+    After a crash `path` is either the old file or the new one, never a part; temporary files of killed processes are
+    removed when `path` is written again.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,7 @@ def shipped(relative: str) -> Path:
     In a checkout it lies beside the package, in an installation under `share/chemnet`.
     Raises FileError when it is in neither place.
     """
-    roots = [Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "chemnet"]
-    for root in roots:
+    for root in (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "chemnet"):
         if (root / relative).exists():
             return root / relative
     raise FileError(f"{relative} ships with chemnet but is missing here; reinstall the package")

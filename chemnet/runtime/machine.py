@@ -1,4 +1,4 @@
-"""Is this machine fit for chemnet? Each finding says what was found and what to do about it."""
+"""Examination of the machine for `chemnet doctor`: what was found and what to do about it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ DISK_FULL_SOON = 0.2 * GIGABYTE
 DISK_TIGHT = 2 * GIGABYTE  # the full data set with its shards, some trainings and a run with snapshots
 
 _LAUNCHER_SECONDS = 60
+Verdict = Literal["ok", "note", "problem"]
 _SIZE_PROBE = """
 from mpi4py import MPI
 print("size", MPI.COMM_WORLD.size, " ".join(MPI.Get_library_version().split()[:3]))
@@ -36,16 +37,16 @@ print("size", MPI.COMM_WORLD.size, " ".join(MPI.Get_library_version().split()[:3
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; a `problem` stops some command, a `note` may cost time or surprise."""
+    """Finding of one check; a `problem` stops some command, a `note` may cost time or surprise."""
 
     subject: str
     found: str
-    verdict: Literal["ok", "note", "problem"] = "ok"
+    verdict: Verdict = "ok"
     advice: str = ""
 
 
 def examine() -> list[Finding]:
-    """Everything that `chemnet doctor` looks at, on this machine, in this environment."""
+    """Findings of all checks of this machine and environment."""
     return [
         *check_versions(metadata.requires("chemnet") or [], _installed_versions(), _tested_versions()),
         *check_launchers(_launchers(), Path(sys.executable)),
@@ -57,13 +58,13 @@ def examine() -> list[Finding]:
 
 
 def report(findings: Iterable[Finding]) -> Table:
-    """The findings as a table."""
+    """Table of the findings."""
     rows = [(f.subject, f.verdict, f.found, f.advice) for f in findings]
     return Table("chemnet doctor", ("subject", "verdict", "found", "what to do"), rows)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """1 if there is any problem, otherwise 0."""
+    """Exit code of a command: 1 if there is any problem, otherwise 0."""
     return int(any(finding.verdict == "problem" for finding in findings))
 
 
@@ -75,9 +76,9 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.\-]+)\s*(?:>=\s*(?P<least>[\w.]+))?[^;]
 def check_versions(
     requirements: Iterable[str], installed: Mapping[str, str], tested: Mapping[str, str]
 ) -> list[Finding]:
-    """One finding per package that `requirements` (as in the package's metadata) asks for.
+    """Finding per package of `requirements` (as in the package's metadata), without those of the extra `test`.
 
-    Packages of the extra `test` are left out: only developers need them. Names are in lower case.
+    Names of the packages are in lower case.
     """
     findings: dict[str, Finding] = {}
     for requirement in requirements:
@@ -92,9 +93,8 @@ def check_versions(
 def _check_version(name: str, least: str | None, extra: str | None, found: str | None, tested: str | None) -> Finding:
     install = f"pip install 'chemnet[{extra}]'" if extra else "pip install --upgrade chemnet"
     if found is None:
-        verdict: Literal["note", "problem"] = "note" if extra else "problem"
         purpose = {"mpi": "for parallel runs: ", "mpich": "for parallel runs: ", "plot": "for pictures: "}
-        return Finding(name, "not installed", verdict, purpose.get(extra or "", "") + install)
+        return Finding(name, "not installed", "note" if extra else "problem", purpose.get(extra or "", "") + install)
     if least and _numbers(found) < _numbers(least):
         return Finding(name, found, "problem", f"needs >= {least}: {install}")
     if tested and _numbers(found) != _numbers(tested):
@@ -116,7 +116,7 @@ def _installed_versions() -> dict[str, str]:
 
 
 def _tested_versions() -> dict[str, str]:
-    """The pins of `constraints.txt`, empty where the file did not come along."""
+    """Pins of `constraints.txt`; empty where the file is missing."""
     try:
         lines = shipped("constraints.txt").read_text(encoding="utf-8").splitlines()
     except FileError:
@@ -136,25 +136,21 @@ def _launchers() -> list[Path]:
 
 
 def check_launchers(launchers: Iterable[Path], python: Path) -> list[Finding]:
-    """Start two ranks with each launcher and see whether they find each other."""
+    """Findings of all launchers, or a note that there is none."""
     findings = [check_launcher(launcher, python) for launcher in launchers]
     advice = "serial runs need none; else pip install 'chemnet[mpich]', or load the cluster's MPI"
     return findings or [Finding("MPI launcher", "no mpiexec", "note", advice)]
 
 
 def check_launcher(launcher: Path, python: Path) -> Finding:
-    """Two ranks started by `launcher` must report a communicator of size 2."""
+    """Finding of a launcher: two ranks that it starts must report a communicator of size 2."""
     subject = f"MPI launcher {launcher}"
     command = [str(launcher), "-n", "2", str(python), "-c", _SIZE_PROBE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LAUNCHER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(
-            subject,
-            type(error).__name__,
-            "problem",
-            "it starts no programs here; on a cluster, ask inside a job",
-        )
+        advice = "it starts no programs here; on a cluster, run this inside a job"
+        return Finding(subject, type(error).__name__, "problem", advice)
     answers = re.findall(r"^size (\d+) (.*)$", done.stdout, flags=re.MULTILINE)
     if done.returncode != 0 or not answers:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -174,23 +170,22 @@ def _size_of_filesystem(folder: Path) -> float | None:
 
 
 def check_shared_memory(size: float | None) -> Finding:
-    """MPI ranks and worker processes talk through /dev/shm of `size` bytes (None: this system has none)."""
+    """Finding of /dev/shm, the memory between MPI ranks and workers, of `size` bytes (None: there is none)."""
     if size is None:
         return Finding("/dev/shm", "not used on this system")
-    found = f"{size / MEGABYTE:.0f} MB"
-    if size > SHARED_MEMORY_TIGHT:
-        return Finding("/dev/shm", found)
-    verdict: Literal["note", "problem"] = "problem" if size <= SHARED_MEMORY_CRASH else "note"
-    return Finding(
-        "/dev/shm",
-        found,
-        verdict,
-        "parallel runs may die silently; start the container with --shm-size=1g",
-    )
+    advice = "parallel runs may die silently; start the container with --shm-size=1g"
+    amount = f"{size / MEGABYTE:.0f} MB"
+    return _room("/dev/shm", amount, size <= SHARED_MEMORY_CRASH, size <= SHARED_MEMORY_TIGHT, advice)
+
+
+def _room(subject: str, found: str, is_problem: bool, is_tight: bool, advice: str) -> Finding:
+    if not is_tight:
+        return Finding(subject, found)
+    return Finding(subject, found, "problem" if is_problem else "note", advice)
 
 
 def check_threads(environment: Mapping[str, str], cores: int) -> Finding:
-    """More threads than cores make every command slower, most of all under MPI."""
+    """Finding of thread numbers: more threads than cores make every command slower, most of all under MPI."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     given = {name: environment[name] for name in names if environment.get(name, "").isdigit()}
     found = ", ".join([f"{cores} cores", *(f"{name}={value}" for name, value in given.items())])
@@ -201,9 +196,6 @@ def check_threads(environment: Mapping[str, str], cores: int) -> Finding:
 
 
 def check_disk(subject: str, free: float) -> Finding:
-    """`free` bytes must hold a data set, trainings and snapshots."""
-    found = f"{free / GIGABYTE:.1f} GB"
-    if free >= DISK_TIGHT:
-        return Finding(subject, found)
-    verdict: Literal["note", "problem"] = "problem" if free < DISK_FULL_SOON else "note"
-    return Finding(subject, found, verdict, f"keep {DISK_TIGHT / GIGABYTE:.0f} GB for data sets and runs")
+    """Finding of `free` bytes of a disk, for a data set, trainings and snapshots."""
+    advice = f"keep {DISK_TIGHT / GIGABYTE:.0f} GB for data sets and runs"
+    return _room(subject, f"{free / GIGABYTE:.1f} GB", free < DISK_FULL_SOON, free < DISK_TIGHT, advice)

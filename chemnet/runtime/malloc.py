@@ -1,5 +1,7 @@
-"""Keep freed memory in the process: the tensors of a convolutional network are large, and glibc gives each of them back
-to the kernel when it is freed, whose pages are then faulted in again one by one, for half of the time of a step."""
+"""Freed memory kept in the process.
+
+By default glibc returns large freed tensors to the kernel; the page faults of the next ones take half of a step's time.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ _PAD = 256 * 2**20
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell malloc to keep what is freed, for the rest of the process; False where there is no glibc to tell it to."""
+    """Keep freed memory for the rest of the process; False where there is no glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

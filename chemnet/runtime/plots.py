@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from chemnet.runtime.files import atomic
 
 Floats = NDArray[np.float64]
-_LEAST_ERROR = 0.01  # [%] that is drawn as such
-_AT_REST = 100.0  # [W/m3] a smaller heat release is none: the step's change of T is lost in round-off
+_LEAST_ERROR = 0.01  # [%]; smaller errors are drawn here
+_AT_REST = 100.0  # [W/m3]; a smaller heat release is round-off of the step's change of T
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -38,7 +38,8 @@ def temperature_comparison(
     columns = len(fields) + len(differences)
     figure = Figure(figsize=(3.3 * columns + 1.6, 3.9), layout="constrained")
     panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
-    extent = _extent_mm(fields[0].shape, spacing)
+    (ny, nx), (dx, dy) = fields[0].shape, spacing
+    extent = (0.0, 1e3 * nx * dx, 0.0, 1e3 * ny * dy)
     low, high = min(T.min() for T in fields), max(T.max() for T in fields)
     limit = max(1e-9, *(float(np.abs(d).max()) for d in differences))
     for panel, T, label in zip(panels, fields, labels, strict=False):
@@ -54,28 +55,19 @@ def temperature_comparison(
     _save(figure, path)
 
 
-def _extent_mm(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Edges (left, right, bottom, top) [mm] of an image of cells (ny, nx)."""
-    return 0.0, 1e3 * shape[1] * spacing[0], 0.0, 1e3 * shape[0] * spacing[1]
-
-
 def losses(path: Path, tables: Mapping[str, Path]) -> None:
     """Draw training and validation loss over the steps, at log scale: one part per `loss.csv`, in order of training."""
     figure = Figure(figsize=(6.0 + 1.2 * (len(tables) - 1), 4.0), layout="constrained")
     axes = figure.subplots()
     start = 0.0
     for name, table in tables.items():
-        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
-        axes.semilogy(start + columns["step"], columns["training_loss"], color="0.6")
-        axes.semilogy(start + columns["step"], columns["validation_loss"], color="C3")
         axes.axvline(start, color="0.8", linewidth=0.8)
         axes.annotate(
             name, (start, 1.0), (3, -3), xycoords=("data", "axes fraction"), textcoords="offset points", va="top"
         )
-        start += columns["step"][-1]
-    axes.legend(axes.get_lines()[:2], ("training", "validation"))
-    axes.set(xlabel="step", ylabel="loss")
-    axes.grid(True, which="both", alpha=0.3)
+        start = _draw_losses(axes, table, start)
+    axes.legend(axes.get_lines()[1:3], ("training", "validation"))
+    axes.set_ylabel("loss")
     _save(figure, path)
 
 
@@ -84,14 +76,21 @@ def loss_panels(path: Path, tables: Mapping[str, Path]) -> None:
     figure = Figure(figsize=(3.2 * len(tables) + 0.8, 3.4), layout="constrained")
     panels = figure.subplots(1, len(tables), sharey=True, squeeze=False)[0]
     for axes, (title, table) in zip(panels, tables.items(), strict=True):
-        columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
-        axes.semilogy(columns["step"], columns["training_loss"], color="0.6", label="training")
-        axes.semilogy(columns["step"], columns["validation_loss"], color="C3", label="validation")
-        axes.set(title=title, xlabel="step")
-        axes.grid(True, which="both", alpha=0.3)
+        _draw_losses(axes, table)
+        axes.set_title(title)
     panels[0].set_ylabel("loss")
-    panels[-1].legend()
+    panels[-1].legend(("training", "validation"))
     _save(figure, path)
+
+
+def _draw_losses(axes: Axes, table: Path, start: float = 0.0) -> float:
+    """Draw one `loss.csv` from step `start` on; returns its last step."""
+    columns = np.atleast_1d(np.genfromtxt(table, delimiter=",", names=True))
+    for name, colour in (("training_loss", "0.6"), ("validation_loss", "C3")):
+        axes.semilogy(start + columns["step"], columns[name], color=colour)
+    axes.set_xlabel("step")
+    axes.grid(True, which="both", alpha=0.3)
+    return float(start + columns["step"][-1])
 
 
 def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
@@ -107,8 +106,8 @@ def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
 
 
 def reduction_steps(path: Path, log: Path) -> None:
-    """Draw metric and training loss of an automatic reduction over its steps, each with the share of parameters that
-    are left; a dot where a layer was cut for good (figure 6 of the paper)."""
+    """Draw metric, training loss and share of parameters over the steps of an automatic reduction; a dot marks each
+    accepted cut (figure 6 of the paper)."""
     columns = _columns(log)
     steps, events = columns["step"].astype(float), columns["event"]
     left = columns["parameters"].astype(float)
@@ -136,8 +135,7 @@ def first_main_reduction(path: Path, log: Path) -> None:
     columns = _columns(log)
     events = list(zip(columns["event"], columns["layer"], strict=True))
     layers: list[str] = []
-    names = ("parameters of the layer left", "accuracy at once", "accuracy after one step")
-    bars: dict[str, list[float]] = {name: [] for name in names}
+    bars: list[tuple[float, ...]] = []
     for row, (event, layer) in enumerate(events):
         if event != "accepted" or layer in layers:
             continue
@@ -145,12 +143,12 @@ def first_main_reduction(path: Path, log: Path) -> None:
         after = next(place for place in range(start, row) if columns["event"][place] == "step")
         layers.append(layer)
         values = columns["layer_left"][start], columns["metric"][start], columns["metric"][after]
-        for heights, value in zip(bars.values(), values, strict=True):
-            heights.append(100.0 * float(value))
+        bars.append(tuple(100.0 * float(value) for value in values))
     figure = Figure(figsize=(max(6.0, 0.62 * len(layers) + 1.5), 4.0), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(layers))
-    for number, ((name, heights), colour) in enumerate(zip(bars.items(), ("C3", "C2", "C0"), strict=True)):
+    names = {"parameters of the layer left": "C3", "accuracy at once": "C2", "accuracy after one step": "C0"}
+    for number, ((name, colour), heights) in enumerate(zip(names.items(), np.reshape(bars, (-1, 3)).T, strict=True)):
         axes.bar(places + 0.27 * (number - 1), heights, 0.25, label=name, color=colour)
     axes.set(xticks=places, ylabel="[%]", xlabel="layer", ylim=(0.0, 112.0))
     axes.set_xticklabels([layer.removeprefix("layer ") for layer in layers])
@@ -166,7 +164,7 @@ def _columns(table: Path) -> dict[str, NDArray[np.str_]]:
 
 
 def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDArray[np.bool_]], title: str) -> None:
-    """Draw where the rows of a training set lie: T over phi, heat release over T, and each of T, phi and P alone.
+    """Draw histograms of the rows of a training set: T over phi, heat release over T, and each of T, phi and P alone.
 
     columns: `T` [K], `P` [Pa], `phi`, `heat_release` [W/m3] of each row (n,); kinds: the rows of each kind (n,).
     """
@@ -200,10 +198,10 @@ def _limits(column: Floats, rare: float) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-9))
 
 
-def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
+def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
     """Draw ignition delays over T0, and below them the errors of the models; a column of panels per pressure.
 
-    Each model brings its cases as columns (n,): `T0` [K], `phi`, `P` [atm], `reference` and `model` [us], `error`
+    Each model has its cases as columns (n,): `T0` [K], `phi`, `P` [atm], `reference` and `model` [us], `error`
     [%]; nan where nothing ignites. Lines are the reference, one colour per phi, one marker per model; an error below
     0.01 % stands at 0.01 %.
     """
@@ -236,8 +234,8 @@ def ladder(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> None:
 def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
     """Draw the ignition-delay error over the weights and over the cost of networks, one colour and marker per method.
 
-    Each method brings a point per run as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
-    `failed`, the number of cases that did not ignite. Dots are runs, markers the geometric means of those of one
+    Each method has a point per training as columns (n,): `weights`, `microseconds` per cell, `error` [%], and
+    `failed`, the number of cases that did not ignite. Dots are trainings, markers the geometric means of those of one
     size, bars their range; a marker is hollow where a case failed. Networks with equal numbers of weights stand side by
     side around their place, so that they can be distinguished.
     """
@@ -246,10 +244,7 @@ def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
     low, high = _shown(methods, "weights")
     spread = (high / low) ** _SIDE_BY_SIDE
     for number, (name, columns) in enumerate(methods.items()):
-        style = {
-            "color": _METHOD_COLOURS[number % len(_METHOD_COLOURS)],
-            "marker": _METHOD_MARKERS[number % len(_METHOD_MARKERS)],
-        }
+        style = {name: values[number % len(values)] for name, values in _METHOD_STYLES.items()}
         panels[0].plot([], [], linestyle="none", label=name, **style)
         for size in np.unique(columns["weights"]):
             at = columns["weights"] == size
@@ -257,8 +252,8 @@ def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
             hollow = bool((columns["failed"][at] > 0).any())
             beside = [other for other, theirs in methods.items() if size in theirs["weights"]]
             place = (beside.index(name) + 0.5) / len(beside) - 0.5
-            _draw_runs(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
-            _draw_runs(panels[1], columns["microseconds"][at], error, style, hollow)
+            _draw_trainings(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
+            _draw_trainings(panels[1], columns["microseconds"][at], error, style, hollow)
     panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="with a failed case")
     labels = {
         "weights": "weights, without biases; equal ones side by side",
@@ -288,8 +283,8 @@ def _shown(methods: Mapping[str, Mapping[str, Floats]], name: str) -> tuple[floa
     return float(values.min() / 1.6), float(values.max() * 1.6)
 
 
-def _draw_runs(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], hollow: bool) -> None:
-    """Runs of one method and size: a dot each, their range, their mean."""
+def _draw_trainings(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], hollow: bool) -> None:
+    """Trainings of one method and size: a dot each, their range, their mean."""
     centre = np.exp(np.log(x).mean())
     axes.vlines(centre, error.min(), error.max(), color=style["color"], linewidth=1.0, alpha=0.6)
     axes.plot(x, error, ".", color=style["color"], markersize=4, alpha=0.7)
@@ -298,9 +293,11 @@ def _draw_runs(axes: Axes, x: Floats, error: Floats, style: Mapping[str, Any], h
     axes.plot(centre, mean, markersize=7.5, markerfacecolor=face, linestyle="none", zorder=3, **style)
 
 
-# Distinct to the colour-blind too (Okabe and Ito, 2008); nine markers and seven colours pair off without repeating.
-_METHOD_COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-_METHOD_MARKERS = ("*", "o", "s", "D", "^", "v", "P", "X", "p")
+# Palette for colour-blind readers (Okabe and Ito, 2008); nine markers and seven colours give 63 different pairs.
+_METHOD_STYLES: dict[str, Sequence[str]] = {
+    "color": ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
+    "marker": ("*", "o", "s", "D", "^", "v", "P", "X", "p"),
+}
 
 
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:

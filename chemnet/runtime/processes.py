@@ -1,5 +1,4 @@
-"""An ordered map over worker processes, or the ranks of an MPI launcher: the same results in the same order for any
-number of them."""
+"""Ordered map over worker processes or MPI ranks: the same results in the same order for any number of them."""
 
 from __future__ import annotations
 
@@ -21,39 +20,37 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU 
 _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-_ranks: Any | None = None  # of rank 0, while the others wait for tasks
+_ranks: Any | None = None  # executor of rank 0, while the other ranks wait for tasks
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
-    """`function` of each item, in the order of the items; with one worker in this process.
+    """Results of `function`, in the order of the items; one worker is this process.
 
-    Inside `other_ranks` they do it, whatever `n_workers` is.
-    Workers are started afresh (never forked: numba, torch and MPI do not survive a fork) with one thread each, and
-    end with this process, however it ends; `function` and items must pickle. An exception in a worker is raised here.
+    Inside `other_ranks` the ranks compute them, for any `n_workers`. Workers are spawned (numba, torch and MPI do not
+    survive a fork) with one thread each and end with this process; `function` and items must pickle. Exceptions of a
+    worker are raised here, ChemnetError when one is killed.
     """
     if _ranks is not None:
         yield from _ranks.map(function, items)
-        return
-    if n_workers == 1:
+    elif n_workers == 1:
         yield from map(function, items)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, _begin_worker) as pool:
-        try:
-            yield from pool.map(function, items)
-        except BrokenProcessPool:
-            raise ChemnetError("a worker process was killed, perhaps for want of memory\nTake fewer workers.") from None
+    else:
+        with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker) as pool:
+            try:
+                yield from pool.map(function, items)
+            except BrokenProcessPool:
+                raise ChemnetError("a worker process was killed, perhaps out of memory\nTake fewer workers.") from None
 
 
 @contextmanager
 def other_ranks() -> Iterator[bool]:
-    """Under a launcher, let all ranks but the first take the tasks that the first gives to `ordered_map`.
+    """Let the other ranks of a launcher compute what rank 0 gives to `ordered_map`.
 
-    True where the body has work to do: on rank 0 and without a launcher. The others come to the body, with False, only
-    after rank 0 has left it. Raises UsageError as `mpi_world` does.
+    True on rank 0 and without a launcher; on the other ranks False, after rank 0 has left the body. Raises UsageError
+    as `mpi_world` does.
     """
     global _ranks
     world = mpi_world()
@@ -73,7 +70,7 @@ def other_ranks() -> Iterator[bool]:
 
 
 def mpi_world() -> Any | None:
-    """mpi4py's communicator of all processes where a launcher started more than one, else None.
+    """mpi4py's communicator of all processes of a launcher; None for one process.
 
     Raises UsageError when the launcher belongs to another MPI than mpi4py's.
     """
@@ -93,14 +90,14 @@ def mpi_world() -> Any | None:
 
 
 def _begin_worker() -> None:
-    """Start of a worker: workers share the cores, so libraries may not start threads of their own in them."""
+    """Limit the libraries of a worker to one thread, since workers share the cores."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREADS:
         os.environ[name] = "1"
 
 
 def _end_with_parent() -> None:
-    """End this worker when its parent is killed; it would wait for its next task for ever."""
+    """End this worker when its parent is killed, instead of waiting for a next task."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

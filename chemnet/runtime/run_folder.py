@@ -1,6 +1,6 @@
-"""Folders of runs: begun with facts that say which run it is, finished by a manifest, and found again.
+"""Folders of runs: facts that identify a run, and the manifest that marks it as finished.
 
-The facts are plain data. A run that goes on must have the facts that its first part left, in a checkpoint or a file;
+The facts are plain data. A resumed run must have the facts of its first part, kept in a checkpoint or a file;
 `manifest.json` is written last: a folder without it is not finished.
 """
 
@@ -44,9 +44,9 @@ def _bytes(item: Any) -> bytes:
 
 
 def check_same(path: str | Path, saved: Mapping[str, Any], facts: Mapping[str, Any], way_out: str = "") -> None:
-    """Raise UsageError, which names the first fact that differs, unless `path` was left by a run of the same facts.
+    """Raise UsageError with the first fact (nested ones by dotted keys) in which the `saved` ones of `path` differ.
 
-    Facts may be nested; what is saved beyond `facts` does not count. `way_out` is the last line of the message.
+    What is saved beyond `facts` does not count. `way_out` is the last line of the message.
     """
     before = dict(_flat(saved))
     for key, now in _flat(facts):
@@ -76,8 +76,8 @@ def begin_run(
 ) -> None:
     """Take a folder for a run, which from now on is not finished.
 
-    `saved` are the facts that a run to go on with has left in the file `source`. Raises UsageError where they differ;
-    the folder is then as it was.
+    `saved` are the facts of a run to resume, read from the file `source`. Raises UsageError where they differ; the
+    folder then stays unchanged.
     """
     if saved is not None:
         check_same(folder / source, saved, facts)
@@ -109,12 +109,12 @@ def latest_run(name: str, root: Path = Path("runs"), kind: str = "training") -> 
 
 
 def write_kept(path: Path, origin: str, content: Mapping[str, Any]) -> None:
-    """Write a result (JSON) with the fingerprint of what it was made from."""
+    """Write a result (JSON) with the fingerprint of its inputs."""
     write_json(path, {"origin": origin, **content})
 
 
 def read_kept(path: Path, origin: str) -> dict[str, Any] | None:
-    """The result that a file keeps, if it was made from what has this fingerprint; None otherwise."""
+    """Result of a file if the fingerprint of its inputs is `origin`; None otherwise."""
     try:
         content = read_json(path)
         return dict(content) if content["origin"] == origin else None

@@ -1,4 +1,4 @@
-"""A table of results: printed for people, written as JSON for programs."""
+"""Tables of results, as text, Markdown and JSON, and histories as CSV."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ class Table:
         """The table as aligned text."""
         cells = [list(self.columns), *([_cell(value) for value in row] for row in self.rows)]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        words = [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
-        lines = ["  ".join(map(_align, row, widths, words)).rstrip() for row in cells]
+        lines = ["  ".join(map(_align, row, widths, self._words())).rstrip() for row in cells]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
-        words = [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
-        rules = ["---" if is_word else "--:" for is_word in words]
+        rules = ["---" if is_word else "--:" for is_word in self._words()]
         rows = [list(self.columns), rules, *([_grouped(value) for value in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+    def _words(self) -> list[bool]:
+        """For each column whether it holds words, which align to the left."""
+        return [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
 
     def as_json(self) -> dict[str, Any]:
         """The table as plain data: the title and a list of {column: value}; None for what is not finite."""
@@ -48,7 +50,7 @@ class Table:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a history, whole or not at all: a line of column names, then a line per row."""
+    """Write a history atomically: a line of column names, then a line per row."""
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -56,7 +58,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 
 def _align(text: str, width: int, is_word: bool) -> str:
-    """Columns of words begin, columns of numbers end, at the same place."""
     return text.ljust(width) if is_word else text.rjust(width)
 
 

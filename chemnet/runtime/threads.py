@@ -1,4 +1,4 @@
-"""Threads of torch."""
+"""Number of threads of torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """Let torch compute in this number of threads, None: as it does; afterwards in as many as before."""
+    """Compute with this number of torch threads (None: unchanged) inside the body."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:

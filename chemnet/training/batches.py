@@ -1,7 +1,4 @@
-"""Batches: what a training takes its rows from, by which loss, and what it is validated by.
-
-Rows of states are one kind of batches, images (`vision.training`) another.
-"""
+"""Batches of a training: rows, loss and validation measure, for states here, for images in `vision.training`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ _VALIDATION_BLOCK = 8192
 
 
 class Batches(Protocol):
-    """Rows to train on and to validate with; `measure` names what is validated. All randomness comes from the
+    """Rows to train on and to validate with; `measure` names the validation figure. All randomness comes from the
     generator that is passed in."""
 
     measure: ClassVar[str]
@@ -28,16 +25,16 @@ class Batches(Protocol):
         """Number of rows to train on."""
 
     def to(self, device: str) -> Self:
-        """The same on a device."""
+        """Copy on a device."""
 
     def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and labels of some rows (n,)."""
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
-        """The mean loss of outputs in float32."""
+        """Mean loss of outputs in float32."""
 
     def validate(self, network: nn.Module, options: FitOptions) -> float:
-        """The measure of a network on the rows to validate with."""
+        """Measure of a network on the validation rows."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class TrainingData:
         return len(self.x)
 
     def to(self, device: str) -> TrainingData:
-        """The same data on a device."""
+        """Copy on a device."""
         return TrainingData(*(getattr(self, name).to(device) for name in ("x", "y", "x_val", "y_val", "active")))
 
     def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,17 +64,16 @@ class TrainingData:
         return self.x[rows], self.y[rows]
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
-        """The mean loss over the active columns."""
+        """Mean loss over the active columns."""
         return loss_of(options.loss)(outputs[:, self.active], labels[:, self.active])
 
     def validate(self, network: nn.Module, options: FitOptions) -> float:
-        """The validation loss."""
+        """Validation loss."""
         return validation_loss(network, self, options.loss)
 
 
 def few(data: TrainingData, rows: int | None) -> TrainingData:
-    """The same data with at most `rows` of its rows to train on, drawn at random, always the same ones; all are left to
-    validate with."""
+    """Data with at most `rows` training rows, drawn at random, always the same ones; the validation rows stay."""
     if rows is None or rows >= len(data):
         return data
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
@@ -88,14 +84,11 @@ def validation_loss(network: nn.Module, data: TrainingData, loss: str = "l1") ->
     """Mean loss over the validation rows and active columns, in float32."""
     total = 0.0
     with torch.no_grad():
-        for start in range(0, len(data.x_val), _VALIDATION_BLOCK):
-            rows = slice(start, start + _VALIDATION_BLOCK)
-            total += loss_of(loss)(
-                network(data.x_val[rows])[:, data.active], data.y_val[rows][:, data.active]
-            ).item() * (len(data.x_val[rows]))
+        for x, y in zip(data.x_val.split(_VALIDATION_BLOCK), data.y_val.split(_VALIDATION_BLOCK), strict=True):
+            total += loss_of(loss)(network(x)[:, data.active], y[:, data.active]).item() * len(x)
     return total / max(len(data.x_val), 1)
 
 
 def loss_of(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The mean loss of this name, l1 or mse, of outputs and labels."""
+    """Mean loss `l1` or `mse` of outputs and labels."""
     return {"l1": nn.functional.l1_loss, "mse": nn.functional.mse_loss}[name]

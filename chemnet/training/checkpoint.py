@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain data in one file behind a checksum; reading one runs no code."""
+"""Checkpoints: tensors and plain data in one file with a checksum; reading one runs no code."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ _CHECKPOINT = b"chemnet-checkpoint-1\n"  # then 32 bytes of SHA-256, then what t
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain data, whole or not at all, behind their SHA-256."""
-    buffer = io.BytesIO()  # torch tells a full disk as an error of its own, files as OSError
+    """Write tensors and plain data atomically, with their SHA-256."""
+    buffer = io.BytesIO()  # for a full disk torch raises an error of its own, files raise OSError
     torch.save(dict(content), buffer)
     with atomic(path) as temporary, open(temporary, "wb") as file:
         file.writelines((_CHECKPOINT, hashlib.sha256(buffer.getbuffer()).digest(), buffer.getbuffer()))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Content of a checkpoint; it is read as plain tensors and numbers and cannot run code.
-
-    Raises FileError when it is missing or damaged.
-    """
+    """Content of a checkpoint. Raises FileError when it is missing, damaged, or holds more than tensors and numbers."""
     if not Path(path).is_file():
         raise FileError(f"no checkpoint {path} to resume from; start without --resume")
     content = Path(path).read_bytes()
@@ -43,7 +40,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def copied(content: Any) -> Any:
-    """Nested plain data with copies of its tensors: a state that later training does not change."""
+    """Nested plain data with copies of its tensors."""
     if isinstance(content, torch.Tensor):
         return content.detach().clone()
     if isinstance(content, dict):

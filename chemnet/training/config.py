@@ -14,11 +14,11 @@ from chemnet.training.options import FitOptions
 
 
 class TrainConfig(Config):
-    """A training: which data, label and network, how to fit, and the reduction recipe that belongs to it.
+    """Config of a training: data, label, network, options of the fit, and the reduction that belongs to it.
 
-    `data` is the training set; when it does not exist it is made by the variant `data_variant` of the shipped recipe.
-    With `rows` only so many of its rows are trained on, drawn at random.
-    `cold_limit` [K] and `calm_limit` are those of the model: colder and calmer gas is integrated (`HybridStep`).
+    `data` is the training set; a missing one is sampled by the variant `data_variant` of the shipped recipe. `rows`
+    limits the rows to train on, which are drawn at random. `cold_limit` [K] and `calm_limit` are those of the model:
+    colder and calmer gas is integrated (`HybridStep`). `reduction` names the stages that ship for it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Processes that train one network together: `torchrun` starts them, each takes its rows of every batch."""
+"""Training of one network by several processes of `torchrun`, each with its rows of every batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import distributed, nn
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among `size`; by default it is alone. The one of rank 0 leads: it alone writes."""
+    """Place of this process among `size` (default: a single one); rank 0 leads: it alone reports and writes."""
 
     rank: int = 0
     size: int = 1
@@ -24,7 +24,7 @@ class Team:
         return self.rank == 0
 
     def sum(self, parameters: Iterable[nn.Parameter], numbers: Sequence[float]) -> list[float]:
-        """Gradients become their sums over the team, in place; returned are the sums of the numbers."""
+        """Sum gradients over the team, in place; returns the sums of the numbers."""
         if self.size == 1:
             return list(numbers)
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -36,19 +36,19 @@ class Team:
         return last.tolist()
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait for all processes of the team."""
         if self.size > 1:
             distributed.barrier()
 
 
 def leads() -> bool:
-    """Whether this process is alone or the first of those that `torchrun` started."""
+    """Whether this process is the only one or the first that `torchrun` started."""
     return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 @contextmanager
 def join_team(device: str) -> Iterator[tuple[Team, str]]:
-    """The team that `torchrun` started this process for, if any, and the device (`cpu`, `cuda`) of this process."""
+    """Team of this process (of one without `torchrun`) and its device, `cpu` or `cuda`."""
     if not distributed.is_torchelastic_launched():
         yield Team(), device
         return

@@ -1,8 +1,8 @@
-"""How well a domain keeps its promises: alarms on states it should let pass, and states from outside that it finds.
+"""Domain of validity of a model, fitted to a training set, and its rates of false alarms and of detection.
 
-The states from outside are those of the recipe with one parameter beyond its range by a tenth of the range: the
-temperature of the unburnt gas, the pressure, the equivalence ratio, the mixture fraction. They are unburnt, burnt,
-mixed of the two, or mixed and reacting, as anything in a flow is.
+States from outside have one parameter beyond the recipe's range by a tenth of the range: the temperature of the unburnt
+gas, the pressure, the equivalence ratio, or the mixture fraction. They are unburnt, burnt, mixed of the two, or mixed
+and reacting, as in a flow.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from chemnet.surrogate.model_file import find_model
 BEYOND = 0.1  # of a parameter's range
 PARAMETERS = ("T", "P", "phi", "mixture fraction")
 _STATES = 10_000
-_GASES = 60  # unburnt and burnt, that the states of one kind are made of
+_GASES = 60  # pairs of unburnt and burnt gas in the states of one parameter
 _SEED = 1
 
 
 def learn_domain(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Domain:
-    """The domain of a training set's training rows, with the false alarms among its validation rows.
+    """Domain of a training set's training rows, with the rate of false alarms among its validation rows.
 
-    kinds: those of the set. Perturbed states teach the network, but do not say what a mixture may go through.
+    kinds: names of the set's kinds of states. Perturbed states are left out: no mixture passes through them.
     """
     perturbed = [i for i, kind in enumerate(kinds) if kind in PERTURBED]
     on_paths, training = ~np.isin(pairs.kind, perturbed), pairs.split == 0
@@ -50,27 +50,26 @@ def learn_domain(pairs: Pairs, kinds: Sequence[str], mechanism: Mechanism) -> Do
 
 
 def probe(domain: Domain, facts: Mapping[str, Any], mechanism: Mechanism) -> Domain:
-    """The domain with the share of states from outside the recipe that it finds `measured`, too.
+    """Domain with the shares of detected states from outside the recipe, and of false alarms inside, in `measured`.
 
-    facts: attributes of the training set; nothing is added where they tell no recipe. `measured` also tells the false
-    alarms among states that were drawn in the same way from inside.
+    facts: attributes of the training set; without a recipe in them the domain stays unchanged.
     """
     recipe = stored_recipe(facts)
     if recipe is None:
         return domain
     found = {name: _outside(domain, Probes(recipe, mechanism, name).draw(_STATES), mechanism) for name in PARAMETERS}
     alarms = _outside(domain, Probes(recipe, mechanism).draw(_STATES), mechanism)
-    told = {"states_from_outside": _STATES, "found": found, "false_alarms_on_fresh_states": alarms}
-    return replace(domain, measured={**domain.measured, **told})
+    rates = {"states_from_outside": _STATES, "found": found, "false_alarms_on_fresh_states": alarms}
+    return replace(domain, measured={**domain.measured, **rates})
 
 
 def _outside(domain: Domain, states: Array, mechanism: Mechanism) -> float:
-    """Share of states that are told as outside."""
+    """Share of states that the domain reports as outside."""
     return float((~domain.contains(states, mechanism)).mean())
 
 
 class Probes:
-    """States as the recipe has them, with one parameter beyond its range; without one, states from inside."""
+    """Random states of a recipe, with the parameter `beyond` outside its range; by default all from inside."""
 
     def __init__(self, recipe: Recipe, mechanism: Mechanism, beyond: str | None = None) -> None:
         """Raises UsageError for an unknown parameter."""
@@ -91,7 +90,7 @@ class Probes:
         return np.concatenate(found)[:n]
 
     def _gases(self) -> tuple[Array, Array, float]:
-        """Unburnt gas and what it burns to, and by how much their enthalpy is to be raised [J/kg]."""
+        """Unburnt gas, its burnt gas, and the rise of their enthalpy that a T outside 300 to 3000 K needs [J/kg]."""
         recipe, rng = self.recipe, self._rng
         T, P = self._value("T", recipe.mixed.T_unburnt), self._value("P", recipe.pressure)
         oxidizer = recipe.draw_oxidizer(rng)
@@ -99,15 +98,15 @@ class Probes:
             Y = self._mixed(oxidizer)
         else:
             Y = canonical.premixed(self.mechanism, self._value("phi", recipe.phi), recipe.fuel, oxidizer)
-        unburnt = np.hstack([np.clip(T, 300.0, 3000.0), P, Y])  # where Cantera has no doubts
+        unburnt = np.hstack([np.clip(T, 300.0, 3000.0), P, Y])  # the range of Cantera's polynomials
         both = np.array([unburnt, np.hstack([T, P, Y])])
         raised = float(np.diff(enthalpy(both, self.mechanism))[0])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says that burnt gas is hotter than 3000 K
+            warnings.simplefilter("ignore")  # Cantera's, for burnt gas above 3000 K
             return unburnt, np.maximum(canonical.burnt(self._gas, unburnt), 0.0), raised
 
     def _value(self, name: str, limits: tuple[float, float]) -> float:
-        """A random value of a parameter; just so far beyond one of its limits if it is the one that is beyond."""
+        """Random value of a parameter between its limits, or a tenth of the range beyond one of them."""
         low, high = limits
         if name != self.beyond:
             return float(self._rng.uniform(low, high))
@@ -115,7 +114,7 @@ class Probes:
         return float(self._rng.choice([side for side in sides if side > 0.0]))
 
     def _mixed(self, oxidizer: dict[str, float]) -> Array:
-        """Mass fractions of fuel and oxidizer at a mixture fraction beyond those of the recipe's limits of phi."""
+        """Mass fractions at a mixture fraction beyond those of the recipe's limits of phi."""
         fuel, air = (self._pure(moles) for moles in (self.recipe.fuel, oxidizer))
         direction = fuel - air
         lean, rich = (canonical.premixed(self.mechanism, phi, self.recipe.fuel, oxidizer) for phi in self.recipe.phi)
@@ -128,7 +127,7 @@ class Probes:
         return Y
 
     def _states(self, gases: Sequence[tuple[Array, Array, float]], n: int) -> Array:
-        """n states made of these gases, of which some are not valid."""
+        """Mixtures (n, 2 + K) of these gases, some of them not valid."""
         rng, mechanism, probes = self._rng, self.mechanism, self.recipe.probes
         unburnt, burnt, raised = (np.array(values) for values in zip(*gases, strict=True))
         chosen = rng.integers(len(gases), size=n)
@@ -145,9 +144,9 @@ class Probes:
 
 
 def guard(model: str | Path, data: str | Path, out: str | Path | None = None) -> Table:
-    """Give a model the domain of a training set, write it to `out` (default: its own file), and tell of the domain.
+    """Write a model with the domain of a training set to `out` (default: its own file); returns the domain's table.
 
-    Raises UsageError when the set was made for another mechanism, FileError for what is missing or damaged.
+    Raises UsageError when the set was made for another mechanism, FileError for missing or damaged files.
     """
     path = find_model(model)
     surrogate = Surrogate.load(path)
@@ -162,24 +161,17 @@ def guard(model: str | Path, data: str | Path, out: str | Path | None = None) ->
 
 
 def domain_facts(domain: Domain) -> list[tuple[str, Any]]:
-    """What a domain is and how good it is, as rows of a table."""
+    """Limits and measured rates of a domain, as rows of a table."""
     T, P = domain.limits["T"], domain.limits["P"]
     rows: list[tuple[str, Any]] = [
         ("T [K]", f"{T[0]:.0f} - {T[1]:.0f}"),
         ("P [Pa]", f"{P[0]:.0f} - {P[1]:.0f}"),
         ("bounds of elements and enthalpy", len(domain.bounds)),
     ]
-    told = domain.measured
-    for key, text in _RATES.items():
-        if told.get(key) is not None:
-            rows.append((text, _rate(told[key])))
-    for name, share in told.get("found", {}).items():
-        rows.append((f"found with {name} beyond by a tenth", _rate(share)))
-    return rows
-
-
-_RATES = {"false_alarms": "false alarms, held-out states", "false_alarms_on_fresh_states": "false alarms, fresh states"}
-
-
-def _rate(share: float) -> str:
-    return f"{100.0 * share:.4g} %"
+    measured = domain.measured
+    rates = {
+        "false alarms, held-out states": measured.get("false_alarms"),
+        "false alarms, fresh states": measured.get("false_alarms_on_fresh_states"),
+        **{f"found with {name} beyond by a tenth": share for name, share in measured.get("found", {}).items()},
+    }
+    return rows + [(text, f"{100.0 * share:.4g} %") for text, share in rates.items() if share is not None]

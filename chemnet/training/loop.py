@@ -1,9 +1,9 @@
-"""The one training loop: fit a network to batches, of states or of images, resumable at any step.
+"""Training loop: fits a network to batches of states or images, resumable at any step.
 
-The learning rate and the batch size are pure functions of the step or of the share of the training that is done. A
-checkpoint holds everything the loop needs to go on: weights, optimiser, running average, random state, step and time;
-on the CPU an interrupted training goes on bitwise (unless it is limited by time). Several processes (`distributed.py`)
-train one network with the same loop: they hold the same weights and share the rows of each batch.
+The learning rate and the batch size are pure functions of the step or of the finished share of the training. A
+checkpoint holds weights, optimiser, running average, random state, step and time; on the CPU a resumed training is
+bitwise that without interruption (unless it is limited by time). Several processes (`distributed.py`) can train one
+network: they hold the same weights and share the rows of each batch.
 """
 
 from __future__ import annotations
@@ -32,17 +32,14 @@ from chemnet.training.options import FitOptions
 
 HISTORY, CHECKPOINT, BEST = "loss.csv", "last.pt", "best.pt"
 
-_ONE_THREAD = 300_000  # parameters of the largest network that is not worth a second thread
+_ONE_THREAD = 300_000  # parameters; smaller networks gain nothing by a second thread
 _FORMAT = 2  # of checkpoints
-Judge = Callable[[nn.Module], float]  # how wrong a network is in use; smaller is better
+Judge = Callable[[nn.Module], float]  # error of a network in use
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """Outcome of a training; `validation_loss`, `best_step` and `judgement` are of the weights that are returned.
-
-    `validation_loss` is what the batches measure, of images the accuracy.
-    """
+    """Outcome of a training; `validation_loss` (of images the accuracy) and `judgement` are of the returned weights."""
 
     steps: int
     seconds: float
@@ -56,8 +53,8 @@ class FitReport:
 class Training:
     """A network in training: its batches, optimisers, schedule and random state.
 
-    `fit` trains it to the end of its options; an automatic reduction trains it a bout of `report_every` steps at a
-    time, begins its schedule anew, and returns to states that it has kept.
+    `fit` trains it to the end of its options; an automatic reduction trains it by bouts of `report_every` steps,
+    begins its schedule anew, and returns to earlier states.
     """
 
     def __init__(
@@ -88,15 +85,15 @@ class Training:
         self._optimizers = optimizers_for(self.network, self.options.schedule_phases()[number], self.rate)
 
     def train(self) -> float:
-        """Train for one bout; its mean loss. Raises NumericalError when the loss is no longer finite."""
+        """Train for one bout; returns its mean loss. Raises NumericalError when the loss is not finite."""
         return sum(self.take_step()[0] for _ in range(self.options.report_every)) / self.options.report_every
 
     def metric(self) -> float:
-        """What the batches measure, on the rows to validate with."""
+        """Measure of the batches on the validation rows."""
         return self.batches.validate(self.network, self.options)
 
     def take_step(self, share: float = 0.0, numbers: Callable[[], Sequence[float]] = tuple) -> list[float]:
-        """One step, before which `share` of the training is done; the loss, and the sums of `numbers` over the team.
+        """Take one step after `share` of the training; returns the loss and the sums of `numbers` over the team.
 
         Raises NumericalError, before the weights change, when the loss is not finite.
         """
@@ -143,7 +140,7 @@ class Training:
         return rows.to(self.device)
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimisers, random state and place in the schedule, as tensors and plain data of its own."""
+        """Copy of weights, optimisers, random state and place in the schedule, as tensors and plain data."""
         content = {
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
@@ -178,26 +175,25 @@ def fit(
     max_minutes: float | None = None,
     device: str = "cpu",
     judge: Judge | None = None,
-    about: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
     team: Team = Team(),  # noqa: B008 (immutable)
     begin: Callable[[], None] = lambda: None,
     report: Callable[[str], None] = print,
 ) -> FitReport:
-    """Train `network` in place; `run` receives `loss.csv` and the checkpoints `last.pt` and, where there is a judge,
-    `best.pt`, whose weights are returned.
+    """Train `network` in place; `run` receives `loss.csv` and the checkpoints `last.pt` and, with a judge, `best.pt`.
 
-    With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` the
-    training goes on from `run/last.pt`, which must be one of the same options, seed, and `about` (plain data that the
-    caller wants to be the same); phases may go on to more steps. `begin` is called when that is settled. SIGINT and
-    SIGTERM end the training after the step with a checkpoint. Raises FileError when that is missing or damaged,
-    UsageError when it belongs to another training, NumericalError when the loss is no longer finite.
+    With a judge the weights of `best.pt` are returned. With `max_minutes` the schedule is stretched over the steps or
+    the minutes, whichever end sooner. With `resume` the training goes on from `run/last.pt`, which must have the same
+    options, seed, and `facts` (plain data); phases may go on to more steps. `begin` is called after this check. SIGINT
+    and SIGTERM end the training after the step with a checkpoint. Raises FileError when the checkpoint is missing or
+    damaged, UsageError when it belongs to another training, NumericalError when the loss is not finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
     wanted, options = options, options.on(device)
     training = Training(network, batches, options, seed=seed, device=device, team=team)
     fixed = options.model_dump(mode="json", exclude={"steps"} if options.phases else set())
-    facts = {"checkpoint format": _FORMAT, **(about or {}), "fit": fixed, "seed": seed, "rows": len(batches)}
+    facts = {"checkpoint format": _FORMAT, **(facts or {}), "fit": fixed, "seed": seed, "rows": len(batches)}
     limit = math.inf if max_minutes is None else 60.0 * max_minutes
     one_thread = "OMP_NUM_THREADS" not in os.environ and sum(p.numel() for p in network.parameters()) <= _ONE_THREAD
     with signals_wait() as signals, torch_threads(1 if one_thread else None):
@@ -212,7 +208,7 @@ def fit(
 
 @dataclass
 class _Fit:
-    """A training on its way to its end: history, running average, and the best weights so far."""
+    """State of a training beyond its steps: history, running average, and the best weights."""
 
     training: Training
     folder: Path
@@ -220,20 +216,20 @@ class _Fit:
     limit: float  # [s]
     judge: Judge | None
     signals: list[int]
-    say: Callable[[str], None]
+    write_line: Callable[[str], None]
     stopped: bool = False
     average: list[torch.Tensor] = field(default_factory=list)
     averaged: int = 0
     elapsed: float = 0.0
     running: float = 0.0
-    since: int = 0  # steps that `running`, the sum of their losses, is of
+    since: int = 0  # steps in the sum of losses `running`
     history: list[list[float]] = field(default_factory=list)
     best: float = math.inf
     best_step: int = 0
     began: float = 0.0  # on the monotonic clock, less the time of the parts before
 
     def start(self, resume: bool, begin: Callable[[], None]) -> None:
-        """Take the folder, for a new training or for the rest of one."""
+        """Take the folder for a new or a resumed training."""
         saved = read_checkpoint(self.folder / CHECKPOINT) if resume else None
         if self.training.team.leads or saved:
             begin_run(self.folder, self.facts, saved["facts"] if saved else None)
@@ -253,7 +249,7 @@ class _Fit:
             self._record(math.nan)
 
     def warn(self, wanted: FitOptions) -> None:
-        """Report what the device changes of the options."""
+        """Report the options that the device changes."""
         options, last = self.training.options, wanted.steps - 1
         if options.batch_at(last) < wanted.batch_at(last):
             most, full = options.max_batch_size, wanted.batch_at(last)
@@ -262,7 +258,7 @@ class _Fit:
             self.report(f"this processor has no instructions for {wanted.precision}: {options.precision} instead")
 
     def run(self) -> FitReport:
-        """Train to the end, or to the step at which a signal waits."""
+        """Train to the end, or to the step after a signal."""
         options, training = self.training.options, self.training
         self.began = time.monotonic() - self.elapsed
         share = self._share()
@@ -284,7 +280,9 @@ class _Fit:
                 self.report(f"stopped after step {training.step}; --resume goes on from here")
                 return self._result(self.history[-1][2])
         if self.averaged:
-            self._use_average()
+            with torch.no_grad():
+                for mean, parameter in zip(self.average, self._parameters(), strict=True):
+                    parameter.copy_(mean)
             self._record(self.history[-1][1])
             self._save()
         self._judge()
@@ -293,13 +291,13 @@ class _Fit:
     def report(self, line: str) -> None:
         """Report a line, once for the team."""
         if self.training.team.leads:
-            self.say(line)
+            self.write_line(line)
 
     def _parameters(self) -> list[nn.Parameter]:
         return list(self.training.network.parameters())
 
     def _clock_and_signals(self) -> tuple[float, float]:
-        """The leader's clock is that of the team, and where one process stops, all do."""
+        """Elapsed time [s] of the leader and number of signals; their sums over the team are the same in all."""
         return (time.monotonic() - self.began if self.training.team.leads else 0.0), len(self.signals)
 
     def _result(self, loss: float) -> FitReport:
@@ -315,25 +313,19 @@ class _Fit:
         )
 
     def _share(self) -> float:
-        """Share of the training that is done."""
+        """Finished share of the training."""
         return max(self.training.step / self.training.options.steps, self.elapsed / self.limit)
 
     def _add_to_average(self, share: float) -> None:
-        """Add the weights to the running average at the end of a training; where it is prolonged, the average of its
-        first end is left behind."""
+        """Add the weights to the running average near the end; a prolonged training begins its average anew."""
         self.averaged = self.averaged + 1 if share >= 1.0 - self.training.options.average_share else 0
         if self.averaged:
             with torch.no_grad():
                 for mean, parameter in zip(self.average, self._parameters(), strict=True):
                     mean += (parameter - mean) / self.averaged
 
-    def _use_average(self) -> None:
-        with torch.no_grad():
-            for mean, parameter in zip(self.average, self._parameters(), strict=True):
-                parameter.copy_(mean)
-
     def _judge(self) -> None:
-        """Judge the weights of this step and keep them if there have been no better ones."""
+        """Judge the weights of this step and keep them if they are the best."""
         if self.judge is None or self.training.options.rollouts == 0 or not self.training.team.leads:
             return
         score, step = self.judge(self.training.network), self.training.step
@@ -344,14 +336,14 @@ class _Fit:
         self.report(f"step {step}, roll-outs {score:.5f}, best {self.best:.5f} of step {self.best_step}")
 
     def _use_best(self) -> float:
-        """Take back the weights that were judged best, if these are not they; what they measure."""
+        """Restore the best weights; returns their validation measure."""
         if not (0 < self.best_step < self.training.step and self.training.team.leads):
             return self.history[-1][2]
         self.training.network.load_state_dict(read_checkpoint(self.folder / BEST)["network"])
         return self.training.metric()
 
     def _record(self, training_loss: float) -> None:
-        """Add a line to the history, write it, and report how it goes."""
+        """Add a line to the history, write and report it."""
         measured, step, options = self.training.metric(), self.training.step, self.training.options
         self.training.check(measured)
         rate = options.rate_at(step, self._share())
@@ -375,7 +367,7 @@ _OF_A_FIT = ("average", "averaged", "elapsed", "running", "since", "history")
 
 
 def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:
-    """The steps of `fit` and nothing around them, at a constant rate: what `chemnet bench training` compares with."""
+    """Take the steps of `fit` and nothing around them, at a constant rate: the baseline of `chemnet bench training`."""
     optimizers = optimizers_for(network, options.schedule_phases()[0], options.learning_rate)
     order = torch.randperm(len(data))
     for step in range(options.steps):

@@ -1,7 +1,7 @@
-"""Optimisers of a training, among them Muon for processors that have no bfloat16 instructions.
+"""Optimisers of a training, among them Muon for processors without bfloat16 instructions.
 
-torch's own Muon orthogonalises its updates in bfloat16. Where that is emulated, the training of a small network takes
-several times as long; there the same is computed in float32.
+torch's Muon orthogonalises its updates in bfloat16. On processors that emulate it the training of a small network takes
+several times as long; there the updates are computed in float32.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ _MOMENTUM = 0.9  # of SGD
 
 
 def optimizers_for(network: nn.Module, phase: Phase, rate: float) -> list[torch.optim.Optimizer]:
-    """The optimisers of a phase at a learning rate: one for everything, or Muon for the matrices and AdamW for what is
-    left."""
+    """Optimisers of a phase at a learning rate: one for all parameters, or Muon for matrices and AdamW for others."""
     decay, other_decay = phase.weight_decay, phase.weight_decay if phase.decay_biases else 0.0
     parameters = list(network.parameters())
     if phase.optimizer == "muon":
@@ -65,7 +64,7 @@ class Float32Muon(torch.optim.Muon):
                 update = matrix.grad.lerp(mean, group["momentum"]) if group["nesterov"] else mean
                 update = orthogonalised(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 matrix.mul_(1.0 - group["lr"] * group["weight_decay"])
-                # Liu et al., "Muon is Scalable for LLM Training" (2025): as large as AdamW's updates are
+                # Liu et al., "Muon is Scalable for LLM Training" (2025): the size of AdamW's updates
                 matrix.add_(update, alpha=-0.2 * group["lr"] * math.sqrt(max(matrix.shape)))
 
 

@@ -19,13 +19,12 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Phase(Config):
-    """A part of a schedule: an optimiser and how its learning rate moves with the time, over `steps` of time (None: to
-    the end).
+    """Part of a schedule: an optimiser and its learning rate over `steps` of time (None: to the end).
 
-    `cosine` falls from the rate to `lowest` over each `period`, after `warmup` in which it rises, or without a period
-    once over the whole training; `alternating` changes between the rate and `lowest` every `period`; `steps` multiplies
-    it by `decay` every `period`, so that a decay of 1 keeps it. Without a `rate` it is the schedule's initial rate. SGD
-    has a momentum of 0.9, on request Nesterov's. Weights decay, with `decay_biases` what is no matrix does too.
+    `cosine` falls from the rate to `lowest` over each `period`, after a linear `warmup`, or without a period once over
+    the whole training; `alternating` changes between the rate and `lowest` every `period`; `steps` multiplies it by
+    `decay` every `period`. Without a `rate` it is the schedule's initial rate. SGD has a momentum of 0.9, on request
+    Nesterov's. `weight_decay` is of matrices, with `decay_biases` of all parameters.
     """
 
     optimizer: Literal["sgd", "adam", "adamw", "muon"]
@@ -61,17 +60,16 @@ class Phase(Config):
 
 
 class FitOptions(Config):
-    """How to train.
+    """Options of a fit.
 
     `schedule` is `cosine` (linear warm-up over `warmup_steps`, then half a cosine to zero) or `steps` (times `decay`
-    every `decay_every` steps); `phases`, whose unit of time are `phase_unit` steps, take the place of the optimiser and
-    of all of this. The batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`. At the
-    end the weights are the mean over the last `average_share` of the training. They are judged `rollouts` times, at
-    equal shares of the training and the last time at its end, and the best are returned.
+    every `decay_every` steps); `phases`, with `phase_unit` steps as unit of time, replace optimiser and schedule. The
+    batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`. At the end the weights are
+    the mean over the last `average_share` of the training. They are judged `rollouts` times, at equal shares of the
+    training and the last time at its end, and the best are returned.
 
-    A limit of minutes (`--max-minutes`) means the same in every training: the schedule is stretched over the steps or
-    the minutes, whichever end sooner, so that it always comes to its end. Warm-up steps and the growth of the batch
-    count steps even so.
+    A limit of minutes (`--max-minutes`) stretches the schedule over the steps or the minutes, whichever end sooner, so
+    that it always comes to its end; warm-up and growth of the batch still count steps.
     """
 
     optimizer: Literal["adam", "adamw", "muon"] = "muon"
@@ -95,7 +93,7 @@ class FitOptions(Config):
     rollouts: int = Field(default=8, ge=0)
 
     def schedule_phases(self) -> tuple[Phase, ...]:
-        """The phases, or the one that the other keys describe."""
+        """Phases of the schedule; the other keys describe one phase."""
         if self.phases:
             return self.phases
         period = float(self.decay_every) if self.schedule == "steps" else None
@@ -103,10 +101,10 @@ class FitOptions(Config):
         return (Phase(**own, period=period, decay=self.decay, decay_biases=True),)  # type: ignore[arg-type]
 
     def phase_at(self, step: int, share: float, initial: float | None = None) -> tuple[int, float]:
-        """Number of the phase and learning rate at a step, of which `share` (0 to 1) of the training lies before.
+        """Number of the phase and learning rate at a step, after `share` (0 to 1) of the training.
 
-        Where the share is more than that of the steps, time is short, and the schedule is that far ahead. `initial` is
-        the rate that the schedule begins with, by default `learning_rate`.
+        Where time is short, the share is more than that of the steps, and the schedule is ahead. `initial` is the rate
+        at its begin, by default `learning_rate`.
         """
         initial, number, phases = initial or self.learning_rate, 0, self.schedule_phases()
         time = (step if share <= step / self.steps else share * self.steps) / self.phase_unit
@@ -119,7 +117,7 @@ class FitOptions(Config):
         return number, phases[number].rate_at(time, initial, share)
 
     def rate_at(self, step: int, share: float) -> float:
-        """Learning rate at a step, of which `share` (0 to 1) of the training lies before."""
+        """Learning rate at a step, after `share` (0 to 1) of the training."""
         return self.phase_at(step, share)[1]
 
     def batch_at(self, step: int) -> int:
@@ -128,8 +126,8 @@ class FitOptions(Config):
         return int(min(grown, max(self.batch_size, self.max_batch_size)))
 
     def on(self, device: str) -> FitOptions:
-        """These options on a device: without a GPU the batch stops growing at 4096, and without instructions for bf16
-        the precision is fp32, which is then several times as fast."""
+        """Options for a device: on a CPU the batch stops growing at 4096, and without instructions for bf16 the
+        precision is fp32, which is then several times as fast."""
         changes: dict[str, object] = {}
         if device == "cpu" and self.batch_growth > 1.0:
             changes["max_batch_size"] = min(self.max_batch_size, max(self.batch_size, _MAX_BATCH_CPU))
@@ -139,7 +137,7 @@ class FitOptions(Config):
 
 
 def choose_device(name: str) -> str:
-    """`auto` is the GPU where there is one. Raises UsageError for a device that is not there."""
+    """Device `cpu` or `cuda`; `auto` is a GPU if there is one. Raises UsageError for a GPU that is missing."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():

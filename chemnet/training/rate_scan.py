@@ -27,22 +27,20 @@ def scan_rates(
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Table:
-    """The same short training (of a minute, unless told otherwise) at several learning rates, and what came of each.
+    """Table of short trainings (default: of a minute) at several learning rates.
 
-    The rates are by default a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
-    folder. Raises what `train` raises, but for a training that diverges, which is a result.
+    The default rates are a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
+    folder. Raises what `train` raises; a training that diverges has a row without figures.
     """
     start = config.fit.learning_rate
     out = out or Path("runs") / config.name
     rows = []
     for rate in rates or [factor * start for factor in _SCAN]:
-        fit_options = parse(
-            FitOptions, config.fit.model_dump() | {"learning_rate": rate, "rollouts": 1}, "--scan-rates"
-        )
-        trial = config.model_copy(update={"fit": fit_options})
+        changed = config.fit.model_dump() | {"learning_rate": rate, "rollouts": 1}
+        at_rate = config.model_copy(update={"fit": parse(FitOptions, changed, "--scan-rates")})
         try:
             run = train(
-                trial,
+                at_rate,
                 data=data,
                 out=out / f"rate-{rate:g}",
                 seed=seed,

@@ -22,7 +22,7 @@ from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
 
 
 def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCases | None:
-    """The quick cases with the fuel of the data's recipe, one of its `facts`; None where the mechanism lacks it."""
+    """Quick cases with the fuel of the recipe in a data set's `facts`; None where the mechanism lacks it."""
     try:
         fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
         cases = QUICK.model_copy(update={"fuel": fuel})
@@ -33,11 +33,10 @@ def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCas
 
 
 def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | None:
-    """Judges a network by roll-outs: the mean relative error of its ignition delays over the quick cases.
+    """Mean relative error of a network's ignition delays over the quick cases, as a function of the network.
 
-    A case that does not ignite counts as an error of 1, and none counts as more. The reference is the exact step at
-    tight tolerances. None where there is nothing to judge by: no `judging_cases`, a mechanism that the exact step does
-    not cover, or nothing ignites.
+    A case counts as 1 where it does not ignite, and never as more. The reference is the exact step at tight tolerances.
+    None without `judging_cases`, for a mechanism that the exact step does not cover, or where nothing ignites.
     """
     mechanism, dt = learning.mechanism, learning.dt
     cases = judging_cases(facts, mechanism)

@@ -1,6 +1,6 @@
-"""From a training set to a model file: configs, the data as tensors, and the run folder that a training leaves.
+"""Training of a model from a training set to its run folder.
 
-A run folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoints `last.pt` and `best.pt`,
+The folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoints `last.pt` and `best.pt`,
 `model.safetensors`, and `manifest.json`, which is written last: a folder without it is not finished.
 """
 
@@ -34,7 +34,7 @@ from chemnet.training.tensors import load_learning_set
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
-    """Sample the config's training set at `path` if it is not there, saying so."""
+    """Sample the config's training set at `path` if it is missing, with a report."""
     if path.exists():
         return
     variant = f" (variant {config.data_variant})" if config.data_variant else ""
@@ -53,10 +53,10 @@ def train(
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Run folder of a training by a config, or the config of a name or file; samples first if its data is not there.
+    """Train by a config, given as such, by name or as a file; returns the run folder.
 
-    A training set that is named by `data` must exist. With `resume` an interrupted training of the same folder goes
-    on. Raises what sampling and fit raise.
+    The config's training set is sampled if it is missing; a set given as `data` must exist. With `resume` an
+    interrupted training of the same folder goes on. Raises what sampling and `fit` raise.
     """
     if not isinstance(config, TrainConfig):
         config = load_config(config)
@@ -77,7 +77,7 @@ def train(
             )
 
         def begin() -> None:
-            """The folder now belongs to this training, which is not finished."""
+            """Write the config of this training."""
             if team.leads:
                 write_text(out / "config.yaml", dump_yaml(config))
 
@@ -91,7 +91,7 @@ def train(
             max_minutes=max_minutes,
             device=device,
             judge=ignition_judge(learning, facts) if config.fit.rollouts and team.leads else None,
-            about=_about(config, facts),
+            facts=_facts_to_resume(config, facts),
             team=team,
             begin=begin,
             report=report,
@@ -112,14 +112,14 @@ def train(
 
 
 def _for_mechanism(config: TrainConfig, mechanism: Mechanism) -> TrainConfig:
-    """The config with as many inputs and outputs as the mechanism of the data has columns, which need not be DRM19."""
+    """Config with the numbers of inputs and outputs of the data's mechanism."""
     width = mechanism.n_species + 2
     network = config.network.model_copy(update={"widths": (width, *config.network.widths[1:-1], width)})
     return config.model_copy(update={"network": network})
 
 
-def _about(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
-    """What a training that is resumed shares with its first part, besides the options of its fit."""
+def _facts_to_resume(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
+    """Facts that a resumed training must share with its first part, besides the options of its fit."""
     network = config.network
     return {
         "network.widths": list(network.widths),
@@ -134,7 +134,7 @@ def _metadata(
 ) -> dict[str, object]:
     return {
         "config": config.model_dump(mode="json"),
-        "data": {key: _plain(facts[key]) for key in ("rows", "seed", "rtol", "atol", "recipe")},
+        "data": {key: np.asarray(facts[key]).item() for key in ("rows", "seed", "rtol", "atol", "recipe")},
         "seed": seed,
         "max_minutes": max_minutes,
         "steps": result.steps,
@@ -146,12 +146,8 @@ def _metadata(
     }
 
 
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
-
-
 def draw_losses(folder: Path, name: str) -> None:
-    """Draw the history of a training as `loss.png`, where matplotlib is installed."""
+    """Draw the history of a training as `loss.png` if matplotlib is installed."""
     if importlib.util.find_spec("matplotlib"):
         from chemnet.runtime import plots
 

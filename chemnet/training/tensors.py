@@ -1,4 +1,4 @@
-"""A training set as one network sees it: read once, in blocks, into float32 tensors that are made only once."""
+"""Training sets as float32 tensors with their transform and domain, read once and in blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chemnet.training.batches import TrainingData
 from chemnet.training.domain_fit import learn_domain
 
 _BLOCK_ROWS = 4096
-_DOMAIN_ROWS = 100_000  # that a domain is learned from, where the set has more than _MANY_ROWS
+_DOMAIN_ROWS = 100_000  # rows to fit a domain to, of a set with more than _MANY_ROWS
 _MANY_ROWS = 1_000_000
 
 Floats = NDArray[np.float32]
@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LearningSet:
-    """A training set as one network sees it."""
+    """A training set as tensors, with its transform, mechanism, time step [s] and domain."""
 
     transform: Transform
     mechanism: Mechanism
@@ -39,12 +39,11 @@ class LearningSet:
 def load_learning_set(
     path: str | Path, label: Label = "signed_root", transform: Transform | None = None
 ) -> LearningSet:
-    """A training set as tensors; the transform is fitted to its training rows unless one is given.
+    """Training set of a file; the transform is fitted to its training rows unless one is given.
 
-    The file is read once and in blocks, so that next to the tensors little memory is needed; for that the domain of a
-    very large set is learned from evenly spaced rows of it.
-    Raises FileError when the set is missing or damaged, UsageError when it was made with another mechanism or has no
-    rows on one side of the split.
+    The file is read once and in blocks, and the domain of a very large set is fitted to evenly spaced rows, so that
+    little memory is needed beside the tensors. Raises FileError when the set is missing or damaged, UsageError when it
+    was made with another mechanism or has no rows on one side of the split.
     """
     facts = dataset.read_attributes(path)
     mechanism = load_mechanism(facts["mechanism"])
@@ -72,7 +71,7 @@ def load_learning_set(
 
 
 class _Thinned:
-    """Evenly spaced rows of a file that comes in blocks; their next states are left out."""
+    """Evenly spaced rows of a file that is read in blocks, without their next states."""
 
     def __init__(self, rows: int) -> None:
         self._every = rows // _DOMAIN_ROWS if rows > _MANY_ROWS else 1

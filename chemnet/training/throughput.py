@@ -1,7 +1,7 @@
-"""What the training loop costs beside a bare one: the same network, optimiser and batches, and nothing else.
+"""Throughput of the training loop beside a bare one with the same network, optimiser and batches.
 
-The loop reports, judges a validation set, averages weights and writes checkpoints; the bare loop does none of it. Both
-train on the same random numbers, in turns, in one process of one thread.
+The loop also reports, validates, averages weights and writes checkpoints. Both train on the same random numbers, in
+turns, in one process of one thread.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _ROWS, _VALIDATION_ROWS = 200_000, 30_000
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What is measured: the training of a config, for as many steps as lie between two of its reports."""
+    """Config to measure, over the steps between two of its reports, and number of turns."""
 
     config: str = "small"
     turns: int = 3
 
 
 def bench_training(task: TrainingTask) -> list[Table]:
-    """Tables of the machine and of the samples per second of both loops. Raises what loading the config raises."""
+    """Tables of the machine and of both loops' samples per second. Raises what loading the config raises."""
     config = load_config(task.config)
     return [machine_table(), _table(config, task, in_fresh_process(measure, task))]
 
 
 def measure(task: TrainingTask) -> dict[str, list[float]]:
-    """Samples per second in each turn, by name of the loop."""
+    """Samples per second of each turn, by name of the loop."""
     config = load_config(task.config)
     options = config.fit.model_copy(update={"steps": config.fit.report_every}).on("cpu")
     data = _random_data(config)
@@ -49,7 +49,7 @@ def measure(task: TrainingTask) -> dict[str, list[float]]:
         "chemnet": lambda: _fit(config, data, options),
     }
     samples = sum(options.batch_at(step) for step in range(options.steps))
-    bare_steps(build(config.network), data, options.model_copy(update={"steps": 10}))  # what is done once is not timed
+    bare_steps(build(config.network), data, options.model_copy(update={"steps": 10}))  # warm-up, not timed
     found: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(task.turns):
         for name, loop in loops.items():

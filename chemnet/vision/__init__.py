@@ -1,4 +1,4 @@
-"""Image classification, to see what condensation does outside combustion: MobileNetV2 on CIFAR-10.
+"""Image classification, a test of condensation outside combustion: MobileNetV2 on CIFAR-10.
 
 The names are loaded on first use::
 

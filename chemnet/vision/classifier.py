@@ -1,4 +1,4 @@
-"""A trained classifier as one file: weights, classes, and everything needed to build the network again."""
+"""Trained classifiers as files: weights, classes, and all that is needed to build the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODEL = "classifier.pt"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, the names of its classes, its downsampling, and facts about its making."""
+    """A network, the names of its classes, its downsampling, and facts of its training."""
 
     network: nn.Module
     classes: tuple[str, ...]
@@ -30,20 +30,20 @@ class Classifier:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """Twelve digits that tell its weights from others."""
+        """Fingerprint of its weights, of 12 digits."""
         return sha256(*self.network.state_dict().values())[:12]
 
     def save(self, path: str | Path) -> None:
-        """Write it to one file, whole or not at all, with a checksum."""
+        """Write it to one file, atomically and with a checksum."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
         content = {"classes": list(self.classes), "downsampling": self.downsampling, "facts": dict(self.facts)}
         write_checkpoint(Path(path), {**content, "network": weights})
 
 
 def load_classifier(path: str | Path) -> Classifier:
-    """The classifier of a file or of a run folder, in use and of whatever widths it was given by condensation.
+    """The classifier of a file or of a run folder, in evaluation mode, with the widths of its condensation.
 
-    Raises FileError for what is missing, damaged, or no classifier.
+    Raises FileError for a file that is missing, damaged, or no classifier.
     """
     path = Path(path)
     path = path / MODEL if path.is_dir() else path
@@ -61,10 +61,11 @@ def load_classifier(path: str | Path) -> Classifier:
 
 
 def classifier_table(path: Path) -> Table:
-    """What a classifier, or the training in a run folder, came to."""
+    """Facts of a classifier given by its file or run folder."""
     classifier = load_classifier(path)
     facts = classifier.facts
-    rows = [
+    rows = [("stage of an automatic reduction", str(facts["stage"]))] if "stage" in facts else []
+    rows += [
         ("parameters", f"{count(classifier.network):,}"),
         ("classes", " ".join(classifier.classes)),
         ("downsampling", str(classifier.downsampling)),
@@ -74,6 +75,4 @@ def classifier_table(path: Path) -> Table:
         ("images", str(facts["images"])),
         ("seconds of training", f"{facts['seconds']:.0f}"),
     ]
-    if "stage" in facts:
-        rows.insert(0, ("stage of an automatic reduction", str(facts["stage"])))
     return Table(f"classifier {path}", ("fact", "value"), rows)

@@ -1,4 +1,4 @@
-"""Comparison of methods that make a trained classifier small, at equal parameters and equal retraining."""
+"""Comparison of methods that reduce a trained classifier, at equal parameters and equal retraining."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
-from chemnet.vision.training import ImageTraining, accuracy, fingerprint, prepared
+from chemnet.vision.training import ImageTraining, accuracy, channels_last, fingerprint, prepared
 
 UNTRAINED = ("scratch", "scratch-condensed")
 _BASELINES = ("scratch", "neuron-merging", "torch-pruning-magnitude", "torch-pruning-group-norm")
-_ABOUT_RUNS = {"description", "methods", "seeds", "shares", "rates", "scratch_rates"}
+_NOT_IN_ORIGIN = {"description", "methods", "seeds", "shares", "rates", "scratch_rates"}
 
 
 def _condensed(
     network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int, *, choice: str, everywhere: bool = False
 ) -> nn.Module:
-    """Condensation to a share: of all channels, or of those that the paper condenses."""
+    """Condensation to a share of the parameters, of all channels or of those of the paper."""
     layers = None if everywhere else [*hidden_layers().values(), *LAST_LAYER.values()]
     return condense(network, calibration[:1], ratio=share, layers=layers, calibration=calibration, choice=choice)
 
@@ -52,7 +52,7 @@ def _published(network: MobileNetV2, share: float, calibration: torch.Tensor, se
     """Condensation by the published rules, without refit or new statistics.
 
     The layer before the classifier is condensed by rows to the share of its own parameters, then the blocks by their
-    depthwise filters, until the whole has the share.
+    depthwise filters to the share of the whole.
     """
     example, whole = calibration[:1], count(network)
     last = count(network.features[-1]) + count(network.classifier)
@@ -62,7 +62,7 @@ def _published(network: MobileNetV2, share: float, calibration: torch.Tensor, se
 
 
 def _scratch_condensed(network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """An untrained network of the widths that forward selection gives, which separates widths from weights."""
+    """Untrained network of the widths that forward selection gives, to separate widths from weights."""
     result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True)
     start_anew(result, seed)
     return result
@@ -80,7 +80,7 @@ METHODS: dict[str, Make] = {
 
 
 class ImageSettings(ComparisonSettings):
-    """What is compared: for each of `shares` of the parameters and each seed, `batches` of retraining.
+    """Settings of a comparison: for each of `shares` of the parameters and each seed, `batches` of retraining.
 
     The rate falls to zero along half a cosine. It begins at the one of `rates` (of `scratch_rates` for untrained
     networks) with which the first seed is best on the validation images. `calibration` is a number of images.
@@ -105,11 +105,11 @@ def compare(
     device: str = "auto",
     report: Callable[[str], None] = print,
 ) -> list[Table]:
-    """Tables of the methods of a comparison that ships, or of a YAML file: mean and range of the test accuracies.
+    """Tables of the methods of a comparison, shipped or of a YAML file: mean and range of the test accuracies.
 
-    Results lie in `out` (default: `comparison` beside the classifier); finished runs are taken as they are. Methods
-    whose package is not installed are skipped, and named. Raises UsageError for an unknown method, FileError for files
-    that are missing or damaged.
+    Results lie in `out` (default: `comparison` beside the classifier); finished runs are reused. Methods without their
+    package are skipped with a message. Raises UsageError for an unknown method, FileError for files that are missing or
+    damaged.
     """
     path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     settings = parse(ImageSettings, read_yaml(path), str(path))
@@ -122,7 +122,7 @@ def compare(
 
 
 class ImageTask:
-    """The comparison of classifiers: what all of its runs share."""
+    """Comparison of classifiers: what all of its runs share."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class ImageTask:
         self.networks = networks
         phase = Phase(optimizer="sgd", schedule="cosine", period=1, weight_decay=settings.weight_decay, nesterov=True)
         self.config = config.model_copy(update={"strategy": (phase,), "batches": settings.batches})
-        plain = settings.model_dump(mode="json", exclude=_ABOUT_RUNS)
+        plain = settings.model_dump(mode="json", exclude=_NOT_IN_ORIGIN)
         self.origin = sha256([plain, classifier.fingerprint(), fingerprint(images)])
         self._start = count(classifier.network), multiply_adds(classifier.network)
 
@@ -153,20 +153,20 @@ class ImageTask:
         )
 
     def start_table(self) -> Table:
-        """Parameters, multiply-adds and test accuracy of the classifier that all methods start from."""
+        """Table of the parameters, multiply-adds and test accuracy of the classifier that all methods start from."""
         row = (*self._start, 100.0 * accuracy(self.classifier.network, self.images.test))
         return Table("the classifier before", ("parameters", "multiply-adds", "test accuracy [%]"), [row])
 
     def lacks(self, method: str) -> str | None:
-        """The package that has to be installed for a method, if there is one."""
+        """Package that a method needs and that is not installed, or None."""
         return lacks(method)
 
     def rates(self, method: str) -> Sequence[float]:
-        """Initial learning rates to scan."""
+        """Initial learning rates to scan for a method."""
         return self.settings.scratch_rates if method in UNTRAINED else self.settings.rates
 
     def train(self, job: Job) -> Trained:
-        """The network of a method, retrained; its loss is the share of validation images that it gets wrong."""
+        """The network of a method, retrained; its loss is the share of wrong validation images."""
         network = self._made(job.method, job.target, job.seed)
         facts = {
             "parameters": count(network),
@@ -183,20 +183,20 @@ class ImageTask:
         return {"accuracy": accuracy(trained.network, self.images.test.to(self.device))}
 
     def _made(self, method: str, target: str, seed: int) -> nn.Module:
-        """The network of a method before it is retrained; one that does not depend on the seed is made once."""
+        """The network of a method before retraining; one that does not depend on the seed is made once."""
         path = self.networks / f"{method}-{target}-{self.origin[:12]}.pt"
         if path.exists() and method not in UNTRAINED:
             return load_classifier(path).network
         inputs = images_of(self.images, self.config, self.settings.calibration)
         network = METHODS[method](copy.deepcopy(self.classifier.network), float(target), inputs, seed)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network)
         facts = {**self.classifier.facts, "method": method, "test_accuracy": accuracy(network, self.images.test)}
         Classifier(network, self.classifier.classes, self.classifier.downsampling, facts).save(path)
         return network
 
 
 def images_of(images: ImageSet, config: ImageConfig, number: int) -> torch.Tensor:
-    """Training images as inputs of a network (number, 3, h, w); always the same ones."""
+    """Calibration inputs (number, 3, h, w): training images, always the same ones."""
     kept = len(images.training) - config.validation
     chosen = torch.randperm(kept, generator=torch.Generator().manual_seed(0))[:number]
     return prepared(images.training.pixels[chosen])

@@ -1,4 +1,4 @@
-"""What a training of images, and the reduction that follows it, are made of: read from `configs/*.yaml`."""
+"""Configs of image trainings and their reductions, read from `configs/*.yaml`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from chemnet.vision.mobilenet import Initialisation
 
 
 class ImageReductionConfig(Config):
-    """How a trained classifier is reduced automatically: the algorithm's options, and how channels are condensed.
+    """Automatic reduction of a trained classifier: the algorithm's options, and how channels are condensed.
 
-    A step is `batches` of the training, or one epoch; the `strategy` is that of the training where it is left out, with
-    the algorithm's rates. `calibration` of the training images are what readers are mended and statistics estimated
-    with; 0: neither is done.
+    A step is `batches` of the training, or one epoch; the default `strategy` is that of the training, with the
+    algorithm's rates. With `calibration`, a number of training images, the next layers are refitted and BatchNorm's
+    statistics estimated; 0: neither is done.
     """
 
     batches: Count | None = None
@@ -31,11 +31,11 @@ class ImageReductionConfig(Config):
 
 
 class ImageConfig(Config):
-    """How to train a classifier of images.
+    """Training of a classifier of images.
 
-    A step is `batches` of `batch_size` images, or one epoch. `validation` of the training images are kept aside, the
-    last ones of the set, to judge by; the test images are for the final figures only. Images are shifted by up to
-    `shift` pixels and flipped at random. Times of the `strategy` are in these steps.
+    A step, also the unit of time of the `strategy`, is `batches` of `batch_size` images, or one epoch. The last
+    `validation` training images are kept aside for validation; the test images are for the final figures only. Images
+    are shifted by up to `shift` pixels and flipped at random.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ImageConfig(Config):
         return self.model_copy(update=changes)
 
     def options(self, images: int) -> FitOptions:
-        """The options of a training on this number of images; it reports after every step of the config."""
+        """Options of a training on this number of images; it reports after every step of the config."""
         batches = self.batches or images // self.batch_size
         return FitOptions(
             learning_rate=self.initial_rate,

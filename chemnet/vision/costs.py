@@ -1,4 +1,4 @@
-"""What a classifier costs: multiply-adds, counted, and seconds, measured."""
+"""Costs of classifiers: multiply-adds, counted, and latency, measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chemnet.vision.mobilenet import count
 from chemnet.vision.training import outputs_of
 
 _SIDE = 32
-_AT_LEAST = 0.05  # [s] of a turn; calls of one image are repeated that long
+_AT_LEAST = 0.05  # [s]; short calls are repeated in a turn until they take this long
 
 
 def multiply_adds(network: nn.Module, side: int = _SIDE) -> int:
@@ -31,8 +31,8 @@ def multiply_adds(network: nn.Module, side: int = _SIDE) -> int:
 def bench(networks: Mapping[str, nn.Module], batches: Sequence[int] = (1, 128), turns: int = 7) -> Table:
     """Parameters, multiply-adds and latency of networks on one core, beside the first of them.
 
-    The networks take turns, so that a machine that is disturbed disturbs all of them; the median counts. `saved` is the
-    share of the first one's time that is saved over the share of its multiply-adds that is.
+    The networks take turns, so that disturbances hit all of them; the median counts. `saved` is the saved share of the
+    first one's time over the saved share of its multiply-adds.
     """
     keep_freed_memory()
     with torch_threads(1):
@@ -54,7 +54,7 @@ def bench(networks: Mapping[str, nn.Module], batches: Sequence[int] = (1, 128), 
 
 
 def _seconds(networks: Mapping[str, nn.Module], batch: int, turns: int) -> dict[str, float]:
-    """Median seconds of a call with so many images."""
+    """Median time [s] of a call with `batch` images, by name of the network."""
     inputs = torch.rand(batch, 3, _SIDE, _SIDE).contiguous(memory_format=torch.channels_last)
     calls: dict[str, Callable[[], object]] = {
         name: lambda network=network: outputs_of(network, inputs)  # type: ignore[misc]
@@ -69,7 +69,7 @@ def _seconds(networks: Mapping[str, nn.Module], batch: int, turns: int) -> dict[
 
 
 def _time(call: Callable[[], object], repeats: int) -> float:
-    """Mean seconds of a call."""
+    """Mean time of a call [s]."""
     start = time.perf_counter()
     for _ in range(repeats):
         call()

@@ -1,9 +1,9 @@
-"""MobileNetV2 with the key names of torchvision, so that weights go either way.
+"""MobileNetV2 with the key names of torchvision, so that weights are exchangeable.
 
 Source: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR 2018),
 table 2. The paper on condensation counts its layers from 1: layer 1 is the first convolution, layers 2 to 17 are the
-blocks (its table 2 leaves out the block without expansion and begins with 96 channels), and what follows them is the
-convolution to 1280 channels.
+blocks (its table 2 leaves out the block without expansion and begins with 96 channels), and layer 18 is the convolution
+to 1280 channels.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class MobileNetV2(nn.Module):
 
     `downsampling` is the ratio of the sides of the image and of the last feature map: 32 as published, for large
     images; 16, 8 or 4, for CIFAR, leave out the first strides. Weights fit into any of them.
-    `initialisation` is torchvision's, or the paper's Gaussian of eq. 20, whose small scale is meant to make channels
-    condense. Raises UsageError for another downsampling.
+    `initialisation` is torchvision's, or the paper's Gaussian of eq. 20, of a small scale that makes channels condense.
+    Raises UsageError for another downsampling.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MobileNetV2(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand by a pointwise convolution, filter each channel, project; with a skip where shapes allow.
+    """Block of pointwise expansion, depthwise filter and projection; with a skip where shapes allow.
 
     x -> 1x1, BN, ReLU6 -> 3x3 depthwise, BN, ReLU6 -> 1x1, BN -> + -> y
     |_________________________________________________________|
@@ -91,7 +91,7 @@ class InvertedResidual(nn.Module):
 
 
 def hidden_layers(first: int = 2, last: int = 17) -> dict[str, str]:
-    """The paper's names of the blocks (its layers `first` to `last`), and the module whose channels are condensed."""
+    """Modules with the channels to condense, by the paper's names of the blocks (its layers `first` to `last`)."""
     return {f"layer {number}": f"features.{number}.conv.1.0" for number in range(first, last + 1)}
 
 

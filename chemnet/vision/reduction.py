@@ -1,7 +1,7 @@
-"""The automatic reduction of a trained classifier: MobileNetV2 with the paper's layers, and the folder that is left.
+"""Automatic reduction of a trained MobileNetV2, layer by layer as in the paper, and its run folder.
 
 The folder holds the log `automatic.csv` and the checkpoint `automatic.pt` of the algorithm, the classifier of every
-stage as it was at its end, `table.md`, the pictures `steps.png` and `layers.png`, and at last `manifest.json`.
+stage, `table.md`, the pictures `steps.png` and `layers.png`, and at last `manifest.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import nn
 
 from chemnet.condensation.condenser import condense
 from chemnet.reduction.automatic import LOG, Reducible, reduce_automatically
-from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import write_text
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.run_folder import finish_run
@@ -34,9 +33,9 @@ STEPS_PICTURE, LAYERS_PICTURE = "steps.png", "layers.png"
 class CondensingTraining(Reducible):
     """A classifier in training that can be condensed.
 
-    Layers are named as in the paper: 2 to 17 are the blocks with an expansion, of which the depthwise channels are
-    condensed, 18 is the convolution in front of the classifier. The metric is the accuracy on the images to validate
-    with, the verdict that on the test images.
+    Layers are named as in the paper: 2 to 17 are the blocks with an expansion, condensed by their depthwise channels,
+    18 is the convolution in front of the classifier. The metric is the accuracy on the validation images, the verdict
+    that on the test images.
     """
 
     def __init__(
@@ -50,7 +49,7 @@ class CondensingTraining(Reducible):
         example = prepared(batches.training.pixels[:1])
 
         def condensed(network: nn.Module, module: str, threshold: float) -> nn.Module:
-            """The network with a module condensed; one channel that is left stays."""
+            """The network with a module condensed; a single channel stays."""
             rule = config.reduction.rule
             if network.get_submodule(module).out_channels == 1:
                 return network
@@ -64,7 +63,7 @@ class CondensingTraining(Reducible):
         self._test = images.test.to(device)
 
     def parameters(self, layer: str | None = None) -> int:
-        """Number of parameters of the network, or of the block or convolution that is a layer."""
+        """Number of parameters of the network, or of the block or convolution of a layer."""
         if layer is None:
             return super().parameters()
         return count(self.network.get_submodule(".".join(self.module(layer).split(".")[:2])))
@@ -85,17 +84,17 @@ def reduce(
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> Table:
-    """Reduce a classifier (default: the config's training) by the automatic algorithm of section 2.4.2; table 3.
+    """Reduce a classifier by the automatic algorithm of section 2.4.2; returns table 3.
 
-    `model` is a file or a run folder, `out` defaults to the folder `reduction` beside the classifier. With `resume` an
-    interrupted reduction goes on. Raises UsageError for a reduction of another config, classifier, seed or set of
-    images, FileError for a file that is missing or damaged, NumericalError for a loss that is not finite.
+    `model` is a file or a run folder (default: the config's training), `out` defaults to the folder `reduction` beside
+    the classifier. With `resume` an interrupted reduction goes on. Raises UsageError for a reduction of another config,
+    classifier, seed or set of images, FileError for missing or damaged files, NumericalError for a loss not finite.
     """
     keep_freed_memory()
     source = model or Path("runs") / f"vision-{config.name}"
     classifier, images = load_classifier(source), read_images(data)
     folder = out or (source if source.is_dir() else source.parent) / "reduction"
-    about = {
+    facts = {
         "config": config.model_dump(mode="json"),
         "images": fingerprint(images),
         "seed": seed,
@@ -104,58 +103,40 @@ def reduce(
     training = CondensingTraining(classifier.network, images, config, seed=seed, device=choose_device(device))
 
     def keep(stage: str) -> None:
-        """The classifier of a stage, as a file of its own."""
-        facts = {**classifier.facts, "test_accuracy": training.verdict(), "stage": stage}
-        Classifier(training.network, classifier.classes, classifier.downsampling, facts).save(_file(folder, stage))
+        """Save the classifier of a stage."""
+        of_stage = {**classifier.facts, "test_accuracy": training.verdict(), "stage": stage}
+        Classifier(training.network, classifier.classes, classifier.downsampling, of_stage).save(_file(folder, stage))
 
     options = config.reduction.automatic
-    stages = reduce_automatically(training, options, folder, resume=resume, report=report, keep=keep, about=about)
-    table = _table(stages, folder, classifier.downsampling)
+    stages = reduce_automatically(training, options, folder, resume=resume, report=report, keep=keep, about=facts)
+    table = _table(stages, folder)
     write_text(folder / "table.md", f"{table.markdown()}\n")
     if importlib.util.find_spec("matplotlib"):
-        draw_steps(folder, folder / STEPS_PICTURE)
-        draw_layers(folder, folder / LAYERS_PICTURE)
+        from chemnet.runtime import plots
+
+        plots.reduction_steps(folder / STEPS_PICTURE, folder / LOG)
+        plots.first_main_reduction(folder / LAYERS_PICTURE, folder / LOG)
         report(f"pictures: {folder / STEPS_PICTURE}, {folder / LAYERS_PICTURE}")
-    finish_run(folder, "automatic reduction", config.name, {**about, "stages": table.as_json()["rows"]})
+    finish_run(folder, "automatic reduction", config.name, {**facts, "stages": table.as_json()["rows"]})
     return table
-
-
-def draw_steps(folder: Path, picture: Path) -> None:
-    """Figure 6: accuracy, training loss and parameters over the steps of a reduction."""
-    from chemnet.runtime import plots
-
-    plots.reduction_steps(picture, _log(folder))
-
-
-def draw_layers(folder: Path, picture: Path) -> None:
-    """Figure 7: what the first main reduction did to each layer."""
-    from chemnet.runtime import plots
-
-    plots.first_main_reduction(picture, _log(folder))
-
-
-def _log(folder: Path) -> Path:
-    if not (folder / LOG).is_file():
-        raise FileError(f"{folder} holds no automatic reduction\nMake one: chemnet vision reduce --data IMAGES")
-    return folder / LOG
 
 
 def _file(folder: Path, stage: str) -> Path:
     return folder / f"{stage.replace(' ', '-')}.pt"
 
 
-def _table(stages: Table, folder: Path, downsampling: int) -> Table:
+def _table(stages: Table, folder: Path) -> Table:
     """Table 3, with the multiply-adds of each stage beside its parameters."""
-    rows = []
-    full = None
-    for name, parameters, share, metric, verdict, step in stages.rows:
-        cost = multiply_adds(load_classifier(_file(folder, name)).network)
-        full = full or cost
-        rows.append(
-            (name, parameters, share, 1e-6 * cost, 100.0 * cost / full, *(100.0 * metric, 100.0 * verdict), step)
-        )
-    columns = (
-        *("network", "parameters", "parameters [%]", "multiply-adds [M]", "multiply-adds [%]"),
-        *("best validation [%]", "test accuracy [%]", "from step"),
-    )
-    return Table("automatic reduction", columns, rows)
+    names, parameters, shares, metrics, verdicts, steps = zip(*stages.rows, strict=True)
+    costs = [multiply_adds(load_classifier(_file(folder, name)).network) for name in names]
+    columns = {
+        "network": names,
+        "parameters": parameters,
+        "parameters [%]": shares,
+        "multiply-adds [M]": [1e-6 * cost for cost in costs],
+        "multiply-adds [%]": [100.0 * cost / costs[0] for cost in costs],
+        "best validation [%]": [100.0 * metric for metric in metrics],
+        "test accuracy [%]": [100.0 * verdict for verdict in verdicts],
+        "from step": steps,
+    }
+    return Table.of("automatic reduction", columns)

@@ -1,7 +1,7 @@
-"""Training of a classifier of images: the batches, shifted and mirrored at random, the accuracy, and the run folder.
+"""Training of a classifier of images: batches, shifted and mirrored at random, accuracy, and run folder.
 
-The folder holds `config.yaml` as used, what the training loop leaves (`loss.csv`, `last.pt`), `classifier.pt`, and,
-when the training has come to its end, `manifest.json`.
+The folder holds `config.yaml` as used, `loss.csv` and `last.pt` of the training loop, `classifier.pt`, and, after the
+end of the training, `manifest.json`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from chemnet.vision.config import ImageConfig
 from chemnet.vision.images import Images, ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count
 
-_BLOCK = 100  # images of one call when a network is judged: what it makes of them fits the cache
-# Means and standard deviations of CIFAR-10's training pixels, as everyone's code has them.
+_BLOCK = 100  # images of one call of a validation: their activations fit the cache
+# Means and standard deviations of CIFAR-10's training pixels, in their usual rounding.
 _MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Images to train on, shifted by up to `shift` pixels and mirrored, and images to validate with."""
+    """Training images, shifted by up to `shift` pixels and mirrored, and validation images."""
 
     training: Images
     validation: Images
@@ -45,7 +45,7 @@ class ImageBatches:
 
     @classmethod
     def of(cls, images: ImageSet, config: ImageConfig) -> ImageBatches:
-        """The training images of a set; the last ones validate. Raises UsageError for too few of them."""
+        """The training images of a set, the last ones for validation. Raises UsageError for too few of them."""
         kept = len(images.training) - config.validation
         if kept < config.batch_size:
             raise UsageError(
@@ -59,7 +59,7 @@ class ImageBatches:
         return len(self.training)
 
     def to(self, device: str) -> ImageBatches:
-        """The same on a device."""
+        """Copy on a device."""
         return replace(self, training=self.training.to(device), validation=self.validation.to(device))
 
     def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -68,11 +68,11 @@ class ImageBatches:
         return prepared(pixels), self.training.labels[rows]
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
-        """The mean cross entropy."""
+        """Mean cross entropy."""
         return nn.functional.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
 
     def validate(self, network: nn.Module, options: FitOptions) -> float:
-        """The accuracy on the images to validate with."""
+        """Accuracy on the validation images."""
         return accuracy(network, self.validation)
 
 
@@ -101,7 +101,7 @@ def train(
     """Train MobileNetV2 on the images at `data`; returns the run folder.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` a
-    training that was interrupted, or has fewer steps, goes on, on the CPU bit by bit. Raises what `fit` raises, and
+    training that was interrupted, or has fewer steps, goes on, on the CPU bitwise. Raises what `fit` raises, and
     FileError for images that cannot be read.
     """
     out, device = out or Path("runs") / f"vision-{config.name}", choose_device(device)
@@ -109,7 +109,7 @@ def train(
     images = read_images(data)
     network, batches = network_of(config, len(images.classes), seed), ImageBatches.of(images, config)
     report(f"{config.name}: {count(network):,} parameters, {len(batches):,} images, {device}, seed {seed}")
-    about: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude={"steps", "description", "reduction"}),
         "images": fingerprint(images),
     }
@@ -127,12 +127,12 @@ def train(
         resume=resume,
         max_minutes=max_minutes,
         device=device,
-        about=about,
+        facts=facts,
         begin=begin,
         report=report,
     )
     right = accuracy(network, images.test.to(device))
-    facts = {**about, "seed": seed, "test_accuracy": right, "seconds": result.seconds}
+    facts |= {"seed": seed, "test_accuracy": right, "seconds": result.seconds}
     Classifier(network.cpu(), images.classes, config.downsampling, facts).save(out / MODEL)
     finish_run(out, "image training", config.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
     report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
@@ -140,7 +140,7 @@ def train(
 
 
 def channels_last(network: nn.Module) -> nn.Module:
-    """The network itself, with channels last in the memory of its weights: faster."""
+    """The network itself, with its weights in channels-last memory, which is faster."""
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -162,7 +162,7 @@ def fingerprint(images: ImageSet) -> str:
 
 
 def varied(pixels: torch.Tensor, shift: int, flip: bool, generator: torch.Generator) -> torch.Tensor:
-    """The same images (n, 3, h, w), each shifted over a black border and half of them mirrored."""
+    """Images (n, 3, h, w), each shifted at random over a black border and half of them mirrored."""
     n, _, height, width = pixels.shape
     offsets = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
     mirrored = torch.rand((n, 1), generator=generator) < (0.5 if flip else 0.0)
@@ -181,7 +181,7 @@ def prepared(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def accuracy(network: nn.Module, images: Images) -> float:
-    """Share of the images whose largest output is that of their label."""
+    """Share of the images with the largest output at their label."""
     right = 0
     for inputs, labels in blocks(images):
         right += int((outputs_of(network, inputs).argmax(dim=1) == labels).sum())
@@ -189,14 +189,14 @@ def accuracy(network: nn.Module, images: Images) -> float:
 
 
 def blocks(images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The images as inputs of a network, and their labels, a hundred at a time."""
+    """Inputs of a network and labels, a hundred images at a time."""
     for start in range(0, len(images), _BLOCK):
         part = images.part(slice(start, start + _BLOCK))
         yield prepared(part.pixels), part.labels
 
 
 def outputs_of(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Outputs of a network in use, not in training."""
+    """Outputs of a network in evaluation mode."""
     network.eval()
     with torch.inference_mode():
         outputs: torch.Tensor = network(inputs)

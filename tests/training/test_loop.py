@@ -300,7 +300,7 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
     with pytest.raises(UsageError, match="seed was 0, is 1"):
         fit(small_net(), data, options, tmp_path, seed=1, resume=True, **QUIET)
     with pytest.raises(UsageError, match="label was None, is difference"):
-        fit(small_net(), data, options, tmp_path, about={"label": "difference"}, resume=True, **QUIET)
+        fit(small_net(), data, options, tmp_path, facts={"label": "difference"}, resume=True, **QUIET)
     content = (tmp_path / "last.pt").read_bytes()
     (tmp_path / "last.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(FileError, match="damaged"):
