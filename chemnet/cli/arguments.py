@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
 DEFAULT_MODEL = "drm19-small"
@@ -84,12 +84,7 @@ def mixture(text: str) -> dict[str, float]:
     return amounts
 
 
-def has_matplotlib() -> bool:
-    """Whether pictures can be drawn."""
-    return find_spec("matplotlib") is not None
-
-
 def check_picture(picture: Path | None) -> None:
     """Raise UsageError where a picture is asked for and matplotlib is missing."""
-    if picture and not has_matplotlib():
+    if picture and not installed("matplotlib"):
         raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, check_picture, has_matplotlib
+from chemnet.cli.arguments import Options, add_command, add_group, check_picture
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
 
@@ -37,7 +38,7 @@ def compare_flow(options: Options) -> list[Table]:
     from cfd_coupling.compare import compare
 
     check_picture(options.picture)
-    if not has_matplotlib():
+    if not installed("matplotlib"):
         return [compare(options.runs)]
     picture = options.picture or options.runs[-1] / "compare.png"
     table = compare(options.runs, picture)

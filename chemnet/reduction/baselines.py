@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,6 +46,7 @@ from chemnet.condensation.graph import Floats, Normalisation, Space, as_float64
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.lazy import installed
 from chemnet.surrogate.network import NetConfig, build, describe, linear
 
 Indices = NDArray[np.int64]
@@ -62,7 +62,7 @@ _PACKAGE = "torch-pruning"
 
 def lacks(name: str) -> str | None:
     """The package that has to be installed before this baseline can be tried; None if none has."""
-    is_missing = name.startswith(_PACKAGE) and importlib.util.find_spec(_PACKAGE.replace("-", "_")) is None
+    is_missing = name.startswith(_PACKAGE) and not installed(_PACKAGE.replace("-", "_"))
     return _PACKAGE if is_missing else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -38,6 +37,7 @@ from chemnet.reduction.run import find_data, find_original, learning_set_for
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 from chemnet.runtime.threads import torch_threads
@@ -139,7 +139,7 @@ def compare(
     comparison = Comparison(task, settings, out, scan_share=share, beyond=_BEYOND, report=report)
     target = "-".join(map(str, settings.widths))
     tables = comparison.tables([target], [task.budget_table(), machine_table()])
-    if importlib.util.find_spec("matplotlib") and _points([out]):
+    if installed("matplotlib") and _points([out]):
         draw_pareto([out], out / "pareto.png")
     return tables
 

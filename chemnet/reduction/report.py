@@ -6,7 +6,6 @@ Its tables and pictures are those of the paper, with the project's own figures: 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from chemnet.condensation.channel_vectors import layer_vectors
 from chemnet.reduction.stage_run import Delays, StageReport
 from chemnet.reduction.stages import Cut, Stage, Stages, hidden_layers
 from chemnet.runtime.files import write_text
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import describe
@@ -119,7 +119,7 @@ def _pictures(
     reports: Sequence[StageReport],
     curves: Mapping[str, Path],
 ) -> list[str]:
-    if not importlib.util.find_spec("matplotlib"):
+    if not installed("matplotlib"):
         return ["The pictures need matplotlib: `pip install matplotlib`, then run the command again."]
     from chemnet.runtime import plots
 

@@ -46,13 +46,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
-        raise UsageError(f"{message}{_nearest(message)}\nTry: {self.prog} --help")
+        raise UsageError(f"{message}{_nearest(message, self.prog)}\nTry: {self.prog} --help")
 
 
-def _nearest(message: str) -> str:
+def _nearest(message: str, prog: str) -> str:
     choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-    names = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1) if choice else []
-    return f"; did you mean {names[0]}?" if names else ""
+    if choice is None:
+        return ""
+    names = re.findall(r"[\w-]+", choice[2])
+    close = difflib.get_close_matches(choice[1], names, n=1)
+    if not close and "model" in names:
+        return f"; for a model: {prog} model {choice[1]}"
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR)

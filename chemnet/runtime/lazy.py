@@ -1,7 +1,8 @@
-"""Exported names of a package, each loaded from its module on first use (PEP 562)."""
+"""Exported names of a package, each loaded from its module on first use (PEP 562), and optional packages."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -16,3 +17,8 @@ def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return load, lambda: sorted(homes)
+
+
+def installed(package: str) -> bool:
+    """Whether an optional package can be imported; it is not loaded."""
+    return importlib.util.find_spec(package) is not None

@@ -7,7 +7,6 @@ tried once when the engine is made, give the same bits.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.lazy import installed
 
 EngineName = Literal["fp32", "bf16", "onnx"]
 BLOCK = 1024  # rows of the largest call
@@ -155,7 +155,7 @@ def _onnx_function(network: nn.Sequential, _: str) -> _Function:
 
 
 def _has_onnx() -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
+    return installed("onnx") and installed("onnxruntime")
 
 
 def has_bf16_instructions() -> bool:

@@ -6,7 +6,6 @@ The folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoin
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from chemnet.data.sampling import sample
 from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.files import write_text
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.processes import available_cores
 from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.surrogate.model import Surrogate
@@ -148,7 +148,7 @@ def _metadata(
 
 def draw_losses(folder: Path, name: str) -> None:
     """Draw the history of a training as `loss.png` if matplotlib is installed."""
-    if importlib.util.find_spec("matplotlib"):
+    if installed("matplotlib"):
         from chemnet.runtime import plots
 
         plots.losses(folder / "loss.png", {name: folder / "loss.csv"})

@@ -6,7 +6,6 @@ stage, `table.md`, the pictures `steps.png` and `layers.png`, and at last `manif
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import nn
 from chemnet.condensation.condenser import condense
 from chemnet.reduction.automatic import LOG, Reducible, reduce_automatically
 from chemnet.runtime.files import write_text
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.run_folder import finish_run
 from chemnet.runtime.tables import Table
@@ -111,7 +111,7 @@ def reduce(
     stages = reduce_automatically(training, options, folder, resume=resume, report=report, keep=keep, about=facts)
     table = _table(stages, folder)
     write_text(folder / "table.md", f"{table.markdown()}\n")
-    if importlib.util.find_spec("matplotlib"):
+    if installed("matplotlib"):
         from chemnet.runtime import plots
 
         plots.reduction_steps(folder / STEPS_PICTURE, folder / LOG)
