@@ -93,7 +93,7 @@ def test_a_reduction_that_was_killed_goes_on_bit_by_bit(folder, reduced):
     assert log_of(out) == log_of(whole)
 
 
-def test_a_reduction_of_another_recipe_or_classifier_is_not_gone_on_with(folder, reduced, tmp_path):
+def test_a_reduction_of_another_config_or_classifier_is_not_gone_on_with(folder, reduced, tmp_path):
     images, (out, _) = folder / "images.npz", reduced
     with pytest.raises(UsageError, match=r"config\.reduction\.calibration was 24, is 16"):
         reduce(config("reduction.calibration=16"), images, model=folder, out=out, resume=True, **SILENT)
@@ -146,9 +146,8 @@ def test_a_comparison_brings_every_method_to_the_share_and_goes_on_where_it_was(
     options = {"config": config(), "model": folder, "out": tmp_path, **SILENT}
     tables = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
     rows = tables[0].as_json()["rows"]
-    assert [row["method"] for row in rows] == [
-        *("condensation-forward", "condensation-published", "neuron-merging", "scratch")
-    ]
+    methods = ["condensation-forward", "condensation-published", "neuron-merging", "scratch"]
+    assert [row["method"] for row in rows] == methods
     assert all(row["parameters [%]"] <= 60.0 and 0.0 <= row["accuracy [%]"] <= 100.0 for row in rows)
     monkeypatch.setitem(METHODS, "scratch", None)  # nothing is made a second time
     again = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)
@@ -166,7 +165,7 @@ def test_multiply_adds_are_those_of_the_layers():
     assert multiply_adds(MobileNetV2(1000), side=224) == pytest.approx(300e6, rel=0.01)
 
 
-def test_the_bench_tells_time_beside_multiply_adds():
+def test_the_bench_reports_time_beside_multiply_adds():
     networks = {"large": MobileNetV2(10), "same": MobileNetV2(10)}
     table = bench(networks, [1], turns=1)
     assert table.columns[4:7] == ["batch 1 [ms]", "batch 1 [%]", "batch 1 saved"]
