@@ -13,7 +13,6 @@ from chemnet.runtime.tables import Table
 
 DEFAULT_MODEL = "drm19-small"
 TRAINING_SET = Path("datasets/drm19/states.h5")
-MAX_MINUTES = "stretch the schedule over the steps or M minutes, whichever end sooner"  # of every training
 
 Options = argparse.Namespace
 Body = Callable[[Options], "list[Table]"]
@@ -46,12 +45,23 @@ def add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
-    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
+    add_max_minutes(command)
+
+
+def add_max_minutes(command: argparse.ArgumentParser) -> None:
+    """Add `--max-minutes M`, the same for every training."""
+    text = "stretch the schedule over the steps or M minutes, whichever end sooner"
+    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=text)
 
 
 def training_options(options: Options) -> dict[str, Any]:
     """Values of the arguments of `add_training`, by name."""
-    return {name: getattr(options, name) for name in _TRAINING}
+    return given(options, *_TRAINING)
+
+
+def given(options: Options, *names: str) -> dict[str, Any]:
+    """Values of some arguments, by name."""
+    return {name: getattr(options, name) for name in names}
 
 
 def positive(text: str) -> int:

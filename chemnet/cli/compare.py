@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, check_picture
+from chemnet.cli.arguments import Options, add_command, add_group, check_picture, given
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
@@ -57,5 +57,4 @@ def compare_methods(options: Options) -> list[Table]:
     """Tables of the methods; all results lie in the comparison's folder."""
     from chemnet.reduction.chemistry_comparison import compare_methods as compare
 
-    where = {name: getattr(options, name) for name in ("config", "data", "out", "device")}
-    return compare(options.comparison, options.model, **where)
+    return compare(options.comparison, options.model, **given(options, "config", "data", "out", "device"))

@@ -10,6 +10,7 @@ from typing import Any
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.runtime.errors import ChemnetError, FileError
 from chemnet.runtime.files import read_json
+from chemnet.runtime.run_folder import flat
 from chemnet.runtime.tables import Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -82,7 +83,7 @@ def model_table(name_or_path: str) -> Table:
         ("integrated below [K]", f"{model.cold_limit:g}"),
         ("integrated below this share of the typical change", f"{model.calm_limit:g}"),
         *domain_facts(model.domain),
-        *_flat(model.metadata),
+        *_rows(model.metadata),
     ]
     return Table(f"model {name_or_path}", ("fact", "value"), rows)
 
@@ -93,7 +94,7 @@ def training_set_tables(path: Path) -> list[Table]:
     from chemnet.data.dataset import read_attributes
 
     facts = read_attributes(path)
-    rows = [*_flat(facts), *_agreement(path, "rows_of_the_set" in facts)]
+    rows = [*_rows(facts), *_agreement(path, "rows_of_the_set" in facts)]
     return [Table(f"training set {path}", ("fact", "value"), rows), *coverage_tables(coverage(path), str(path))]
 
 
@@ -114,7 +115,7 @@ def run_table(folder: Path, nested: bool = True) -> Table:
     if not manifest.exists():
         raise FileError(f"{folder} holds no run: there is no manifest.json in it")
     facts = {key: value for key, value in read_json(manifest).items() if nested or not isinstance(value, Mapping)}
-    return Table(f"run {folder}", ("fact", "value"), _flat(facts))
+    return Table(f"run {folder}", ("fact", "value"), _rows(facts))
 
 
 def loss_tables(folder: Path) -> dict[str, Path]:
@@ -127,15 +128,9 @@ def loss_tables(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested mappings as rows with dotted names; long values are cut."""
-    rows: list[tuple[str, str]] = []
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", _short(value)))
-    return rows
+    return [(key, _short(value)) for key, value in flat(content) if not isinstance(value, Mapping)]
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_training, positive, training_options
+from chemnet.cli.arguments import Options, add_command, add_training, given, positive, training_options
 from chemnet.runtime.tables import Table
 
 
@@ -24,7 +24,7 @@ def reduce(options: Options) -> list[Table]:
     """Table of the stages; stage N lies in `stage-N` below the run folder."""
     from chemnet.reduction.run import preview, reduce
 
-    which = {name: getattr(options, name) for name in ("stage", "stages", "config")}
+    which = given(options, "stage", "stages", "config")
     if options.dry_run:
         return preview(options.model, **which, data=options.data, seed=options.seed)
     return [reduce(options.model, **which, **training_options(options))]

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import MAX_MINUTES, Options, add_command, add_group, add_set, positive, positive_number
+from chemnet.cli.arguments import Options, add_command, add_group, add_max_minutes, add_set, given, positive
 from chemnet.runtime.tables import Table
 
 
@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
     group = add_group(commands, "vision", "train and condense a classifier of images: MobileNetV2 on CIFAR-10")
     command = add_command(group, "train", train, "train MobileNetV2 on images")
     _add_common(command, "default runs/vision-CONFIG")
-    command.add_argument("--max-minutes", type=positive_number, metavar="M", help=MAX_MINUTES)
+    add_max_minutes(command)
     command = add_command(group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
     _add_common(command, "default: reduction, beside the classifier", model=True)
     text = "compare condensation with other methods at equal parameters and retraining"
@@ -49,7 +49,7 @@ def train(options: Options) -> list[Table]:
     from chemnet.vision.training import train
 
     config = load_config(options.config, options.changes)
-    where = _given(options, "out", "device", "seed", "resume", "max_minutes")
+    where = given(options, "out", "device", "seed", "resume", "max_minutes")
     return [classifier_table(train(config, options.data, **where))]
 
 
@@ -59,7 +59,7 @@ def reduce(options: Options) -> list[Table]:
     from chemnet.vision.reduction import reduce
 
     config = load_config(options.config, options.changes)
-    return [reduce(config, options.data, **_given(options, "model", "out", "device", "seed", "resume"))]
+    return [reduce(config, options.data, **given(options, "model", "out", "device", "seed", "resume"))]
 
 
 def compare(options: Options) -> list[Table]:
@@ -68,7 +68,7 @@ def compare(options: Options) -> list[Table]:
     from chemnet.vision.config import load_config
 
     config = load_config(options.config, options.changes)
-    return compare(options.comparison, options.data, config=config, **_given(options, "model", "out", "device"))
+    return compare(options.comparison, options.data, config=config, **given(options, "model", "out", "device"))
 
 
 def bench(options: Options) -> list[Table]:
@@ -78,7 +78,3 @@ def bench(options: Options) -> list[Table]:
 
     networks = {str(path): load_classifier(path).network for path in options.models}
     return [bench(networks, options.batch, options.turns)]
-
-
-def _given(options: Options, *names: str) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in names}

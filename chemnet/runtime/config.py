@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import io
 from collections.abc import Iterable, Mapping
@@ -74,7 +75,7 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
 
     Raises UsageError for an assignment without `=` or one that goes below a plain value.
     """
-    result = _copy(data)
+    result = copy.deepcopy(dict(data))
     for assignment in assignments:
         dotted, equals, text = assignment.partition("=")
         if not equals or not dotted:
@@ -87,10 +88,6 @@ def override(data: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, A
                 raise UsageError(f"--set {assignment}: {parent} is a value and has no keys below it")
         place[last] = parse_yaml(f"value: {text}", f"--set {assignment}")["value"]
     return result
-
-
-def _copy(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in data.items()}
 
 
 def parse(schema: type[Schema], data: Mapping[str, Any], source: str) -> Schema:

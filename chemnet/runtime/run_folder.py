@@ -48,20 +48,18 @@ def check_same(path: str | Path, saved: Mapping[str, Any], facts: Mapping[str, A
 
     What is saved beyond `facts` does not count. `way_out` is the last line of the message.
     """
-    before = dict(_flat(saved))
-    for key, now in _flat(facts):
+    before = dict(flat(saved))
+    for key, now in flat(facts):
         if before.get(key) != now:
-            raise UsageError(
-                f"{path} is of another run: {key} was {_shown(before.get(key))}, is {_shown(now)}\n"
-                f"{way_out or 'Restore it, or start anew without --resume.'}"
-            )
+            what = f"{path} is of another run: {key} was {_shown(before.get(key))}, is {_shown(now)}"
+            raise UsageError(f"{what}\n{way_out or 'Restore it, or start anew without --resume.'}")
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested facts by dotted keys."""
     for key, value in facts.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
 

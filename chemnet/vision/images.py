@@ -41,7 +41,7 @@ MD5 = {
 _PIXELS, _JPEG = ("x_train", "y_train", "x_test", "y_test"), ("jpeg", "offsets", "labels")
 _TEST_SHARE = 6  # the last sixth of JPEG files in an npz is the test set
 _ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # not all of Pillow's: PostScript would be executed
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")  # not all of Pillow's, which executes PostScript
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Images:
         return Images(self.pixels[rows], self.labels[rows])
 
     def to(self, device: str) -> Images:
-        """The same images on a device."""
+        """Copy on a device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
@@ -76,8 +76,8 @@ class ImageSet:
 def read_images(path: str | Path) -> ImageSet:
     """The images at a path; its layout (table above) is recognised.
 
-    Raises FileError for files that are missing, damaged, not the original batches, or hold images of different sizes or
-    labels out of range; UsageError for a path of none of the layouts. No code of a file is ever run.
+    No code of a file is ever run. Raises FileError for files that are missing, damaged, not the original batches, or
+    with images of different sizes or labels out of range; UsageError for a path of none of the layouts.
     """
     path = Path(path)
     if path.is_dir() and (path / "data_batch_1").exists():
@@ -88,14 +88,12 @@ def read_images(path: str | Path) -> ImageSet:
         return _archive(path)
     if not path.exists():
         raise FileError(f"no images at {path}\nGive CIFAR-10's python batches, a folder of images, or an npz file.")
-    raise UsageError(
-        f"{path} is no image set: expected a folder with data_batch_1 ... test_batch, a folder with train and test,\n"
-        "or an .npz file"
-    )
+    layouts = "a folder with data_batch_1 ... test_batch, a folder with train and test,\nor an .npz file"
+    raise UsageError(f"{path} is no image set: expected {layouts}")
 
 
 def _python_batches(folder: Path) -> ImageSet:
-    """The batches whose content is known by its MD5: a pickle of known content is safe to load."""
+    """The original batches; their MD5 is checked first, since loading an unknown pickle may run code."""
     pixels, labels = [], []
     for name, expected in MD5.items():
         file = folder / name
@@ -112,34 +110,28 @@ def _python_batches(folder: Path) -> ImageSet:
             batch = pickle.loads(content, encoding="latin1")
         pixels.append(batch["data"].reshape(-1, 3, 32, 32))  # planes red, green, blue
         labels.append(np.array(batch["labels"]))
-    training = _images(np.concatenate(pixels[:-1]), np.concatenate(labels[:-1]), len(CLASSES), folder)
-    return ImageSet(training, _images(pixels[-1], labels[-1], len(CLASSES), folder), CLASSES, str(folder))
+    every = _images(np.concatenate(pixels), np.concatenate(labels), len(CLASSES), folder)
+    return _split(every, len(every) - len(labels[-1]), CLASSES, folder)
 
 
 def _folders(folder: Path) -> ImageSet:
-    classes: dict[str, tuple[str, ...]] = {}
-    for part in ("train", "test"):
-        if not (folder / part).is_dir():
-            raise FileError(f"{folder / part} is missing: expected train and test, with a folder per class in each")
-        classes[part] = tuple(sorted(entry.name for entry in (folder / part).iterdir() if entry.is_dir()))
-    names = classes["train"]
-    if not names or names != classes["test"]:
+    parts = folder / "train", folder / "test"
+    for part in parts:
+        if not part.is_dir():
+            raise FileError(f"{part} is missing: expected train and test, with a folder per class in each")
+    names, of_test = (tuple(sorted(entry.name for entry in part.iterdir() if entry.is_dir())) for part in parts)
+    if not names or names != of_test:
         raise FileError(f"{folder}: the classes of train ({', '.join(names) or 'none'}) are not those of test")
-    files = {
-        part: [
-            (file, label)
-            for label, name in enumerate(names)
-            for file in sorted((folder / part / name).iterdir())
-            if file.suffix.lower() in _ENDINGS
-        ]
-        for part in classes
-    }
-    if not files["train"] or not files["test"]:
+    training, test = (
+        [file for name in names for file in sorted((part / name).iterdir()) if file.suffix.lower() in _ENDINGS]
+        for part in parts
+    )
+    if not training or not test:
         raise FileError(f"{folder}: no images ({', '.join(_ENDINGS)}) in train or in test")
-    pixels = _decode([(str(file), file) for part in files.values() for file, _ in part], _FORMATS)
-    labels = np.array([label for part in files.values() for _, label in part])
-    every, cut = _images(pixels, labels, len(names), folder), len(files["train"])
-    return ImageSet(every.part(slice(cut)), every.part(slice(cut, None)), names, str(folder))
+    files = [*training, *test]
+    pixels = _decode([(str(file), file) for file in files], _FORMATS)
+    labels = np.array([names.index(file.parent.name) for file in files])
+    return _split(_images(pixels, labels, len(names), folder), len(training), names, folder)
 
 
 def _archive(path: Path) -> ImageSet:
@@ -171,7 +163,7 @@ def _archive(path: Path) -> ImageSet:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    """An array, read to the end of its file, where zipfile compares the checksum."""
+    """Array of an archive, read to the end of its file, where zipfile compares the checksum."""
     with archive.open(f"{name}.npy") as stream:
         array = np.lib.format.read_array(stream, allow_pickle=False)
         if stream.read(1):
@@ -195,8 +187,7 @@ def _jpeg_archive(path: Path, content: NDArray[Any], offsets: NDArray[Any], labe
         for number, (start, end) in enumerate(itertools.pairwise(offsets))
     ]
     every = _images(_decode(files, ("JPEG",)), labels, len(CLASSES), path)
-    cut = len(every) - len(every) // _TEST_SHARE
-    return ImageSet(every.part(slice(cut)), every.part(slice(cut, None)), CLASSES, str(path))
+    return _split(every, len(every) - len(every) // _TEST_SHARE, CLASSES, path)
 
 
 def _decode(files: Sequence[tuple[str, Path | bytes]], formats: tuple[str, ...]) -> NDArray[np.uint8]:
@@ -232,11 +223,16 @@ def _images(pixels: NDArray[np.uint8], labels: NDArray[Any], classes: int, sourc
     return Images(torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels.astype(np.int64)))
 
 
+def _split(every: Images, cut: int, classes: tuple[str, ...], source: Path) -> ImageSet:
+    """Set of the images before `cut` for training, of the others for the test."""
+    return ImageSet(every.part(slice(cut)), every.part(slice(cut, None)), classes, str(source))
+
+
 def _size(shape: Sequence[int]) -> str:
     """Width and height of (h, w, ...)."""
     return f"{shape[1]} x {shape[0]}"
 
 
 def _short(error: Exception) -> str:
-    """The beginning of a message, in one line."""
+    """Beginning of a message, in one line."""
     return " ".join(str(error).split())[:80]

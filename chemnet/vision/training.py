@@ -6,7 +6,7 @@ end of the training, `manifest.json`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -148,12 +148,8 @@ def network_of(config: ImageConfig, classes: int, seed: int) -> MobileNetV2:
     """The untrained network of a config; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MobileNetV2(
-            classes,
-            downsampling=config.downsampling,
-            dropout=config.dropout,
-            initialisation=config.initialisation,
-        )
+        options = {name: getattr(config, name) for name in ("downsampling", "dropout", "initialisation")}
+        return MobileNetV2(classes, **options)
 
 
 def fingerprint(images: ImageSet) -> str:
@@ -183,16 +179,10 @@ def prepared(pixels: torch.Tensor) -> torch.Tensor:
 def accuracy(network: nn.Module, images: Images) -> float:
     """Share of the images with the largest output at their label."""
     right = 0
-    for inputs, labels in blocks(images):
-        right += int((outputs_of(network, inputs).argmax(dim=1) == labels).sum())
-    return right / len(images)
-
-
-def blocks(images: Images) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Inputs of a network and labels, a hundred images at a time."""
     for start in range(0, len(images), _BLOCK):
         part = images.part(slice(start, start + _BLOCK))
-        yield prepared(part.pixels), part.labels
+        right += int((outputs_of(network, prepared(part.pixels)).argmax(dim=1) == part.labels).sum())
+    return right / len(images)
 
 
 def outputs_of(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:

@@ -52,14 +52,11 @@ print(sorted({heavy} & set(sys.modules)))
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_help_lists_every_command(capsys):
+def test_help_lists_every_command_and_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     text = capsys.readouterr().out
     assert all(re.search(rf"^\s+{name}\s+\S", text, re.MULTILINE) for name in COMMANDS)
-
-
-def test_the_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"chemnet {__version__}\n"
@@ -73,11 +70,7 @@ def test_the_version_is_that_of_the_package(capsys):
         (["vision"], 2, "required: COMMAND"),
         (["vision", "train"], 2, "required: --data"),
         (["vision", "train", "--data", "no/such"], 4, "no images at no/such"),
-        (
-            ["vision", "train", "--data", "x.npz", "--config", "shrt"],
-            2,
-            "no config shrt; there are paper, published, short",
-        ),
+        (["vision", "train", "--data", "x.npz", "--config", "shrt"], 2, "no config shrt; there are paper, published"),
         (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
         (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),
         (["vision", "compare", "--data", "x.npz", "--comparison", "c.yaml"], 4, "c.yaml"),
@@ -141,23 +134,19 @@ def test_mistakes_end_with_their_exit_code_and_a_short_message(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_is_told_apart_from_a_missing_one(tmp_path, capsys):
-    damaged = tmp_path / "states.h5"
-    damaged.write_bytes(b"\x89HDF\r\n\x1a\n and then nothing")
-    assert main(["info", str(damaged)]) == 4
-    assert "no training set" in capsys.readouterr().err
-    no_mechanism = tmp_path / "notes.yaml"
-    no_mechanism.write_text("remark: no phases here\n")
-    assert main(["info", str(no_mechanism)]) == 2
-    assert "notes.yaml" in capsys.readouterr().err
+def test_a_damaged_file_and_a_file_of_another_kind_are_named(tmp_path, capsys):
+    contents = {"states.h5": b"\x89HDF\r\n\x1a\n and then nothing", "notes.yaml": b"remark: no phases here\n"}
+    for (name, content), code, message in zip(contents.items(), (4, 2), ("no training set", "notes.yaml"), strict=True):
+        (tmp_path / name).write_bytes(content)
+        assert main(["info", str(tmp_path / name)]) == code
+        assert message in capsys.readouterr().err
 
 
 def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["compare", "flow", "one", "two", "--picture", "a.png"]) == 2
-    assert "chemnet[plot]" in capsys.readouterr().err
-    assert main(["bench", "exact", "--picture", "a.png"]) == 2
-    assert "chemnet[plot]" in capsys.readouterr().err
+    for command in (["compare", "flow", "one", "two"], ["bench", "exact"]):
+        assert main([*command, "--picture", "a.png"]) == 2
+        assert "chemnet[plot]" in capsys.readouterr().err
     assert main(["compare", "flow", "one", "two"]) == 4  # the table alone needs none
 
 
@@ -204,12 +193,12 @@ def test_json_has_null_for_what_is_not_finite():
 
 
 @pytest.mark.parametrize("name, species", [("drm19", 21), ("h2o2.yaml", 10), ("gri30.yaml", 53)])
-def test_info_tells_a_mechanism_by_name(name, species, capsys):
+def test_info_recognises_a_mechanism_by_name(name, species, capsys):
     assert main(["info", name]) == 0
     assert f"{species}: " in capsys.readouterr().out
 
 
-def test_info_tells_a_run_folder_by_its_manifest(tmp_path, capsys):
+def test_info_recognises_a_run_folder_by_its_manifest(tmp_path, capsys):
     (tmp_path / "manifest.json").write_text(json.dumps({"kind": "training", "options": {"seed": 3}}))
     assert main(["info", str(tmp_path)]) == 0
     text = capsys.readouterr().out

@@ -60,22 +60,24 @@ def launcher(tmp_path, lines):
     return path
 
 
-def test_a_launcher_whose_ranks_find_each_other_is_ok(tmp_path):
-    good = launcher(tmp_path, ["echo size 2 Some MPI 1.0", "echo size 2 Some MPI 1.0"])
-    assert check_launcher(good, Path(sys.executable)) == Finding(f"MPI launcher {good}", "2 ranks, Some MPI 1.0")
-
-
-def test_a_launcher_of_another_mpi_is_a_problem_that_names_the_right_one(tmp_path):
-    other = launcher(tmp_path, ["echo size 1 Other MPI 4.1", "echo size 1 Other MPI 4.1"])
-    finding = check_launcher(other, Path("/venv/bin/python"))
-    assert finding.verdict == "problem" and "Other MPI 4.1" in finding.found
-    assert "/venv/bin/mpiexec" in finding.advice
-
-
-def test_a_launcher_that_fails_shows_its_last_line(tmp_path):
-    broken = launcher(tmp_path, ["echo cannot find libmpi >&2", "exit 3"])
-    finding = check_launcher(broken, Path(sys.executable))
-    assert (finding.verdict, finding.found) == ("problem", "cannot find libmpi")
+@pytest.mark.parametrize(
+    "lines, verdict, found, advice",
+    [
+        (["echo size 2 Some MPI 1.0"] * 2, "ok", "2 ranks, Some MPI 1.0", ""),
+        (
+            ["echo size 1 Other MPI 4.1"] * 2,
+            "problem",
+            "not match mpi4py's library, Other MPI 4.1",
+            "/venv/bin/mpiexec",
+        ),
+        (["echo cannot find libmpi >&2", "exit 3"], "problem", "cannot find libmpi", "chemnet[mpich]"),
+    ],
+)
+def test_ranks_of_a_launcher_find_each_other_or_the_way_out_is_named(tmp_path, lines, verdict, found, advice):
+    path = launcher(tmp_path, lines)
+    finding = check_launcher(path, Path("/venv/bin/python"))
+    assert (finding.subject, finding.verdict) == (f"MPI launcher {path}", verdict)
+    assert found in finding.found and advice in finding.advice and bool(advice) == bool(finding.advice)
 
 
 def test_no_launcher_is_only_a_note():
@@ -83,9 +85,10 @@ def test_no_launcher_is_only_a_note():
     assert finding.verdict == "note" and "serial runs need none" in finding.advice
 
 
-@pytest.mark.parametrize("size, verdict", [(None, "ok"), (16e6, "problem"), (64e6, "note"), (1e9, "ok")])
-def test_small_shared_memory_is_reported(size, verdict):
-    assert check_shared_memory(size).verdict == verdict
+def test_small_shared_memory_and_little_free_disk_are_reported():
+    sizes = [None, 16e6, 64e6, 1e9]
+    assert [check_shared_memory(size).verdict for size in sizes] == ["ok", "problem", "note", "ok"]
+    assert [check_disk("free disk", free).verdict for free in (0.1e9, 1e9, 5e9)] == ["problem", "note", "ok"]
 
 
 def test_more_threads_than_cores_are_reported_with_the_setting_to_use():
@@ -93,11 +96,6 @@ def test_more_threads_than_cores_are_reported_with_the_setting_to_use():
     assert check_threads({"OMP_NUM_THREADS": "2"}, 2).verdict == "ok"
     finding = check_threads({"OMP_NUM_THREADS": "2", "NUMBA_NUM_THREADS": "8"}, 2)
     assert finding.verdict == "note" and "export NUMBA_NUM_THREADS=2" in finding.advice
-
-
-@pytest.mark.parametrize("free, verdict", [(0.1e9, "problem"), (1e9, "note"), (5e9, "ok")])
-def test_little_free_disk_is_reported(free, verdict):
-    assert check_disk("free disk", free).verdict == verdict
 
 
 def test_only_problems_make_the_exit_code_nonzero():

@@ -1,4 +1,4 @@
-"""The domain: learned from states, silent on what the recipe makes, loud beyond it; the kernels agree with NumPy."""
+"""The domain of a model: no alarms inside the recipe, detection outside; the kernels agree with NumPy."""
 
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def training_set(path: Path, paths: np.ndarray, sha256: str = MECHANISM.sha256) 
     return path
 
 
-def test_a_model_is_given_the_domain_of_a_training_set_and_tells_of_it(paths, tmp_path):
+def test_a_model_is_given_the_domain_of_a_training_set_and_reports_it(paths, tmp_path):
     name = save_tiny_model(tmp_path / "model.safetensors", 1e-6)
     data = training_set(tmp_path / "states.h5", paths)
     table = domain_fit.guard(name, data, tmp_path / "guarded.safetensors")
@@ -110,8 +110,8 @@ def test_a_model_is_given_the_domain_of_a_training_set_and_tells_of_it(paths, tm
     assert facts["false alarms, held-out states"] == "0 %"
     model = Surrogate.load(tmp_path / "guarded.safetensors")
     assert model.domain.limits["P"][1] < 1.03 * RECIPE.pressure[1]  # the perturbed rows do not count
-    told = dict(model_table(str(tmp_path / "guarded.safetensors")).rows)
-    assert told["false alarms, held-out states"] == "0 %" and told["engine"] == "fp32"
+    shown = dict(model_table(str(tmp_path / "guarded.safetensors")).rows)
+    assert shown["false alarms, held-out states"] == "0 %" and shown["engine"] == "fp32"
 
 
 def test_a_training_set_of_another_mechanism_is_refused(paths, tmp_path):
@@ -129,7 +129,7 @@ def test_unknown_parameters_and_empty_ranges_are_refused():
 
 @pytest.mark.slow
 def test_ten_thousand_states_from_outside_by_parameter():
-    """Prints the figures of the shipped training set, where it is: `pytest -m slow -s tests/test_guarding.py`."""
+    """Prints the figures of the default training set: `pytest -m slow -s tests/training/test_domain_fit.py`."""
     data = Path("datasets/drm19/states.h5")
     if not data.exists():
         pytest.skip("make it with: chemnet sample")

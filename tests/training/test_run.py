@@ -49,7 +49,7 @@ def config(training_set):
     return load_config("quick", changes)
 
 
-def test_a_training_on_few_rows_says_how_many_and_the_model_tells_it(config, tmp_path):
+def test_a_training_on_few_rows_reports_how_many_and_the_model_states_it(config, tmp_path):
     lines: list[str] = []
     few = config.model_copy(update={"rows": 70, "fit": config.fit.model_copy(update={"batch_size": 32})})
     run = train(few, out=tmp_path / "run", device="cpu", report=lines.append)
@@ -57,7 +57,7 @@ def test_a_training_on_few_rows_says_how_many_and_the_model_tells_it(config, tmp
     assert Surrogate.load(run).metadata["config"]["rows"] == 70
 
 
-def test_a_training_leaves_a_model_that_advances_and_tells_how_it_was_made(config, training_set, tmp_path):
+def test_a_training_leaves_a_model_that_advances_and_states_how_it_was_made(config, training_set, tmp_path):
     run = train(config, out=tmp_path / "run", device="cpu", seed=4, **SILENT)
     files = {"model.safetensors", "config.yaml", "loss.csv", "loss.png", "last.pt"}
     manifest = read_json(run / "manifest.json")
@@ -98,7 +98,7 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
     assert (run / "manifest.json").exists() and (run / "config.yaml").read_text() == before
 
 
-def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
+def test_a_scan_trains_at_each_rate_and_reports_which_diverge(config, tmp_path):
     table = scan_rates(config, [1e-3, 2e-2, 1e30], out=tmp_path, device="cpu", max_minutes=1, **SILENT)
     (low, *_), (high, steps, loss, error), (wild, *nothing) = table.rows
     assert (low, high, wild, steps, error) == (1e-3, 2e-2, 1e30, 60, None) and nothing == [None, None, None]
@@ -112,15 +112,8 @@ def test_a_scan_trains_at_each_rate_and_tells_which_diverge(config, tmp_path):
 def test_two_processes_of_torchrun_train_what_one_trains(config, training_set, tmp_path):
     changes = [f"--set={line}" for line in ("network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.optimizer=adamw")]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "chemnet"]
-    arguments = [
-        "train",
-        "--config=quick",
-        f"--data={training_set}",
-        f"--out={tmp_path / 'two'}",
-        "--device=cpu",
-        *changes,
-    ]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=100)
+    arguments = ["train", "--config=quick", f"--data={training_set}", f"--out={tmp_path / 'two'}", "--device=cpu"]
+    done = subprocess.run([*command, *arguments, *changes], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^step 60,", done.stdout, re.MULTILINE)) == 2
     assert done.stdout.count("validation_loss") == 1  # one process reports
@@ -159,7 +152,7 @@ def test_what_does_not_fit_together_is_refused(config, training_set, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["drm19", "paper", "quick", "small"])
-def test_every_config_that_ships_can_be_read_and_names_a_recipe_that_ships(name):
+def test_every_config_that_ships_can_be_read_and_names_stages_that_ship(name):
     from chemnet.reduction.stages import read_stages
     from chemnet.surrogate.network import build, describe
 

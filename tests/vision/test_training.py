@@ -125,7 +125,7 @@ def test_a_folder_of_another_training_or_of_other_images_is_refused(data, traine
     assert (trained / "manifest.json").exists()
 
 
-def test_too_few_images_are_told(data):
+def test_too_few_images_are_refused(data):
     with pytest.raises(UsageError, match="96 training images: too few for 90 to validate and a batch of 16"):
         ImageBatches.of(read_images(data), config("validation=90"))
 
