@@ -80,7 +80,7 @@ class Column(NamedTuple):
 
 
 class Task(Protocol):
-    """What is compared: `origin` is the fingerprint of all that its runs share, `columns` are those of its table."""
+    """Subject of a comparison: `origin` is the hash of all that its runs share, `columns` are those of its table."""
 
     @property
     def origin(self) -> str: ...
@@ -185,7 +185,7 @@ class Comparison:
         return Run(method=job.method, target=job.target, seed=job.seed, rate=job.rate, loss=loss, figures=figures)
 
     def tables(self, methods: Sequence[str], targets: Sequence[str], more: Sequence[Table] = ()) -> list[Table]:
-        """Run what is missing; the table of methods, `more`, and the table of rates, left in `comparison.json` too."""
+        """Table of methods, `more`, and table of rates, also written to `comparison.json`; missing runs are made."""
         able = [method for method in methods if self.task.lacks(method) is None]
         runs = {(method, target): self.runs(method, target) for method in able for target in targets}
         rows = [self._row(method, target, runs.get((method, target))) for target in targets for method in methods]
