@@ -54,6 +54,15 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
+def repeat_channel(*modules: nn.Module) -> None:
+    """Channel 1 becomes a copy of channel 0."""
+    with torch.no_grad():
+        for module in modules:
+            for tensor in module.state_dict().values():
+                if tensor.ndim:
+                    tensor[1] = tensor[0]
+
+
 def widened(net: Net, copies: float = 1.0, factors: tuple[float, float] = (1.0, 1.0), seed: int = 0) -> nn.Module:
     """The same function with about `copies` copies more of every channel, the copies times factors in a range, for
     activations that allow it; in any order, and with unequal parts in what is made of them."""

@@ -1,10 +1,11 @@
-"""Calibration: samples of what the layers of a network receive, and statistics of its normalisations."""
+"""Inputs of the layers and of the normalisations of a network for given calibration inputs."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,8 @@ _ROWS = 8192  # rows of a sample, about
 def received(
     model: nn.Module, channels: Channels, places: Sequence[Place], calibration: torch.Tensor
 ) -> dict[Place, torch.Tensor]:
-    """For every place a sample (n, m) of the channels that the module reads there, over inputs and positions: at least
-    one row of each input, in float64 where the model computes in it, otherwise in float32.
+    """Sample (n, m) of the channels that a module reads, by place, over inputs and positions: at least one row of each
+    input, in float64 where the model computes in it, otherwise in float32.
 
     The positions are drawn by the module's name, so that samples of two models belong together row by row. Raises
     NumericalError where they are not finite.
@@ -39,42 +40,36 @@ def received(
     modules = dict(model.named_modules())
     blocks = _blocks(calibration)
 
-    def keep(place: Place) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        generator = torch.Generator().manual_seed(zlib.crc32(place.module.encode()))
+    seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
-            wanted = min(len(rows), max(-(-_ROWS // blocks), len(inputs[0])))
-            chosen = torch.randperm(len(rows), generator=generator)[:wanted]
-            kept = rows[chosen.to(rows.device)].cpu()
-            parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
-            if len({len(rows) for rows in parts.values()}) == 1:
-                raise _Enough
+    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
+        wanted = min(len(rows), max(-(-_ROWS // blocks), len(inputs[0])))
+        chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
+        kept = rows[chosen.to(rows.device)].cpu()
+        parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
+        if len({len(rows) for rows in parts.values()}) == 1:
+            raise _Enough
 
-        return hook
-
-    hooks = [modules[place.module].register_forward_pre_hook(keep(place)) for place in places]
+    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
     with removed(hooks):
         _run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
-            raise NumericalError(f"what {place.module} receives of the calibration inputs is not all finite")
+            raise NumericalError(f"the input of {place.module} for the calibration inputs is not all finite")
     return result
 
 
 def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example_input: Any) -> dict[Place, Floats]:
-    """For every place the value (m,) that each channel has at all positions of all examples; nan where they differ."""
+    """Values (m,) of the channels that are the same at all positions of all examples, by place; nan for the others."""
     modules, found = dict(model.named_modules()), dict[Place, Floats]()
 
-    def keep(place: Place) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
-            found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
+    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
+        found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
-        return hook
-
-    hooks = [modules[place.module].register_forward_pre_hook(keep(place)) for place in places]
+    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
     with removed(hooks), evaluating(model):
         model(*(example_input if isinstance(example_input, tuple | list) else (example_input,)))
     return found
@@ -87,16 +82,13 @@ def output_change(before: nn.Module, after: nn.Module, x: torch.Tensor) -> float
 
 
 def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
-    """Mean and mean square (2, m) of what every normalisation receives of each block of calibration inputs."""
+    """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
     found: Moments = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            found.setdefault(name, []).append(_moments(inputs[0]))
+    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found.setdefault(name, []).append(_moments(inputs[0]))
 
-        return hook
-
-    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in _normalisations(model).items()]
+    hooks = [module.register_forward_pre_hook(partial(watch, name)) for name, module in _normalisations(model).items()]
     if hooks:
         with removed(hooks):
             _run(model, calibration)
@@ -104,35 +96,31 @@ def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
 
 
 def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, calibration: torch.Tensor) -> None:
-    """Estimate the statistics of every normalisation anew (in place), as what the calibration inputs say they changed.
+    """Correct the statistics of every normalisation, in place, for the change of its input on the calibration inputs.
 
-    The means move by the difference, and the variances by the ratio, of what the two networks show on the same inputs
-    (`before` are the `moments` of the original): where merging has changed nothing, nothing moves, and few inputs are
-    enough. Every normalisation already sees inputs that those before it have normalised by their moved statistics.
+    The means move by the difference, and the variances by the ratio, of the moments of the two networks on the same
+    inputs (`before` are those of the original): where merging has changed nothing, nothing moves, and few inputs are
+    enough. Every normalisation receives inputs that those before it have normalised by their corrected statistics.
     """
     norms, originals = _normalisations(surgery.model), _normalisations(original)
     norms = {name: module for name, module in norms.items() if name not in surgery.rewritten}
     now: Moments = {}
 
-    def watch(name: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], torch.Tensor]:
-        left = torch.from_numpy(surgery.survivors[name])
+    left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
 
-        def hook(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-            x = inputs[0]
-            seen = now.setdefault(name, [])
-            seen.append(_moments(x))
-            mean, variance = _moved(originals[name], left, before[name][len(seen) - 1], seen[-1])
-            return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
-
-        return hook
+    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+        x = inputs[0]
+        seen = now.setdefault(name, [])
+        seen.append(_moments(x))
+        mean, variance = _moved(originals[name], left[name], before[name][len(seen) - 1], seen[-1])
+        return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
 
     if norms:
-        with removed([module.register_forward_hook(watch(name)) for name, module in norms.items()]):
+        with removed([module.register_forward_hook(partial(watch, name)) for name, module in norms.items()]):
             _run(surgery.model, calibration)
     for name, seen in now.items():
-        left = torch.from_numpy(surgery.survivors[name])
         every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
-        mean, variance = _moved(originals[name], left, *every)
+        mean, variance = _moved(originals[name], left[name], *every)
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(variance)
 
@@ -181,10 +169,8 @@ def _blocks(inputs: torch.Tensor) -> int:
 
 
 def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
-    """Outputs of a model on the inputs, in blocks of about the same size, of those that were not cut short.
-
-    Raises UsageError if it does not take them.
-    """
+    """Outputs of a model in evaluation mode, in blocks of about the same size, without those that were stopped early.
+    UsageError if it does not take the inputs."""
     outputs = []
     weight = next(model.parameters(), inputs)
     dtype = weight.dtype if inputs.is_floating_point() else inputs.dtype
@@ -204,12 +190,12 @@ def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
 
 
 class _Enough(Exception):
-    """End of a block of inputs: all of its samples are taken."""
+    """All samples of this block of inputs are complete."""
 
 
 @contextmanager
 def removed(hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    """Hooks that are gone afterwards."""
+    """Context at the end of which the hooks are removed."""
     try:
         yield
     finally:

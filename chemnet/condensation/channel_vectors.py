@@ -52,7 +52,7 @@ class Folded:
         return lengths
 
     def varying(self) -> NDArray[np.bool_]:
-        """Channels (m,) that depend on the inputs of the model wherever they are read, by what the weights show."""
+        """Channels (m,) that depend on the inputs of the model wherever they are read, judged by the weights alone."""
         result: NDArray[np.bool_] = np.any([self._varies(self._signal(p)) for p in self._space.consumers], axis=0)
         return result
 
@@ -86,7 +86,7 @@ class Folded:
         return signal
 
     def _signals(self) -> list[Signal]:
-        """Signals whose vectors have to be parallel: at every reader and before every stage, save parts of others."""
+        """Signals whose vectors have to be parallel: at every reader and before every stage, no parts of others."""
         waiting = [self._channels.inputs[p.module][p.segment].signal for p in self._space.consumers]
         every: dict[tuple[Block, ...], Signal] = {}
         while waiting:
@@ -120,14 +120,14 @@ class Folded:
         return rows, bias
 
     def _mine(self, values: Floats, module: str, segment: int) -> Floats:
-        """Parameters of a module for each channel of its input, as rows (m, d) of the channels of one segment."""
+        """Values of a module by channel of its input, as rows (m, d) of the channels of one segment."""
         place = Place(module, segment)
         start, count = self._channels.offset(place), self._space.width * self._channels.repeats(place)
         return values[start : start + count].reshape(self._space.width, -1)
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
-    """What a BatchNorm in use multiplies each channel by, and then adds to it (m,)."""
+    """Factor and offset of each channel in a BatchNorm in evaluation mode (m,)."""
     scale = 1.0 / np.sqrt(as_float64(norm.running_var) + norm.eps)
     if norm.weight is not None:
         scale = scale * as_float64(norm.weight)
@@ -159,7 +159,7 @@ def _scales(function: Activation, probe: torch.Tensor) -> bool:
 
 
 def _value(function: Activation, x: torch.Tensor) -> torch.Tensor:
-    """An activation of x, which stays as it is, of whatever type and place the activation wants."""
+    """An activation of a copy of x, of the type and on the device of the activation's weights."""
     weight = next(function.parameters(), x) if isinstance(function, nn.Module) else x
     with torch.no_grad():
         return function(x.to(weight, copy=True))

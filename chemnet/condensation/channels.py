@@ -69,13 +69,13 @@ class Channels:
         raise UsageError(f"no layer {layer!r} with channels to condense; the nearest are {', '.join(near) or 'none'}")
 
     def table(self) -> Table:
-        """What can be condensed, and what cannot and why not."""
+        """State of every space: that it can be condensed, or the reason why not."""
         rows = [(", ".join(space.layers), space.width, space.reason or "can be condensed") for space in self.spaces]
         return Table("channels", ("layers", "channels", "state"), rows)
 
 
 def survey(model: nn.Module, example_input: Any) -> Table:
-    """Which layers of a model `condense` can make smaller, and for the others the reason why it leaves them alone.
+    """Table of the layers that `condense` can make smaller, and for the others of the reason why it cannot.
 
     `example_input` is one input tensor of the model, or a tuple of them.
     Raises UsageError for a model that cannot be traced or does not take the input.

@@ -1,6 +1,6 @@
-"""Choices of the channels that stay: those of `condense`, and the protocol of a user's own.
+"""Choices of the channels that stay: those that `condense` knows, and the interface of one of your own.
 
-A choice is a function of a `View` of one space. It answers in one of two ways:
+A choice is a function of a `View` of one space. It returns one of two things:
 
 * `Alike`: how similar every two channels are. Similar ones become a group, which its main channel stands for.
 * `Ranked`: the channels in the order in which they are chosen. The others go, and a refit makes up for them.
@@ -25,9 +25,8 @@ from chemnet.condensation.graph import Floats, Place, Space, as_float64
 from chemnet.condensation.published_rule import is_block, kernel_similarity, merge_as_published
 from chemnet.condensation.selection import Reader, forward_selection, spanning_columns
 from chemnet.condensation.similarity import Grouping
-from chemnet.condensation.surgery import Surgery
+from chemnet.condensation.surgery import Indices, Surgery
 
-Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
@@ -68,7 +67,7 @@ class Sample:
 
 
 class View:
-    """What a choice sees of one space: channels of one layer, and of those that can only be condensed with it."""
+    """One space as seen by a choice: the channels of a layer, and of those that can only be condensed with it."""
 
     def __init__(
         self,
@@ -104,7 +103,7 @@ class View:
         return self.folded.vectors(signal)
 
     def weights(self) -> Floats:
-        """What all readers make of each channel (m, q)."""
+        """Weights of all readers for each channel (m, q)."""
         return np.column_stack([self.surgery.weights(place) for place in self.space.consumers])
 
     @cached_property
@@ -125,7 +124,7 @@ class View:
         return idle
 
     def readers(self) -> list[list[Reader]]:
-        """What every reader needs of the channels, each block of channels by itself: by block, then by reader."""
+        """Products for the forward selection, by block of channels, then by reader."""
         m = self.width // self.space.blocks
         result: list[list[Reader]] = [[] for _ in range(self.space.blocks)]
         for place, sample in self.samples().items():
@@ -166,7 +165,7 @@ class Choice(Protocol):
     """Which channels of a space stay."""
 
     def __call__(self, view: View, /) -> Alike | Ranked:
-        """Similarities of the channels, or their order."""
+        """Similarity of the channels, or their order."""
 
 
 @dataclass(frozen=True)
@@ -183,12 +182,12 @@ class Cosine:
 
 
 def folded(view: View) -> Alike:
-    """By the cosine of weights and biases, less where lengths differ in front of an activation to which they matter."""
+    """By the cosine of weights and biases, reduced by unequal lengths where the activation is not homogeneous."""
     return Alike(view.folded.similarity(), view.folded.magnitudes)
 
 
 def activations(view: View) -> Alike:
-    """By what the channels do on the calibration inputs."""
+    """By the cosine of the activations on the calibration inputs."""
     rows = {place: sample.now for place, sample in view.samples().items()}
     idle: Flags = np.all([~each.any(axis=0) for each in rows.values()], axis=0)
     matrix = smallest(alike(each.T, True) for each in rows.values())
@@ -202,7 +201,7 @@ def qr(view: View) -> Ranked:
 
 
 def forward(view: View) -> Ranked:
-    """One after the other, those from which what the readers receive can be represented best."""
+    """By forward selection: each channel is the one that best improves the representation of the readers' inputs."""
     readers = view.readers()
 
     def select(block: int, mine: Indices, count: int) -> tuple[Indices, Floats]:
@@ -232,7 +231,7 @@ class _ByBlock:
         return np.concatenate([order[:per_block] for order, _ in self._found])
 
     def left(self) -> Floats:
-        """What is left unexplained by the number of channels (m + 1,)."""
+        """Share that is left unexplained, by number of channels (m + 1,)."""
         self.first(self._view.width)
         taken = np.sum([1.0 - left for _, left in self._found], axis=0)
         curve: Floats = 1.0 - np.repeat(taken, self._view.space.blocks)[: self._view.width + 1]
@@ -258,7 +257,7 @@ class Published:
         return Alike(matrix, view.folded.magnitudes, merge=merge_as_published)
 
     def objection(self, view: View) -> str | None:
-        """Anything but the hidden layer of a block is refused."""
+        """Reason to refuse a space, None for the hidden layer of a block."""
         if is_block(view.surgery.channels, view.space, view.surgery.model):
             return None
         return "the published rule is for a depthwise layer between two pointwise ones with BatchNorm"

@@ -3,8 +3,8 @@
 What can be condensed are the spaces of `channels.py`, one after the other in the order of the data. A choice
 (`choices.py`) says which channels of a space stay. Every reader of the space then gets a share matrix (`surgery.py`):
 the published one, in which each channel stands in for its group, times the ratio of their lengths (eq. 10, 36); or one
-that also mends, by least squares on calibration inputs, what the reader receives. Targets are what the readers received
-before anything was cut, so that later layers mend what earlier cuts broke. Statistics of normalisations are estimated
+that also fits the reader's input by least squares on calibration inputs. Targets are the inputs before anything was
+cut, so that later layers correct the errors of earlier cuts. Statistics of normalisations are estimated
 anew before anything else is measured. Channels that are constant go into the biases of their readers.
 """
 
@@ -82,8 +82,8 @@ def condense(
       of what the readers receive and of what they received reaches it;
     * `ratio`: to the largest network with at most this share, in (0, 1], of the parameters;
     * `widths`: to exact widths;
-    * `loss_increase`: to the smallest width at which `loss`, a function of a network, exceeds that before the cut of a
-      layer by no more than this share.
+    * `loss_increase`: to the smallest width at which `loss`, a function of a network, is at once at most this share
+      larger than before the cut of the layer.
 
     All but the ratio may be mappings of layers to numbers, and may then be combined. `layers` are names of layers;
     without them all spaces are condensed that can be (`survey` lists the others, with the reason).
@@ -133,7 +133,7 @@ def _check(
 
 
 def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
-    """The object that a name stands for; other objects as they are. UsageError for an unknown name."""
+    """The value of a name, or the given thing itself where it is no name. UsageError for an unknown name."""
     if isinstance(given, str) and given not in known:
         raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
     return known[given] if isinstance(given, str) else given
@@ -141,7 +141,7 @@ def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
 
 @dataclass(frozen=True)
 class _Method:
-    """How channels are chosen and merged."""
+    """Choice and merge of channels, with their options."""
 
     choice: Choice
     given: str | Choice
@@ -151,7 +151,7 @@ class _Method:
 
     @property
     def name(self) -> str:
-        """What messages call the choice."""
+        """Name of the choice in messages."""
         return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", type(self.given).__name__)
 
 
@@ -192,7 +192,7 @@ class _Condensation:
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
         self._sampled: tuple[Space, dict[Place, Sample]] | None = None
 
-    # -- what to condense, and how far
+    # -- spaces and widths
 
     def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
         """Condense the requested spaces, in the order of the data."""
@@ -290,7 +290,7 @@ class _Condensation:
         widths: int | None = None,
         loss_increase: float | None = None,
     ) -> None:
-        """Condense one space to the groups at a threshold, to a width, or to the permitted loss."""
+        """Condense one space to the groups at a threshold, to a width, or to the smallest that the loss permits."""
         if widths == space.width:
             return
         view, found = self._found(space)
@@ -349,17 +349,17 @@ class _Condensation:
             part = similarity.group_to_width(matrix[start : start + m, start : start + m], width // blocks)[0]
             idle = np.flatnonzero(part == similarity.NO_GROUP)
             idle = idle[: max(width // blocks - similarity.n_groups(part), 0)]
-            part[idle] = idle  # to fill the width
+            part[idle] = idle  # idle channels stay where a block has too few others
             parts.append(np.where(part == similarity.NO_GROUP, similarity.NO_GROUP, part + start))
         return np.concatenate(parts)
 
     def _sufficient(self, space: Space, found: Ranked, threshold: float | None) -> int:
-        """The smallest width at which what the readers receive has this cosine with what they are to receive."""
+        """The smallest width at which the readers' inputs have this cosine with the target."""
         assert threshold is not None
         enough = np.flatnonzero(self._left(found) <= max(1.0 - threshold**2, _NOTHING_LEFT))
         return self._rounded(space, int(enough[0]) if len(enough) else space.width)
 
-    # -- what becomes of the channels that go
+    # -- merges
 
     def _merged(
         self, view: View, found: Alike | Ranked, main_of: similarity.Grouping
@@ -381,7 +381,7 @@ class _Condensation:
         return lambda surgery, space: surgery.cut(space, kept, given, shifts)
 
     def _refit(self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats]) -> None:
-        """Shares that bring what every reader receives closest to what it received before anything was cut."""
+        """Shares with which the input of every reader is closest to its input before anything was cut."""
         for place, sample in view.samples().items():
             gram, cross = sample.products
             if shifts[place].any() and not self.surgery.shifts(place):
@@ -392,7 +392,7 @@ class _Condensation:
                 shifts[place] = wanted - given[place] @ now[kept]
 
     def _shares(self, space: Space, gram: Floats, cross: Floats, kept: Indices, start: Floats) -> Floats:
-        """Channels of different blocks do not stand in for each other."""
+        """Fitted shares (m, k); channels of different blocks do not stand in for each other."""
         m, k = space.width // space.blocks, len(kept) // space.blocks
         result = np.zeros_like(start)
         for b in range(space.blocks):
@@ -405,7 +405,7 @@ class _Condensation:
     # -- calibration
 
     def _samples(self, space: Space) -> dict[Place, Sample]:
-        """What the readers of a space receive now, and received before anything was cut."""
+        """Inputs of the readers of a space, now and before anything was cut."""
         if self.calibration is None:
             raise UsageError(f"choice {self.method.name} needs calibration inputs")
         if self._sampled is None or self._sampled[0] is not space:
@@ -420,7 +420,7 @@ class _Condensation:
         return self._sampled[1]
 
     def _receive(self) -> None:
-        """Note what the readers of all spaces received before anything was cut."""
+        """Sample the inputs of the readers of all spaces before anything is cut."""
         assert self.calibration is not None
         places = [place for space in self._spaces for place in space.consumers]
         self._wanted = received(self.original, self._channels_before, places, self.calibration)
@@ -452,7 +452,7 @@ class _Condensation:
         if change > _SAME:
             warnings.warn(
                 f"merging by the paper's rule is exact for activations like ReLU only; here it changed the outputs by "
-                f"{100 * change:.2g} % on {on}. Merge refit mends most of it.",
+                f"{100 * change:.2g} % on {on}. Merge refit corrects most of it.",
                 stacklevel=4,
             )
 

@@ -1,4 +1,4 @@
-"""Channels of a network: spaces, segments of tensors, and the weights that made them.
+"""Description of the channels of a network: spaces, segments of tensors, and the weights that make the channels.
 
 A *space* is a set of channels that can only be condensed alike: the outputs of one layer, and with them those of every
 layer that is added to it, as in a skip connection. Normalisations, activations and depthwise convolutions treat each
@@ -42,7 +42,7 @@ class Space:
     activations: list[Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=list)
 
     def leave_alone(self, reason: str) -> None:
-        """Never condense it; the first reason stands."""
+        """Mark the space as one that cannot be condensed; the first reason stands."""
         self.reason = self.reason or reason
 
 

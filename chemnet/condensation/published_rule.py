@@ -14,10 +14,10 @@ For a group with ratios r_k = |v_k| / |v_main| the merged channel keeps v_main, 
 Derived anew, where the printed appendix slips: eq. 51 and 52 lose gamma in -gamma mean / sqrt(var) and the eps of the
 BatchNorm, eq. 63 has a ratio on b_k nu_k that eq. 62 has not and begins its sums at 0, and eq. 64 gives half the
 variance of the sum of two identical channels: what a merged channel has before its BatchNorm is the sum of what its
-group had, so the means add up, and so do the deviations, where the group is one.
+group had, so the means add up, and so do the deviations if the channels are parallel.
 
 The rule treats ReLU6 as if it were homogeneous and the expansions of a group as if they could be added up in front of
-it; neither holds, so it is not exact but for ReLU and equal expansions. `folded` is.
+it; neither holds, so it is exact only for ReLU and equal expansions. `folded` always is.
 """
 
 from __future__ import annotations

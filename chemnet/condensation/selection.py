@@ -1,4 +1,4 @@
-"""Selection of neurons by calibration states, and the least-squares weights of those that follow."""
+"""Selection of columns by least squares on calibration inputs, and fit of the weights that follow."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def spanning_columns(activations: Floats, count: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Reader:
-    """What one reader of m columns needs: their Gram matrix (m, m), their products with its target (m, q), and the sum
-    of squares of the target."""
+    """One reader of m columns: their Gram matrix (m, m), their products with its target (m, q), and the sum of squares
+    of the target."""
 
     gram: Floats
     products: Floats
@@ -85,12 +85,12 @@ class _Selection:
         self._gram = self._gram[np.ix_(free, free)]
 
     def gains(self) -> Floats:
-        """What each column would take from the squared residual, relative to the target's squares."""
+        """Decrease of the squared residual by each column (m,), relative to the target's squares [-]."""
         squares: Floats = np.einsum("ij,ij->i", self._products, self._products)
         return squares / (self._left + self._floor) / self._energy
 
     def take(self, k: int, step: int) -> None:
-        """Column k has been chosen, as the one of this step."""
+        """Update the residual parts for column k, chosen in this step."""
         scale = 1.0 / np.sqrt(self._left[k] + self._floor)
         above = self._factor[:step]
         row = self._factor[step] = scale * (self._gram[k] - above[:, k] @ above)
@@ -108,8 +108,7 @@ def _rotated(products: Floats) -> Floats:
 
 
 def shares(gram: Floats, cross: Floats, kept: NDArray[np.int64], start: Floats, ridge: float) -> Floats:
-    """How the columns `kept` (k,) of a matrix A stand in for all columns of a matrix B: `share` (m, k), for which
-    A[:, kept] share^T is closest to B.
+    """Share matrix (m, k) of the columns `kept` (k,) of a matrix A, for which A[:, kept] share^T is closest to B.
 
     `gram` is A^T A and `cross` A^T B (m, m). Minimises |residual|^2 + ridge g |share - start|^2, with g the mean
     diagonal of the Gram matrix of the kept columns: for any weights U that follow, share^T U is the refit of them.

@@ -1,4 +1,4 @@
-"""Similarity of neurons: cosine similarity (eq. 4, 8, 9) and grouping around main neurons.
+"""Cosine similarity of the neurons of a layer and their grouping around main neurons.
 
 A neuron is a row vector v_k of the weights that lead into it, usually with its bias as the last entry (the
 bias must belong to it if merging is to be exact). A grouping is an integer array `main_of` of shape (m,):
@@ -66,7 +66,7 @@ def group_to_width(similarity: Floats, width: int) -> tuple[Grouping, float]:
     groups that is not below `width`, then the most similar main neurons are joined. A layer with fewer
     non-zero rows than `width` keeps them all.
     """
-    low, high = -1.0, 1.0 + 2.0 * TOLERANCE  # all in one group; all apart
+    low, high = -1.0, 1.0 + 2.0 * TOLERANCE  # all neurons in one group; none condensed
     best = group(similarity, high)
     found = high
     while high - low > 0.1 * TOLERANCE and n_groups(best) > width:

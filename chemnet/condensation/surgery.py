@@ -1,4 +1,4 @@
-"""Surgery on the modules around a space: rows of layers and followers go, columns of readers are merged.
+"""Removal of channels from the modules around a space: rows of its layers go, columns of its readers are merged.
 
 With `kept` (k,) the channels that stay, and for each reader a `share` (m, k), which says how strongly each kept channel
 stands in for each of the m that were there (appendix A.1 and A.2)::
@@ -26,8 +26,8 @@ Indices = NDArray[np.int64]
 
 
 class Surgery:
-    """A model in the course of losing channels; `survivors` are those that each normalisation still has. What reaches
-    the normalisations that are `rewritten` is not what it was, and they have statistics for it."""
+    """A model from which channels are removed. `survivors` are the channels that each normalisation still has;
+    normalisations that are `rewritten` have new statistics already."""
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self.model, self.channels = model, channels
@@ -40,13 +40,15 @@ class Surgery:
         self.rewritten: set[str] = set()
 
     def weights(self, place: Place) -> Floats:
-        """What a reader makes of each channel (m, q): its weights, of all outputs and places."""
+        """Weights of a reader for each channel (m, q), of all outputs and places; of a grouped convolution those of the
+        outputs that belong to the channel's group."""
         module, columns = self._modules[place.module], self._columns(place)
         weight = module.weight if isinstance(module, Transposed) else module.weight.transpose(0, 1)
         m = self.channels.inputs[place.module][place.segment]
         rows = weight.detach().to("cpu", torch.float64)
         if getattr(module, "groups", 1) > 1:
-            return self._weights_of_groups(rows, module.groups)
+            of_groups = rows.reshape(len(rows), module.groups, -1).transpose(0, 1)
+            return of_groups.reshape(module.groups * len(rows), -1).numpy()
         return rows[columns].reshape(self.channels.width_of(m), -1).numpy()
 
     def shifts(self, place: Place, *, is_estimated: bool = True, may_add: bool = False) -> bool:
@@ -62,7 +64,8 @@ class Surgery:
         return has_bias or (is_estimated and place.module in self.channels.normalised)
 
     def cut(self, space: Space, kept: Indices, shares: Mapping[Place, Floats], shifts: Mapping[Place, Floats]) -> None:
-        """Leave `kept` of a space; every reader gets its `share` (m, k), its bias what it makes of `shifts` (m,)."""
+        """Reduce a space to its channels `kept`; the columns of every reader are merged by its share (m, k), its bias
+        takes up the constants `shifts` (m,)."""
         # backwards: the columns of a segment begin behind those before it, which may be of the same space
         for place in reversed(space.consumers):
             self._merge_columns(place, shares[place], shifts.get(place))
@@ -75,11 +78,6 @@ class Surgery:
     def _columns(self, place: Place) -> slice:
         start, segment = self.channels.offset(place), self.channels.inputs[place.module][place.segment]
         return slice(start, start + self.channels.width_of(segment) * segment.repeats)
-
-    def _weights_of_groups(self, weight: torch.Tensor, groups: int) -> Floats:
-        """Of a grouped convolution, (in / groups, out, places): each channel is read by the outputs of its group."""
-        of_groups = weight.reshape(len(weight), groups, -1)
-        return of_groups.transpose(0, 1).reshape(groups * len(weight), -1).numpy()
 
     def _merge_columns(self, place: Place, share: Floats, shift: Floats | None) -> None:
         module, columns = self._modules[place.module], self._columns(place)
@@ -142,8 +140,8 @@ class Surgery:
 
 
 def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Give the layers of `model`, in place, the numbers of channels of a state dict, and load it: how a condensed model
-    is built again from its class and its weights. Raises UsageError where the two do not belong together."""
+    """Model with the numbers of channels of a state dict, which is loaded, in place: a condensed model is built again
+    from its class and its weights. Raises UsageError where the two do not belong together."""
     for name, module in model.named_modules():
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
@@ -168,7 +166,7 @@ def _unfit(model: nn.Module, reason: str) -> UsageError:
 
 
 def _describe(module: nn.Module) -> None:
-    """Bring the numbers by which a module describes itself into line with its weights."""
+    """Set the numbers of channels of a module to those of its weights."""
     if isinstance(module, Normalisation):
         one = module.running_mean if module.weight is None else module.weight
         module.num_features = module.num_features if one is None else len(one)
@@ -207,7 +205,7 @@ def _keep(module: nn.Module, name: str, kept: Indices) -> None:
 
 
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
-    """Put a tensor in the place of a parameter or buffer, in the memory format of that."""
+    """Replace a parameter or buffer, keeping its memory format."""
     old = getattr(module, name)
     is_last = value.ndim == 4 and old.is_contiguous(memory_format=torch.channels_last)
     value = value.detach().clone(memory_format=torch.channels_last if is_last else torch.contiguous_format)

@@ -411,7 +411,7 @@ def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.Graph:
 
 
 def _left_out(model: nn.Module, count: int) -> dict[str, Any]:
-    """Arguments of a model after the given number, which have defaults and are traced with them."""
+    """Defaults of the arguments after the first `count`, with which the model is traced."""
     arguments = list(inspect.signature(model.forward).parameters.values())[count:]
     return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
 
@@ -434,7 +434,7 @@ def _shape(node: Any) -> tuple[int, ...] | None:
 
 
 def _name(node: fx.Node) -> str:
-    """What a message calls an operation."""
+    """Name of an operation in messages."""
     target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
     return f"{target} ({node.name})"
 
@@ -451,7 +451,7 @@ def _bound(node: fx.Node) -> Callable[[torch.Tensor], torch.Tensor]:
 
 
 def _shared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[str]:
-    """Modules that are called more than once, or share weights with others."""
+    """Modules that are called more than once or share their weights."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     fetched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     owners: dict[int, set[str]] = {}

@@ -1,4 +1,4 @@
-"""How many parameters a network has at other widths, and which widths make the best of a number of parameters."""
+"""Number of parameters of a network at other widths, and the best widths for a number of parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Widths = dict[Space, int]
 Rounded = Callable[[Space, int], int]
 
 _HALVINGS = 60
-_ROUNDS = 4  # the price of a channel depends on the widths around it: so often it is looked up anew
+_ROUNDS = 4  # updates of the price of a channel, which depends on the widths around it
 
 
 class Sizes:
@@ -64,9 +64,8 @@ class Sizes:
     def cheapest(self, curves: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
         """Widths with the smallest sum of what is left unexplained at most `target` parameters.
 
-        `curves` say for each space what share of its readers' inputs is left with no channel, with one, ... A channel
-        is worth what it explains more and costs parameters; at a common price of a parameter every space takes the
-        width of the smallest sum of both.
+        `curves` are, for each space, the share of its readers' inputs that is left with no channel, with one, ... At a
+        common price of a parameter every space takes the width with the smallest sum of that share and the price.
         """
 
         def widths(saving: float) -> Widths:

@@ -1,7 +1,7 @@
 """Automatic reduction (section 2.4.2): a network is trained, and whenever it is good enough all its layers are reduced.
 
-The algorithm knows nothing of the network but what `Reducible` asks for, so it serves fully connected and
-convolutional networks, and any metric. A step is what the network calls one, an epoch for example::
+The algorithm uses the interface `Reducible` alone, so it serves fully connected and convolutional networks, and
+any metric. A step is one bout of training, an epoch for example::
 
     train until the metric meets the main criterion
       for each layer: save point, condense at its threshold, train until the metric meets the layer's criterion;
@@ -46,7 +46,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Reducible(Training):
-    """A network in training whose layers can be condensed between two bouts; a bout is what it calls a step.
+    """A network in training whose layers can be condensed between two bouts, each of which is a step.
 
     `modules` are the names of the network's modules by layer, in the order in which they are reduced, and `condense`
     gives a network with the module of a layer condensed at a threshold. The metric is what the batches measure, or the
@@ -66,7 +66,7 @@ class Reducible(Training):
     ) -> None:
         super().__init__(network, batches, options, seed=seed, device=device)
         self._modules, self._condense = dict(modules), condense
-        self._whole = copy.deepcopy(self.network)  # a depthwise layer of one channel cannot be recognised any more
+        self._whole = copy.deepcopy(self.network)  # a depthwise layer of one channel cannot be recognised as one
 
     def layers(self) -> Sequence[str]:
         """Names of the layers to reduce; they stay the same."""
@@ -93,7 +93,7 @@ class Reducible(Training):
         return measured if self.batches.larger_is_better else 1.0 / measured
 
     def verdict(self) -> float:
-        """Metric for the table, on data that decide nothing in the reduction; without such data the metric itself."""
+        """Metric for the table, on data that no decision uses; without such data the same as `metric`."""
         return self.metric()
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class Falling(Config):
     over: Count
 
     def at(self, reductions: int) -> float:
-        """Its value after a number of reduced layers: t_reduction is 0 until the first has been."""
+        """Value after a number of reduced layers; t_reduction is 0 until the first has been reduced."""
         t = max(reductions - 1, 0)
         if t >= self.over:
             return self.lowest
@@ -153,7 +153,7 @@ class AutomaticOptions(Config):
     final_steps: Count = 200
 
     def threshold_after(self, failures: int) -> float:
-        """Threshold of a layer after its failures, less the times that it lost too little (eq. 23-25)."""
+        """Threshold of a layer by its failures less its reductions that were too small (eq. 23-25)."""
         first = math.log(self.first_threshold / (1.0 - self.first_threshold))
         return 1.0 / (1.0 + math.exp(-first - 0.1 * failures))
 
@@ -234,7 +234,7 @@ class _Run:
         self._log("start", metric)
 
     def take_step(self) -> None:
-        """Train for one step and do what its metric calls for."""
+        """Train for one step and act on the metric."""
         loss = self.network.train()
         self.step += 1
         metric = self.network.metric()
@@ -333,11 +333,11 @@ class _Run:
         self.phase = "done"
 
     def _open(self, name: str, metric: float) -> None:
-        """A stage begins: a row of the table."""
+        """Begin a stage, a row of the table."""
         self.stages.append([name, self.network.parameters(), metric, self.step, math.nan])
 
     def _close(self) -> None:
-        """A stage ends: what its network is worth."""
+        """End a stage with the verdict of its network."""
         self.stages[-1][4] = self.network.verdict()
         self.keep(self.stages[-1][0])
 

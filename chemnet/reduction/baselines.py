@@ -1,4 +1,4 @@
-"""Baselines: other ways from a trained network to a small one, that condensation has to be compared with.
+"""Baselines: methods that make a small network of a trained one, for comparison with condensation.
 
 Each is a function `(network, target, calibration, seed)` that gives a new network and leaves the given one as it is; a
 new one is one function and one line of `BASELINES`. The `target` is a sequence of hidden widths, which the new network
@@ -35,21 +35,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.choices import Ranked, View
+from chemnet.condensation.choices import Indices, Ranked, View
 from chemnet.condensation.condenser import condense
-from chemnet.condensation.graph import Floats, Normalisation, Space, as_float64
+from chemnet.condensation.graph import Floats, Normalisation, as_float64
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.lazy import installed
 from chemnet.surrogate.network import NetConfig, build, describe, linear
 
-Indices = NDArray[np.int64]
 Target = Sequence[int] | float
 Baseline = Callable[[Any, Target, torch.Tensor, int], Any]
 Choose = Callable[[View, int], tuple[Indices, Floats]]
@@ -67,13 +65,12 @@ def lacks(name: str) -> str | None:
 
 
 def unreduced(network: nn.Module, target: Target, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """The large network itself; the target is not for it."""
+    """Copy of the large network, whatever the target."""
     return copy.deepcopy(network)
 
 
 def scratch(network: nn.Module, target: Target, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """An untrained network of the hidden widths: a fully connected one with the same activation, initialised as is
-    usual; of other networks a narrower one that starts anew."""
+    """An untrained network of the hidden widths, with the same activation and the usual initialisation."""
     trained = _Trained(network, target, calibration)
     if isinstance(network, nn.Sequential):
         large = describe(network)
@@ -114,7 +111,7 @@ def condensation(
     if not isinstance(target, int | float):
         measure = {"widths": _Trained(network, target, calibration).widths}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a merge that is not exact, which a comparison shows anyway
+        warnings.simplefilter("ignore", UserWarning)  # of a merge that is not exact
         return condense(network, calibration[:1], choice=choice, merge=merge, calibration=calibration, **measure)
 
 
@@ -129,7 +126,7 @@ def magnitude(network: nn.Module, target: Target, calibration: torch.Tensor, see
 
 
 def random(network: nn.Module, target: Target, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """Neurons drawn at random, then a refit: what a refit is worth without any choice."""
+    """Neurons drawn at random, then a refit."""
     rng = np.random.default_rng(seed)
 
     def choose(view: View, width: int) -> tuple[Indices, Floats]:
@@ -273,7 +270,7 @@ def svd(network: nn.Sequential, target: Target, calibration: torch.Tensor, seed:
     widths = _Trained(network, target, calibration).widths.values()
     budget = sum(a * b for a, b in itertools.pairwise([layers[0].in_features, *widths, layers[-1].out_features]))
     factors = [np.linalg.svd(as_float64(layer.weight), full_matrices=False) for layer in layers]
-    ranks = iter(_ranks([values for _, values, _ in factors], [_shape(layer) for layer in layers], budget))
+    ranks = iter(_ranks([values for _, values, _ in factors], [layer.weight.shape for layer in layers], budget))
     decomposed = iter(factors)
     modules: list[nn.Module] = []
     for module in network:
@@ -332,7 +329,7 @@ class _Trained:
         surgery = Surgery(self._network, self._channels)
         found = {}
         for space, (layer, width) in zip(self._hidden, self.widths.items(), strict=True):
-            found[layer] = choose(_view(surgery, space), width)
+            found[layer] = choose(View(surgery, space, None, dict, lambda place: False), width)
         return condense(
             self._network,
             self._calibration[:2],
@@ -341,10 +338,6 @@ class _Trained:
             merge="refit" if refit else lambda view, kept: found[view.layer][1],
             calibration=self._calibration if refit else None,
         )
-
-
-def _view(surgery: Surgery, space: Space) -> View:
-    return View(surgery, space, None, dict, lambda place: False)
 
 
 def _alone(kept: Indices, view: View) -> tuple[Indices, Floats]:
@@ -372,7 +365,7 @@ def _budget(network: nn.Module, share: Target) -> int:
 
 
 def _largest_within(make: Callable[[float], T], size: Callable[[T], int], budget: int, halvings: int) -> T:
-    """What `make` gives at the largest number in (0, 1] at which its size is within the budget."""
+    """Result of `make` at the largest number in (0, 1] at which its size is within the budget."""
     best = make(1.0)
     if size(best) <= budget:
         return best
@@ -408,7 +401,7 @@ def _last_linear(network: nn.Module) -> nn.Module:
 
 
 def _prune(group: Any, graph: Any, surplus: int) -> int:
-    """Prune as many channels of a group as it takes to be rid of `surplus` parameters, or all in it; what is left."""
+    """Prune channels of a group until `surplus` parameters are gone, or all of it; the surplus that is left."""
     channels = list(group[0].idxs)
     if surplus <= 0 or not channels:
         return surplus
@@ -431,7 +424,7 @@ def _prune(group: Any, graph: Any, surplus: int) -> int:
 
 
 def _decomposed(vectors: Floats, kept: Indices, threshold: float) -> Floats:
-    """Which kept neuron stands in for which, and how strongly: (m, k), by the cosine of their vectors (m, d)."""
+    """Share (m, k) of each kept neuron, by the cosine of the vectors (m, d)."""
     cosine = similarity.cosine_similarity(vectors)[:, kept]
     nearest, norms = cosine.argmax(axis=1), np.linalg.norm(vectors, axis=1)
     share: Floats = np.eye(len(vectors))[:, kept]
@@ -466,7 +459,7 @@ class _Filters:
         return cls(as_float64(filters.weight.flatten(1)), gamma, beta, mean, sigma)
 
     def decomposed(self, kept: Indices, weight: float, threshold: float) -> Floats:
-        """Which kept filter stands in for which, and how strongly: (m, k)."""
+        """Share (m, k) of each kept filter."""
         cosine = similarity.cosine_similarity(self.weights)[:, kept]
         scale, distance = self._scale_and_distance(kept)
         possible = (scale > 0.0) & np.isfinite(scale) & np.isfinite(distance)
@@ -498,7 +491,7 @@ class _Filters:
 # ---- SVD
 
 
-def _ranks(values: Sequence[Floats], shapes: Sequence[tuple[int, int]], budget: int) -> list[int]:
+def _ranks(values: Sequence[Floats], shapes: Sequence[Sequence[int]], budget: int) -> list[int]:
     """Rank of each matrix, at least 1, such that all of them together have at most `budget` weights."""
     ranks = [1] * len(values)
     left = budget - sum(_cost(shape, 1) for shape in shapes)
@@ -516,21 +509,17 @@ def _ranks(values: Sequence[Floats], shapes: Sequence[tuple[int, int]], budget: 
     return ranks
 
 
-def _cost(shape: tuple[int, int], rank: int) -> int:
+def _cost(shape: Sequence[int], rank: int) -> int:
     """Weights of a matrix at a rank: of its two factors, or of itself where it has no more."""
     return min(rank * sum(shape), shape[0] * shape[1])
 
 
 def _thin(layer: nn.Linear, rank: int, left: Floats, values: Floats, right: Floats) -> list[nn.Module]:
-    if _cost(_shape(layer), rank) == layer.weight.numel():
+    if _cost(layer.weight.shape, rank) == layer.weight.numel():
         return [copy.deepcopy(layer)]
     root = np.sqrt(values[:rank])
     first = _linear(root[:, None] * right[:rank], np.zeros(rank), layer.weight)
     return [first, nn.Identity(), _linear(left[:, :rank] * root, as_float64(layer.bias), layer.weight)]
-
-
-def _shape(layer: nn.Linear) -> tuple[int, int]:
-    return layer.out_features, layer.in_features
 
 
 def _linear(weight: Floats, bias: Floats, like: torch.Tensor) -> nn.Linear:

@@ -34,6 +34,7 @@ from chemnet.reduction.comparison import (
 )
 from chemnet.reduction.methods import METHODS, USUAL, Clock, Large, Part, plan, start_of, taught
 from chemnet.reduction.run import find_data, find_original, learning_set_for
+from chemnet.reduction.stage_run import calibration
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
@@ -108,7 +109,7 @@ def compare_methods(
 ) -> list[Table]:
     """Tables of `compare`, for settings that ship or of a YAML file and a model found as `reduction.run.reduce` does.
 
-    All is left in `out`, by default in `runs/<config>/comparison`. Raises what both raise.
+    All is left in `out`, by default in `runs/<config>/comparison`. Raises what `compare` and `reduce` raise.
     """
     settings = read_settings(name)
     original, settled = find_original(model, config)
@@ -145,7 +146,7 @@ def compare(
 
 
 class ChemistryTask:
-    """The comparison of chemistry networks: what all of its runs share."""
+    """Task of a comparison of chemistry networks, shared by all of its runs."""
 
     def __init__(
         self,
@@ -201,14 +202,14 @@ class ChemistryTask:
         """The network of a method, made and trained part by part; the last part is trained in the job's folder."""
         method, seed = METHODS[job.method], job.seed
         parts = self._plan(job.method, job.share)
-        calibration, data = self._calibration(seed), self._labels(method.teacher)
+        states, data = self._calibration(seed), self._labels(method.teacher)
         network, seconds = start_of(method, self.large, seed), 0.0
         resume = self._resumes(job, parts)
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             if number > 0 or method.fresh is None:
                 start = time.perf_counter()
-                network = BASELINES[method.baseline](network.cpu(), part.widths, calibration, seed)
+                network = BASELINES[method.baseline](network.cpu(), part.widths, states, seed)
                 seconds += time.perf_counter() - start
             network = network.to(self.device)
             at_once = validation_loss(network, self.data, self.settings.fit.loss)
@@ -229,7 +230,7 @@ class ChemistryTask:
         return Trained(network.cpu(), done.validation_loss, figures)
 
     def _resumes(self, job: Job, parts: Sequence[Part]) -> bool:
-        """Whether a training of one part goes on from its checkpoint; keeps the fingerprint of this training."""
+        """Whether a training of one part goes on from its checkpoint; writes the origin of the training."""
         path = job.folder / "begun.json"
         origin = sha256(self.origin, [job.method, job.seed, job.rate, [[list(p.widths), p.steps] for p in parts]])
         resume = len(parts) == 1 and read_kept(path, origin) is not None and (job.folder / "last.pt").is_file()
@@ -237,9 +238,8 @@ class ChemistryTask:
         return resume
 
     def _plan(self, method: str, share: float = 1.0) -> list[Part]:
-        settings = self.settings
-        calibration = self._calibration(0)
-        parts = plan(METHODS[method], settings.widths, settings.fit.steps, self.large, self.clock, calibration)
+        widths, steps, states = self.settings.widths, self.settings.fit.steps, self._calibration(0)
+        parts = plan(METHODS[method], widths, steps, self.large, self.clock, states)
         return [Part(part.widths, max(1, round(share * part.steps))) for part in parts]
 
     def measure(self, job: Job, trained: Trained) -> Mapping[str, Figure]:
@@ -271,10 +271,8 @@ class ChemistryTask:
         return flame_cells(self.original.mechanism, settings.flame, settings.cells)["flame front"]
 
     def _calibration(self, seed: int) -> torch.Tensor:
-        """Training inputs drawn at random, the same for the same seed."""
-        x = self.data.x
-        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-        return x[chosen[: self.settings.calibration_states].to(x.device)].cpu()
+        """Calibration inputs on the CPU, the same for the same seed."""
+        return calibration(self.data, self.settings.calibration_states, seed).cpu()
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 (a task lives as long as its comparison)
     def _labels(self, share: float) -> TrainingData:
@@ -342,4 +340,4 @@ def _save(model: Surrogate, folder: Path) -> None:
 
 
 def _silent(line: str) -> None:
-    """For reports of parts of a run: a line per run is enough."""
+    """Report of the parts of a run, which is left out."""

@@ -32,16 +32,16 @@ from chemnet.training.options import FitOptions
 
 Budget = Literal["retraining", "all steps", "time after", "all time"]
 
-_BLOCK = 8192  # rows that the large network answers at a time
+_BLOCK = 8192  # rows of one call of the large network
 _WARM_UP, _TIMED, _TURNS = 10, 20, 7  # steps, steps that are timed together, how often
 _LAST_PART = 0.5  # of the time, at the final widths, where a network becomes narrower while it is trained
 
 
 @dataclass(frozen=True)
 class Method:
-    """Method: construction of its network, labels, budget of training.
+    """Construction of a method's network, its labels and the length of its training.
 
-    `baseline` is one of `BASELINES`, `teacher` the share of the large network's answers in the labels. With `cuts` the
+    `baseline` is one of `BASELINES`, `teacher` the share of the large network's outputs in the labels. With `cuts` the
     widths fall in that number of steps, evenly on a log scale, while the network is trained; it starts as the large
     one, or with `fresh` as an untrained one of the large widths with this initialisation.
     """
@@ -53,7 +53,7 @@ class Method:
     fresh: Initialisation | None = None
 
 
-# Two have methods of their own, two take a share of the parameters.
+# The first two have methods of their own, the last two take a share of the parameters.
 _NO_METHODS = ("unreduced", "scratch", "torch-pruning-magnitude", "torch-pruning-group-norm")
 
 METHODS: dict[str, Method] = {
@@ -70,7 +70,7 @@ METHODS: dict[str, Method] = {
     "forward-while-training": Method("forward", "all time", cuts=3, fresh="default"),
 }
 
-# Methods of a comparison that names none; the others are attempts to make condensation win.
+# Methods of a comparison that names none.
 USUAL = (
     *("unreduced", "scratch-steps", "scratch-total", "scratch-after", "distillation"),
     *("condensation", "condensation-paper", "qr", "random", "magnitude", "torch-pruning", "neuron-merging", "svd"),
@@ -87,7 +87,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Large:
-    """The large network, and steps and seconds of its training."""
+    """The large network, and the steps and seconds of its training."""
 
     network: nn.Sequential
     steps: int
@@ -179,21 +179,19 @@ def _falling(
 
 
 def taught(data: TrainingData, teacher: nn.Module, share: float) -> TrainingData:
-    """The same data with `share` of a network's answers in the training labels; those to validate with stay.
+    """The same data with `share` of a network's outputs (float32) in the training labels, not in those of validation.
 
-    The answers are float32, computed in blocks where the data are.
+    The outputs are computed in blocks on the device of the data.
     """
     if share == 0.0:
         return data
     with torch.no_grad():
-        answers = torch.cat([teacher(block) for block in data.x.split(_BLOCK)])
-        return dataclasses.replace(data, y=torch.lerp(data.y, answers, share))
+        outputs = torch.cat([teacher(block) for block in data.x.split(_BLOCK)])
+        return dataclasses.replace(data, y=torch.lerp(data.y, outputs, share))
 
 
 def start_of(method: Method, large: Large, seed: int) -> nn.Sequential:
-    """The network that a method's first one is made from."""
+    """Network from which the first one of a method is made."""
     if method.fresh is None:
         return large.network
-    description = describe(large.network)
-    config = description.model_copy(update={"initialisation": method.fresh})
-    return build(config, seed)
+    return build(describe(large.network).model_copy(update={"initialisation": method.fresh}), seed)

@@ -68,7 +68,7 @@ def write_page(
 
 
 def _stage(parent: Surrogate, settings: Stage, report: StageReport) -> list[str]:
-    """One stage in words."""
+    """Section of one stage."""
     before = describe(parent.network).widths
     cuts = ", ".join(_cut(cut, before[cut.layer], report.widths[cut.layer]) for cut in settings.cuts)
     if settings.choice != "cosine":

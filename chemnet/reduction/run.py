@@ -71,10 +71,7 @@ def reduce(
     Raises FileError where there is no model or no data, UsageError for stages or a training set that does not fit the
     model.
     """
-    original, config = find_original(model, config)
-    settings = stages_for(config, stages)
-    stage = len(settings.stages) if stage is None else stage
-    settings.check(describe(original.network).widths[1:-1], stage)
+    original, config, settings, stage = _settled(model, config, stages, stage)
     data = find_data(original, config, data, report)
     learning, facts = learning_set_for(original, data), dataset.read_attributes(data)
     judge = ignition_judge(learning, facts)
@@ -114,21 +111,29 @@ def preview(
     data: Path | None = None,
     seed: int = 0,
 ) -> list[Table]:
-    """What a reduction would give, before any retraining; nothing is written, sampled or trained.
+    """Tables of a reduction without retraining; nothing is written, sampled or trained.
 
     First the widths that each similarity threshold gives in each hidden layer; then, where the training set is at hand,
     the stages cut one after the other, with the loss on a part of the validation states.
     Raises what `reduce` raises, but for data that are not there.
     """
-    original, config = find_original(model, config)
-    settings = stages_for(config, stages)
-    stage = len(settings.stages) if stage is None else stage
-    settings.check(describe(original.network).widths[1:-1], stage)
+    original, config, settings, stage = _settled(model, config, stages, stage)
     path = data or config.data
     tables = [threshold_table(original)]
     if path.exists():
         tables.append(cut_table(original, settings, stage, learning_set_for(original, path).tensors, seed))
     return tables
+
+
+def _settled(
+    model: str | Path | None, config: TrainConfig | str | Path | None, stages: str | Path | None, stage: int | None
+) -> tuple[Surrogate, TrainConfig, Stages, int]:
+    """Model, config, stages that fit the model, and the last stage to run."""
+    original, config = find_original(model, config)
+    settings = stages_for(config, stages)
+    stage = len(settings.stages) if stage is None else stage
+    settings.check(describe(original.network).widths[1:-1], stage)
+    return original, config, settings, stage
 
 
 def threshold_table(original: Surrogate) -> Table:
@@ -225,9 +230,9 @@ def find_data(original: Surrogate, config: TrainConfig, data: Path | None, repor
     """
     if data is not None:
         return data
-    recipe = original.metadata.get("data", {}).get("recipe")
+    used = original.metadata.get("data", {}).get("recipe")
     shipped = dump_yaml(load_recipe(variant=config.data_variant))
-    if recipe is not None and recipe != shipped and not config.data.exists():
+    if used is not None and used != shipped and not config.data.exists():
         raise FileError(f"no training set {config.data}, and its recipe does not ship\nName it: --data FILE")
     ensure_data(config, config.data, report)
     return config.data
@@ -246,7 +251,7 @@ def learning_set_for(model: Surrogate, path: Path) -> LearningSet:
 
 
 def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | None:
-    """Function for the errors of a model's ignition delays in these cases; None where there are no cases."""
+    """Function that measures a model's ignition-delay errors in these cases; None where there are none."""
     if cases is None:
         return None
 

@@ -46,8 +46,8 @@ class Delays(Config):
 class StageReport(Config):
     """Result of one stage.
 
-    Losses are on the validation states: before the cut, at once after it, and after retraining. `output_change` is how
-    far the cut alone moved the outputs on the calibration states, relative to their mean size; `exact` says whether the
+    Losses are on the validation states: before the cut, at once after it, and after retraining. `output_change` is the
+    change of the outputs by the cut alone on the calibration states, relative to their mean size; `exact`: whether the
     activation makes the merging of parallel neurons exact. The delays are those of the model before and after.
     """
 
@@ -68,10 +68,10 @@ class StageReport(Config):
 
 @dataclass(frozen=True)
 class Bench:
-    """Settings that all stages of a reduction share: data, seed, device, time limit, and how models are judged.
+    """Inputs that all stages of a reduction share: data, seed, device, time limit, judge of models.
 
-    `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` gives the errors
-    of a model for the report.
+    `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` measures
+    the delay errors of a model for the report.
     """
 
     data: TrainingData
@@ -83,7 +83,7 @@ class Bench:
     say: Say = print
 
     def errors_of(self, model: Surrogate) -> Delays | None:
-        """Its ignition delays, where there is something to judge by."""
+        """Errors of the ignition delays of a model, where `delays` is given."""
         return self.delays(model) if self.delays else None
 
 
@@ -180,7 +180,7 @@ class _Job:
         return self._save(parent, model, done), done
 
     def _cut(self, before: torch.nn.Sequential) -> tuple[torch.nn.Sequential, float]:
-        """The network after the cuts, and how far they move its outputs; a warning where merging is not exact."""
+        """The network after the cuts, and the relative change of its outputs; a warning where merging is not exact."""
         settings, bench = self.settings, self.bench
         states = calibration(bench.data, settings.calibration_states, bench.seed)
         loss = loss_function(bench.data, settings.retrain.loss)
@@ -190,7 +190,7 @@ class _Job:
         return network, output_change(before, network, states)
 
     def _save(self, parent: Surrogate, model: Surrogate, done: StageReport) -> Surrogate:
-        """Write everything, the manifest last; the model's metadata name all stages before it."""
+        """Write everything, the manifest last; the model's metadata lists all stages."""
         report = done.model_dump(mode="json")
         entry = {"settings": self.settings.model_dump(mode="json"), "seed": self.bench.seed, **report}
         error = done.delays_after.mean if done.delays_after else None
@@ -209,7 +209,7 @@ class _Job:
         return model
 
     def _was_made_from(self, parent: Surrogate, file: str) -> bool:
-        """Whether a file of the folder says that the stage was made, or begun, from the same."""
+        """Whether the stage was made, or begun, from the same origin, by a file of its folder."""
         return read_kept(self.folder / file, self._origin(parent)) is not None
 
     def _origin(self, parent: Surrogate) -> str:

@@ -1,4 +1,4 @@
-"""Stages of a reduction: how far layers are cut, by which rule, and how training goes on."""
+"""Stages of a reduction: cuts of the layers, rule of condensation, retraining."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from chemnet.training.options import FitOptions
 
 
 class Cut(Config):
-    """How far hidden layer `layer` (the first is 1) is cut, one of three: to the groups at a similarity `threshold`, to
-    an exact `width`, or to the smallest width at which the loss at once exceeds that before the cut by no more than
-    the share `loss_increase`."""
+    """Cut of hidden layer `layer` (the first is 1), one of three: to the groups at a similarity `threshold`, to
+    an exact `width`, or to the smallest at which the loss at once is at most the share `loss_increase` larger than
+    before the cut."""
 
     layer: Annotated[int, Field(ge=1)]
     threshold: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
@@ -36,7 +36,7 @@ class Cut(Config):
 
 
 class Rule(Config):
-    """Which neurons stay (`choice`) and what becomes of the others (`merge`), as `condensation.condense` explains it.
+    """Choice of the neurons that stay and merge of the others, as in `condensation.condense`.
 
     Without `include_bias` a neuron's vector is its weights alone, for choice `cosine`.
     """

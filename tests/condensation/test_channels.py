@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from net_zoo import NETS, grouped, images, randomised, resnet18, unet
+from net_zoo import NETS, grouped, images, randomised, repeat_channel, resnet18, unet
 from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn import functional as F
@@ -41,65 +41,22 @@ class Net(nn.Module):
 
 
 class Middle(nn.Module):
-    """A function of a tensor in the middle of a network."""
+    """A function of a tensor and of some layers in the middle of a network."""
 
-    def __init__(self, function):
+    def __init__(self, function, **layers):
         super().__init__()
         self.function = function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
 
     def forward(self, x):
-        return self.function(x)
+        return self.function(x, **dict(self.named_children()))
 
 
-class Squeeze(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.down, self.up = nn.Conv2d(8, 4, 1), nn.Conv2d(4, 8, 1)
-
-    def forward(self, x):
-        return x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
-
-
-class Attention(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-    def forward(self, x):
-        tokens = x.flatten(2).transpose(1, 2)
-        mixed, _ = self.attention(tokens, tokens, tokens)
-        return x + mixed.mean(1)[:, :, None, None]
-
-
-class Shared(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.twice = nn.Conv2d(8, 8, 1)
-
-    def forward(self, x):
-        return self.twice(F.relu(self.twice(x)))
-
-
-class Fetched(nn.Module):
-    """The weights of a layer are also used without it."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(8, 8, 1)
-
-    def forward(self, x):
-        return F.conv2d(F.relu(self.layer(x)), self.layer.weight)
-
-
-class OwnNorm(nn.Module):
-    """A normalisation without affine parameters that is used twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm, self.between = nn.BatchNorm2d(8, affine=False), nn.Conv2d(8, 8, 1)
-
-    def forward(self, x):
-        return self.norm(self.between(F.relu(self.norm(x))))
+def attended(x, attention):
+    tokens = x.flatten(2).transpose(1, 2)
+    mixed, _ = attention(tokens, tokens, tokens)
+    return x + mixed.mean(1)[:, :, None, None]
 
 
 def chunked(x):
@@ -135,11 +92,27 @@ LEFT_ALONE = {
         "flatten",
     ),
     "shuffle": (nn.ChannelShuffle(2), "middle (ChannelShuffle)"),
-    "squeeze and excitation": (Squeeze(), "mul"),
-    "attention": (Attention(), "flatten"),
-    "a layer used twice": (Shared(), "middle.twice is used more than once"),
-    "weights used elsewhere": (Fetched(), "middle.layer is used more than once, or shares its weights"),
-    "a normalisation used twice": (OwnNorm(), "middle.norm is used more than once"),
+    "squeeze and excitation": (
+        Middle(
+            lambda x, down, up: x * torch.sigmoid(up(F.relu(down(x.mean((2, 3), keepdim=True))))),
+            down=nn.Conv2d(8, 4, 1),
+            up=nn.Conv2d(4, 8, 1),
+        ),
+        "mul",
+    ),
+    "attention": (Middle(attended, attention=nn.MultiheadAttention(8, 2, batch_first=True)), "flatten"),
+    "a layer used twice": (
+        Middle(lambda x, twice: twice(F.relu(twice(x))), twice=nn.Conv2d(8, 8, 1)),
+        "middle.twice is used more than once",
+    ),
+    "weights used elsewhere": (
+        Middle(lambda x, layer: F.conv2d(F.relu(layer(x)), layer.weight), layer=nn.Conv2d(8, 8, 1)),
+        "middle.layer is used more than once, or shares its weights",
+    ),
+    "a normalisation used twice": (
+        Middle(lambda x, norm: norm(F.relu(norm(x))), norm=nn.BatchNorm2d(8, affine=False)),
+        "middle.norm is used more than once",
+    ),
     "weights that are computed": (
         nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)),
         "the weights of middle are computed",
@@ -152,19 +125,12 @@ LEFT_ALONE = {
 }
 
 
-def duplicated(model):
-    """Channels 0 and 1 of the stem and of the first layer are the same."""
-    with torch.no_grad():
-        for layer in (model.stem, model.first):
-            layer.weight[1], layer.bias[1] = layer.weight[0], layer.bias[0]
-    return model
-
-
 @pytest.mark.parametrize("name", LEFT_ALONE)
 def test_what_cannot_be_condensed_is_listed_with_the_reason_and_the_rest_is_condensed_exactly(name):
     middle, reason = LEFT_ALONE[name]
     torch.manual_seed(0)
-    model = duplicated(randomised(Net(copy.deepcopy(middle))))
+    model = randomised(Net(copy.deepcopy(middle)))
+    repeat_channel(model.stem, model.first)
     x = images(3)
     found = states(model, x)
     assert found["stem"] == (6, "can be condensed")
@@ -203,13 +169,9 @@ PASSES = {
 @pytest.mark.parametrize("name", PASSES)
 def test_what_keeps_channels_apart_is_condensed_through(name):
     torch.manual_seed(0)
-    model = duplicated(randomised(Net(copy.deepcopy(PASSES[name]))))
-    with torch.no_grad():  # followers treat both copies alike
-        for module in model.middle.modules():
-            if isinstance(module, nn.BatchNorm2d) or (isinstance(module, nn.Conv2d) and module.groups > 1):
-                for tensor in module.state_dict().values():
-                    if tensor.ndim:
-                        tensor[1] = tensor[0]
+    model = randomised(Net(copy.deepcopy(PASSES[name])))
+    followers = [m for m in model.middle.modules() if isinstance(m, nn.BatchNorm2d) or getattr(m, "groups", 1) == 8]
+    repeat_channel(model.stem, model.first, *followers)
     x = images(3)
     assert states(model, x)["first"] == (8, "can be condensed")
     reduced = condense(model, x, threshold=1.0)
@@ -241,8 +203,7 @@ class Flattened(nn.Module):
 )
 def test_every_way_to_flatten_is_known(flatten):
     model, x = randomised(Flattened(flatten)), images(3, side=4)
-    with torch.no_grad():
-        model.conv.weight[1], model.conv.bias[1] = model.conv.weight[0], model.conv.bias[0]
+    repeat_channel(model.conv)
     reduced = condense(model, x, threshold=1.0)
     assert reduced.fc.in_features == 16
     assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
@@ -269,8 +230,7 @@ class Tokens(nn.Module):
 
 def test_layers_that_work_on_the_last_axis_are_condensed_inside():
     model, x = randomised(Tokens()), torch.randn(4, 7, 5)
-    with torch.no_grad():
-        model.up.weight[1], model.up.bias[1] = model.up.weight[0], model.up.bias[0]
+    repeat_channel(model.up)
     found = states(model, x)
     assert found["up"] == (9, "can be condensed")
     assert "norm (LayerNorm)" in found["embed"][1] and found["down"][1] != "can be condensed"
@@ -324,7 +284,7 @@ def test_channels_of_which_no_two_are_in_the_same_groups_are_left_alone():
     assert condense(model, x, threshold=0.1).first.out_channels == 6
 
 
-def test_a_layer_that_nobody_reads_and_one_that_a_skip_from_the_input_reads_are_named():
+def test_a_layer_without_a_reader_and_one_that_a_skip_from_the_input_reads_are_named():
     class Loose(nn.Module):
         def __init__(self):
             super().__init__()
@@ -381,8 +341,7 @@ def test_models_are_traced_as_in_use_and_several_inputs_are_taken():
             return self.last(z) if not self.training else z
 
     model = randomised(Two()).train()
-    with torch.no_grad():
-        model.left.weight[1], model.left.bias[1] = model.left.weight[0], model.left.bias[0]
+    repeat_channel(model.left)
     inputs = torch.randn(4, 3), torch.randn(4, 4)
     assert set(states(model, inputs)) == {"left", "right", "last"}
     reduced = condense(model, inputs, threshold=1.0)
@@ -406,8 +365,7 @@ def test_arguments_that_the_example_leaves_out_have_their_defaults():
             return x if early else self.last(x * scale)
 
     model, x = randomised(Optional()), torch.randn(4, 3)
-    with torch.no_grad():
-        model.first.weight[1], model.first.bias[1] = model.first.weight[0], model.first.bias[0]
+    repeat_channel(model.first)
     reduced = condense(model, x, threshold=1.0)
     assert reduced.first.out_features == 4
     assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)

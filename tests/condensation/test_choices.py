@@ -204,7 +204,7 @@ def test_refit_is_never_worse_than_the_papers_rule(activation, layer, width):
         assert next_layer_error(network, mended, layer, states) < next_layer_error(network, paper, layer, states)
 
 
-def test_later_layers_mend_what_earlier_cuts_have_broken():
+def test_later_layers_correct_the_errors_of_earlier_cuts():
     network, x = random_network((6, 64, 64, 64, 4), "gelu"), inputs(1000, 6)
     options = {"choice": "cosine", "calibration": x}
     together = condense(network, x[:1], widths=24, **options)
@@ -302,10 +302,8 @@ def test_a_layer_that_can_lose_nothing_keeps_its_width():
 
 def test_a_permitted_loss_increase_sees_statistics_that_are_estimated_anew():
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 2)
-    )
-    model = model.double().eval()
+    layers = nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 2)
+    model = nn.Sequential(*layers).double().eval()
     x = inputs(300, 4)
     loss = squared_change(model, x)
     reduced = condense(model, x[:1], loss_increase={"0": 1e-3}, loss=loss, choice="forward", calibration=x)

@@ -17,6 +17,7 @@ from net_zoo import (
     mobilenet,
     mobilenet_v2,
     randomised,
+    repeat_channel,
     resnet18,
     unet,
     vgg,
@@ -63,11 +64,17 @@ def more(x, n=60, seed=5):
 # ---- nothing is lost
 
 
-@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "factors", "calibrated"),
+    [
+        *((nn.ReLU, (1.0, 1.0), calibrated) for calibrated in (False, True)),
+        *((activation, (0.3, 3.0), False) for activation in (nn.ReLU, nn.LeakyReLU, nn.PReLU)),
+    ],
+)
 @pytest.mark.parametrize("name", NETS)
-def test_copies_of_channels_go_and_the_output_stays(name, calibrated):
-    net = NETS[name]()
-    wide = widened(net, seed=2)
+def test_equal_and_scaled_copies_go_where_activations_are_homogeneous(name, activation, factors, calibrated):
+    net = NETS[name]() if name in ("resnet18", "preactivation", "densenet") else NETS[name](activation)
+    wide = widened(net, factors=factors, seed=2)
     calibration = more(net.example) if calibrated else None
     reduced = condense(wide, net.example, threshold=1.0, calibration=calibration)
     assert shapes(reduced) == shapes(net.model) != shapes(wide)
@@ -82,16 +89,6 @@ def test_copies_of_channels_go_from_mobilenet_v2_and_the_output_stays():
     assert shapes(reduced) == shapes(net.model)
     assert_allclose(output(reduced, net.example), output(wide, net.example), **EXACT)
     assert output(wide, net.example).std(axis=0).max() > 1e-2  # the images make a difference
-
-
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.PReLU])
-@pytest.mark.parametrize("name", NETS)
-def test_scaled_copies_go_where_activations_are_homogeneous(name, activation):
-    net = NETS[name]() if name in ("resnet18", "preactivation", "densenet") else NETS[name](activation)
-    wide = widened(net, factors=(0.3, 3.0))
-    reduced = condense(wide, net.example, threshold=1.0)
-    assert shapes(reduced) == shapes(net.model) != shapes(wide)
-    assert_allclose(output(reduced, net.example), output(wide, net.example), **EXACT)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU6, nn.GELU, nn.SiLU, nn.ELU, nn.Sigmoid])
@@ -109,30 +106,20 @@ def test_other_activations_lose_equal_copies_and_keep_scaled_ones(name, activati
 
 
 def test_an_activation_that_works_in_place_does_not_hide_another_one_that_is_not_homogeneous():
-    model = randomised(nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.Softplus(), nn.Linear(6, 2)))
-    elu = randomised(nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), nn.ELU(), nn.Linear(6, 2)))
-    for one in (model, elu):
+    for other in (nn.Softplus(), nn.ELU()):
+        model = randomised(nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True), other, nn.Linear(6, 2)))
         with torch.no_grad():
-            one[0].weight[1], one[0].bias[1] = 3.0 * one[0].weight[0], 3.0 * one[0].bias[0]
-        assert condense(one, torch.randn(3, 4), threshold=1.0)[0].out_features == 6
+            model[0].weight[1], model[0].bias[1] = 3.0 * model[0].weight[0], 3.0 * model[0].bias[0]
+        assert condense(model, torch.randn(3, 4), threshold=1.0)[0].out_features == 6
 
 
 def test_copies_in_one_branch_of_a_skip_connection_are_not_merged_unless_they_are_in_the_other():
     net = resnet18()
     model = net.model
-    with torch.no_grad():
-        for name in ("conv1", "bn1"):  # channels 0 and 1 of the stem, not of what is added to it
-            for tensor in getattr(model, name).state_dict().values():
-                if tensor.ndim:
-                    tensor[1] = tensor[0]
+    repeat_channel(model.conv1, model.bn1)  # of the stem, not of what is added to it
     reduced = condense(model, net.example, threshold=1.0)
     assert shapes(reduced) == shapes(model)
-    with torch.no_grad():
-        for block in model.layer1:
-            for module in (block.conv2, block.bn2):
-                for tensor in module.state_dict().values():
-                    if tensor.ndim:
-                        tensor[1] = tensor[0]
+    repeat_channel(*(module for block in model.layer1 for module in (block.conv2, block.bn2)))
     reduced = condense(model, net.example, threshold=1.0)
     assert reduced.conv1.out_channels == 3
     assert_allclose(output(reduced, net.example), output(model, net.example), **EXACT)
@@ -142,11 +129,7 @@ def test_copies_in_one_branch_of_a_skip_connection_are_not_merged_unless_they_ar
 def test_depthwise_channels_are_merged_only_if_both_filters_and_expansions_are_alike(same):
     net = mobilenet(nn.ReLU)
     expand, depthwise = net.model[1].conv[0], net.model[1].conv[1]
-    with torch.no_grad():
-        for module in (depthwise if same == "filters" else expand)[:2]:
-            for tensor in module.state_dict().values():
-                if tensor.ndim:
-                    tensor[1] = tensor[0]
+    repeat_channel(*(depthwise if same == "filters" else expand)[:2])
     reduced = condense(net.model, net.example, threshold=1.0)
     assert shapes(reduced) == shapes(net.model)
 
@@ -508,8 +491,7 @@ def test_forward_recovers_a_grouped_reader_and_a_flattened_one():
     )
     x = images(60, channels=2, side=4)
     widths = ((0, 4), (2, 6))
-    smaller = count(model) - 8 * (3 + 3 * 9) - 2 * (7 + 4 * 3)
-    ratio = smaller / count(model)
+    ratio = 1.0 - (8 * (3 + 3 * 9) + 2 * (7 + 4 * 3)) / count(model)
     reduced = condense(model, x[:2], ratio=ratio, layers=["0", "2"], choice="forward", calibration=x, ridge=1e-10)
     assert tuple((layer, reduced[layer].out_channels) for layer, _ in widths) == widths
     unseen = images(30, channels=2, side=4, seed=8)
@@ -709,7 +691,7 @@ def test_weights_that_are_not_finite_are_refused(where):
 
 def test_activations_that_are_not_finite_are_refused():
     net = mlp()
-    with pytest.raises(NumericalError, match="calibration inputs is not all finite"):
+    with pytest.raises(NumericalError, match="the input of . for the calibration inputs is not all finite"):
         condense(net.model, net.example, threshold=0.9, calibration=torch.full((4, 5), torch.inf))
 
 

@@ -49,21 +49,25 @@ def values(model):
 def test_copies_go_and_the_output_stays_under_relu():
     net = block()
     wide = widened(net, copies=1.5).eval()
-    reduced = condense(wide, net.example, threshold=1.0, **PUBLISHED)
-    assert parts(reduced)[0].out_channels == parts(reduced)[2].groups == 6
-    assert_allclose(output(reduced, net.example), output(wide, net.example), rtol=1e-5, atol=1e-5)
-    mended = condense(wide, net.example, threshold=1.0, calibration=images(20, channels=4), **PUBLISHED)
-    assert_allclose(output(mended, net.example), output(wide, net.example), rtol=1e-5, atol=1e-5)
+    for calibration in (None, images(20, channels=4)):
+        reduced = condense(wide, net.example, threshold=1.0, calibration=calibration, **PUBLISHED)
+        assert parts(reduced)[0].out_channels == parts(reduced)[2].groups == 6
+        assert_allclose(output(reduced, net.example), output(wide, net.example), rtol=1e-5, atol=1e-5)
 
 
-def test_statistics_of_two_copies_are_those_of_their_sum():
-    """Two identical channels: what reaches the second BatchNorm doubles, its variance is four times that of one."""
+@pytest.fixture(scope="module")
+def one_copy():
+    """A block with one copy of one channel, the condensed block, and the depthwise filters of both as rows."""
     net = block()
-    wide = widened(net, copies=0.0, seed=3).eval()  # one copy of one channel
+    wide = widened(net, copies=0.0, seed=3).eval()
     reduced = condense(wide, net.example, threshold=1.0, **PUBLISHED)
-    rows = parts(wide)[2].weight.flatten(1)
+    return wide, reduced, *(parts(model)[2].weight.flatten(1) for model in (wide, reduced))
+
+
+def test_statistics_of_two_copies_are_those_of_their_sum(one_copy):
+    """Two identical channels: what reaches the second BatchNorm doubles, its variance is four times that of one."""
+    wide, reduced, rows, filters = one_copy
     twice = [k for k in range(7) if sum(torch.equal(rows[k], row) for row in rows) == 2]
-    filters = parts(reduced)[2].weight.flatten(1)
     merged = next(k for k in range(6) if torch.equal(filters[k], rows[twice[0]]))
     assert len(twice) == 2
     for index, factor in ((1, 1.0), (3, 2.0)):
@@ -72,11 +76,8 @@ def test_statistics_of_two_copies_are_those_of_their_sum():
         assert_allclose(new.running_var[merged], factor**2 * old.running_var[twice[0]], rtol=1e-6, atol=0)
 
 
-def test_channels_that_are_alone_keep_their_weights_and_statistics():
-    net = block()
-    wide = widened(net, copies=0.0, seed=3).eval()
-    reduced = condense(wide, net.example, threshold=1.0, **PUBLISHED)
-    rows, filters = parts(wide)[2].weight.flatten(1), parts(reduced)[2].weight.flatten(1)
+def test_channels_that_are_alone_keep_their_weights_and_statistics(one_copy):
+    wide, reduced, rows, filters = one_copy
     same = {k: j for k in range(6) for j in range(7) if torch.equal(filters[k], rows[j])}
     alone = {k: j for k, j in same.items() if sum(torch.equal(rows[j], row) for row in rows) == 1}
     assert len(alone) == 5

@@ -19,7 +19,7 @@ from chemnet.training.options import FitOptions
 SILENT = {"report": lambda line: None}
 
 
-def test_the_criteria_are_those_that_the_paper_tells_after_each_main_reduction():
+def test_the_criteria_are_those_that_the_paper_states_after_each_main_reduction():
     """Section 3.2.3: after the 16, 32, ... 96 layers of main reductions 1 to 6."""
     options = AutomaticOptions()
     after = [16 * k for k in range(1, 7)]
@@ -30,17 +30,14 @@ def test_the_criteria_are_those_that_the_paper_tells_after_each_main_reduction()
 
 
 def test_the_rates_and_thresholds_are_those_of_the_equations():
-    rate = AutomaticOptions().rate
-    assert_allclose(
-        [rate.at(0), rate.at(1), rate.at(101), rate.at(201)], [0.01, 0.01, 0.00505, 1e-4], rtol=1e-12, atol=0
-    )
-    expected = [1 / (1 + math.exp(-2 - 0.1 * failures)) for failures in (-1, 0, 5)]
     options = AutomaticOptions()
+    rates = [options.rate.at(reductions) for reductions in (0, 1, 101, 201)]
+    assert_allclose(rates, [0.01, 0.01, 0.00505, 1e-4], rtol=1e-12, atol=0)
+    expected = [1 / (1 + math.exp(-2 - 0.1 * failures)) for failures in (-1, 0, 5)]
     assert_allclose([options.threshold_after(failures) for failures in (-1, 0, 5)], expected, rtol=1e-14, atol=0)
     assert options.threshold_after(0) == pytest.approx(0.88080, rel=0, abs=5e-6)
-    assert AutomaticOptions(first_threshold=0.5).threshold_after(2) == pytest.approx(
-        1 / (1 + math.exp(-0.2)), rel=1e-14, abs=0.0
-    )
+    half = AutomaticOptions(first_threshold=0.5)
+    assert half.threshold_after(2) == pytest.approx(1 / (1 + math.exp(-0.2)), rel=1e-14, abs=0)
 
 
 class Scripted:
@@ -116,8 +113,9 @@ def test_layers_are_reduced_in_turn_once_the_main_criterion_is_met(tmp_path):
     assert rows[0]["best metric"] == 0.88
 
 
-def test_a_layer_that_fails_is_cut_again_with_a_higher_threshold_and_more_steps_for_good(tmp_path):
-    run(tmp_path, [0.9, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.85])
+def test_a_layer_that_fails_is_cut_again_from_the_save_point_with_a_higher_threshold_and_more_steps(tmp_path):
+    network, _ = run(tmp_path, [0.9, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.85])
+    assert network.widths == {"a": 500.0, "b": 500.0}  # of the save point, halved once
     assert events(tmp_path, "cut", "failed", "accepted") == [
         (1, "cut", "a"),
         (4, "failed", "a"),
@@ -132,18 +130,10 @@ def test_a_layer_that_fails_is_cut_again_with_a_higher_threshold_and_more_steps_
     assert_allclose(thresholds, [AutomaticOptions().threshold_after(n) for n in (0, 1, 2, 0)], rtol=1e-12, atol=0)
 
 
-def test_a_failure_returns_to_the_widths_of_the_save_point(tmp_path):
-    network, _ = run(tmp_path, [0.9, 0.9, 0.7, 0.7, 0.7, 0.85])
-    assert network.widths == {"a": 500.0, "b": 500.0}
-
-
 def test_a_network_that_has_gone_astray_is_taken_back_before_its_steps_are_used_up(tmp_path):
     run(tmp_path, [0.9, 0.9, 0.3, 0.4, 0.85], limit=100)
-    assert events(tmp_path, "deviated", "accepted") == [
-        (3, "deviated", "a"),
-        (4, "accepted", "a"),
-        (5, "accepted", "b"),
-    ]
+    expected = [(3, "deviated", "a"), (4, "accepted", "a"), (5, "accepted", "b")]
+    assert events(tmp_path, "deviated", "accepted") == expected
 
 
 def test_the_last_layer_has_a_limit_and_a_criterion_of_its_own(tmp_path):

@@ -4,20 +4,16 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
-from chemnet.gas.mechanism import load_mechanism
-from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.reduction import chemistry_comparison
 from chemnet.reduction.chemistry_comparison import ChemistrySettings, compare, draw_pareto, read_settings
 from chemnet.reduction.comparison import Run
 from chemnet.runtime.config import parse
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.network import NetConfig, build, count, describe
-from chemnet.surrogate.transform import fit_transform
-from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.surrogate.network import count, describe
+from chemnet.training.batches import validation_loss
+from tests.untrained_model import untrained
 
 FIT = {"steps": 12, "batch_size": 64, "report_every": 12, "warmup_steps": 2}
 SETTINGS = {
@@ -55,18 +51,7 @@ def cells():
 
 @pytest.fixture(scope="module")
 def hydrogen():
-    """A small untrained surrogate, and pairs of states for it to learn from."""
-    mechanism = load_mechanism("h2o2.yaml")
-    rng = np.random.default_rng(0)
-    Y = rng.dirichlet(np.ones(mechanism.n_species), size=400)
-    states = np.column_stack([rng.uniform(1000.0, 2500.0, 400), np.full(400, 101325.0), Y])
-    next_states, _ = CvodesReactor(mechanism).advance(states, 1e-6)
-    transform = fit_transform(states, next_states, mechanism, "signed_root")
-    x, y = (torch.from_numpy(a) for a in (transform.inputs(states), transform.labels(states, next_states)))
-    data = TrainingData(x[:300], y[:300], x[300:], y[300:], torch.from_numpy(transform.active))
-    network = build(NetConfig(widths=(x.shape[1], 24, 20, x.shape[1])), seed=1)
-    domain = Domain.box(mechanism, T=(300.0, 3500.0), P=(8e4, 2e5))
-    return Surrogate(network, transform, mechanism, 1e-6, domain, {"made": "here"}), data
+    return untrained("h2o2.yaml", 400, "gelu")
 
 
 def run(hydrogen, out, report=lambda line: None, **changes):
@@ -80,7 +65,7 @@ def finished(hydrogen, tmp_path_factory):
     return run(hydrogen, out, methods=TINY), out
 
 
-def test_a_comparison_has_sizes_losses_ignitions_and_costs_of_every_method(finished, hydrogen):
+def test_a_comparison_reports_sizes_losses_roll_outs_and_costs_of_every_method(finished, hydrogen):
     tables, _ = finished
     model, _ = hydrogen
     found = {row["method"]: row for row in tables[0].as_json()["rows"]}

@@ -95,7 +95,7 @@ def test_a_single_rate_is_taken_as_it_is(tmp_path):
     assert rows(tables, 1) == []
 
 
-def test_a_rate_that_diverges_is_not_taken_and_a_run_that_diverges_is_named(tmp_path):
+def test_a_rate_that_diverges_is_not_taken_and_a_run_that_diverges_is_reported(tmp_path):
     task = Toy(diverges=lambda job: job.rate > 5e-3 or job.seed == 1)
     (row,) = rows(compare(task, tmp_path / "one"))
     assert row["rate"] == 4e-3 and row["remark"] == "1 of 2 diverged" and row["validation loss"] == 1.0

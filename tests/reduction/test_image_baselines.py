@@ -252,7 +252,7 @@ def test_a_channel_that_no_kept_one_can_stand_in_for_is_dropped(gamma):
         assert torch.equal(after.weight, before.weight[:, kept])
 
 
-def test_a_kept_channel_without_a_slope_takes_nobody_in_and_bars_nobody():
+def test_a_kept_channel_without_a_slope_takes_in_no_other_and_bars_none():
     network = with_duplicates()
     for _, norm, project in hidden(network):
         norm.weight.data[0] = 0.0
@@ -305,7 +305,7 @@ def test_magnitude_takes_the_same_ratio_of_every_layer(share):
     _, _, small = made("torch-pruning-magnitude", share)
     factor = small.classifier[-1].in_features / 1280
     assert_allclose(widths(small), factor * np.array(HIDDEN), rtol=0, atol=1.0)
-    assert small.features[-2].conv[-1].num_features == pytest.approx(320 * factor, abs=1.0, rel=0.0)
+    assert small.features[-2].conv[-1].num_features == pytest.approx(320 * factor, rel=0, abs=1.0)
 
 
 @both_shares

@@ -67,7 +67,7 @@ def page(folder):
     return write_page(folder, model, recipe, [report], table, {"stage 1": folder / "loss.csv"})
 
 
-def test_the_page_tells_the_figures_of_the_report(tmp_path):
+def test_the_page_has_the_figures_of_the_report(tmp_path):
     text = page(tmp_path).read_text()
     for words in (
         "| original | 6,802,800 |",

@@ -4,24 +4,20 @@ import dataclasses
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
 
-from chemnet.gas.mechanism import load_mechanism
-from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.reduction import run
 from chemnet.reduction.run import table
 from chemnet.reduction.stage_run import Bench, Delays, StageReport, run_stages
 from chemnet.reduction.stages import Stages, read_stages
 from chemnet.runtime.config import parse, parse_yaml
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.network import NetConfig, build, count, describe
-from chemnet.surrogate.transform import fit_transform
-from chemnet.training.batches import TrainingData, validation_loss
+from chemnet.surrogate.network import build, count, describe
+from chemnet.training.batches import validation_loss
 from chemnet.training.config import load_config
+from tests.untrained_model import untrained
 
 RETRAIN = {"steps": 30, "learning_rate": 1e-3, "batch_size": 64, "report_every": 30}
 SILENT = {"report": lambda line: None}
@@ -35,26 +31,9 @@ def recipe(*cuts, **rule):
     return parse(Stages, {"stages": [{"cuts": [cut], "retrain": RETRAIN, **rule} for cut in cuts]}, "recipe")
 
 
-def untrained(mechanism, n):
-    """A small untrained surrogate for a mechanism, and n pairs of states for it to learn from."""
-    mechanism = load_mechanism(mechanism)
-    rng = np.random.default_rng(0)
-    Y = rng.dirichlet(np.ones(mechanism.n_species), size=n)
-    states = np.column_stack([rng.uniform(1000.0, 2500.0, n), np.full(n, 101325.0), Y])
-    next_states, _ = CvodesReactor(mechanism).advance(states, 1e-6)
-    transform = fit_transform(states, next_states, mechanism, "signed_root")
-    x, y = (torch.from_numpy(a) for a in (transform.inputs(states), transform.labels(states, next_states)))
-    k = 3 * n // 4
-    data = TrainingData(x[:k], y[:k], x[k:], y[k:], torch.from_numpy(transform.active))
-    widths = (x.shape[1], 24, 20, x.shape[1])
-    network = build(NetConfig(widths=widths, activation="relu"), seed=1)
-    domain = Domain.box(mechanism, T=(300.0, 3500.0), P=(8e4, 2e5))
-    return Surrogate(network, transform, mechanism, 1e-6, domain, {"made": "here"}), data
-
-
 @pytest.fixture(scope="module")
 def hydrogen():
-    return untrained("h2o2.yaml", 400)
+    return untrained("h2o2.yaml", 400, "relu")
 
 
 def test_the_stage_asked_for_makes_the_earlier_ones_and_reports_sizes_and_losses(hydrogen, tmp_path):
@@ -249,30 +228,27 @@ def test_the_deep_recipe_fits_the_large_network_with_widths_that_processors_like
     assert {cut.width % 32 for stage in settings.stages for cut in stage.cuts} == {0}
 
 
-RETRAIN_LINE = "    retrain: {steps: 1}\n"
-
-
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("stage", "message"),
     [
-        ("stages: []", "stages"),
-        ("stages:\n  - cuts: []\n" + RETRAIN_LINE, "cuts"),
+        ("", "stages"),
+        ("{cuts: [], retrain: {steps: 1}}", "cuts"),
         (
-            "stages:\n  - cuts: [{layer: 1, width: 4, threshold: 0.9}]\n" + RETRAIN_LINE,
-            "one of threshold, width and loss_increase",
+            "{cuts: [{layer: 1, width: 4, threshold: 0.9}], retrain: {steps: 1}}",
+            "one of threshold, width and",
         ),
-        ("stages:\n  - cuts: [{layer: 1}]\n" + RETRAIN_LINE, "one of threshold, width"),
-        ("stages:\n  - cuts: [{layer: 0, width: 4}]\n" + RETRAIN_LINE, "layer"),
-        ("stages:\n  - cuts: [{layer: 1, width: 4}]\n", "retrain"),
-        ("stages:\n  - cuts: [{layer: 1, widht: 4}]\n" + RETRAIN_LINE, "did you mean width"),
-        ("stages:\n  - cuts: [{layer: 1, width: 4}]\n    choise: qr\n" + RETRAIN_LINE, "did you mean choice"),
-        ("stages:\n  - cuts: [{layer: 1, width: 4}]\n    choice: qr\n" + RETRAIN_LINE, "use merge: refit"),
-        ("stages:\n  - cuts: [{layer: 1, width: 4}]\n    retrain: {steps: 1, stepps: 2}\n", "did you mean steps"),
+        ("{cuts: [{layer: 1}], retrain: {steps: 1}}", "one of threshold, width"),
+        ("{cuts: [{layer: 0, width: 4}], retrain: {steps: 1}}", "layer"),
+        ("{cuts: [{layer: 1, width: 4}]}", "retrain"),
+        ("{cuts: [{layer: 1, widht: 4}], retrain: {steps: 1}}", "did you mean width"),
+        ("{cuts: [{layer: 1, width: 4}], choise: qr, retrain: {steps: 1}}", "did you mean choice"),
+        ("{cuts: [{layer: 1, width: 4}], choice: qr, retrain: {steps: 1}}", "use merge: refit"),
+        ("{cuts: [{layer: 1, width: 4}], retrain: {steps: 1, stepps: 2}}", "did you mean steps"),
     ],
 )
-def test_a_bad_recipe_says_what_is_wrong(text, message):
+def test_bad_stages_say_what_is_wrong(stage, message):
     with pytest.raises(UsageError, match=message) as error:
-        parse(Stages, parse_yaml(text, "my.yaml"), "my.yaml")
+        parse(Stages, parse_yaml(f"stages: [{stage}]", "my.yaml"), "my.yaml")
     assert str(error.value).startswith("my.yaml")
     assert len(str(error.value).splitlines()) <= 3
 
@@ -315,7 +291,7 @@ def test_without_a_finished_training_the_command_says_how_to_make_one(tmp_path, 
         run.reduce(config="quick", stage=1, **SILENT)
 
 
-def test_a_model_that_does_not_tell_its_config_needs_one_named(tmp_path):
-    untrained("drm19", 20)[0].save(tmp_path / "model.safetensors")
+def test_a_model_without_a_config_in_its_metadata_needs_one_named(tmp_path):
+    untrained("drm19", 20, "relu")[0].save(tmp_path / "model.safetensors")
     with pytest.raises(UsageError, match="--config"):
         run.reduce(tmp_path / "model.safetensors", **SILENT)
