@@ -175,11 +175,11 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_is_told_in_three_lines_with_its_exit_code_and_writes_nothing(name, tmp_path, capfd):
-    words, code, told = BAD_INPUT[name]
+    words, code, expected = BAD_INPUT[name]
     out = tmp_path / "out"
     assert main(["run", "cases/turbulent_ignition", *words, "--out", str(out)]) == code
     message = capfd.readouterr().err
-    assert told in message
+    assert expected in message
     assert 1 <= len(message.strip().splitlines()) <= 3
     assert not out.exists()
 

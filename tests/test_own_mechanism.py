@@ -33,8 +33,8 @@ def test_hydrogen_goes_the_whole_way(tmp_path, monkeypatch, capsys):
     reduced = "runs/h2/stage-1"
     assert main(["info", reduced]) == 0
     cases = ["--set", "fuel={H2: 1}", "--set", "temperatures=[1500]", "--set", "equivalence_ratios=[1]"]
-    assert main(["validate", "model", reduced, "--quick", *data, *cases, "--json", "ladder.json"]) == 0
-    shown = json.loads((tmp_path / "ladder.json").read_text())["tables"][-1]["rows"]
+    assert main(["validate", "model", reduced, "--quick", *data, *cases, "--json", "validation.json"]) == 0
+    shown = json.loads((tmp_path / "validation.json").read_text())["tables"][-1]["rows"]
     figures = {row["figure"]: row["value"] for row in shown}
     assert figures["cases that ignite by the model"] == 1 and figures["ignition delay error, max [%]"] < 30.0
     changes = [word for change in (*FLAME, f"chemistry.model={reduced}") for word in ("--set", change)]

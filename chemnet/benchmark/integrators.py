@@ -26,7 +26,7 @@ SWEPT = ("mixed", "ignition")  # cells of the tables by time step and by pressur
 CVODES_CURVE = ((1e-4, 1e-8), (1e-5, 1e-9), (1e-6, 1e-10), (1e-7, 1e-11), (1e-8, 1e-12), (1e-9, 1e-13))
 EXACT_CURVE = ((1e-2, 1e-7), (1e-3, 1e-8), (1e-4, 1e-9), (1e-5, 1e-10), (1e-6, 1e-11), (1e-7, 1e-12))
 
-_FEWER = 2  # the tables by time step and by pressure, and the curves, use one cell in so many
+_FEWER = 2  # the tables by time step and by pressure, and the curves, use one cell in this many
 _CURVE_TURNS = 3
 _THREADED_CELLS = 20_000  # enough that starting threads costs nothing beside the work
 _WORST = 10  # species that the table of traces shows

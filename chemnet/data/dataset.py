@@ -123,7 +123,7 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
 
 @contextmanager
 def _open(path: str | Path) -> Iterator[h5py.File]:
-    """An open training set whose checksum is right."""
+    """Open training set with a checksum that is right."""
     path = Path(path)
     if not path.is_file():
         raise FileError(f"no training set {path}\nMake one: chemnet sample")

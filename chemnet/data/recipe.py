@@ -101,7 +101,7 @@ class Mixing(Config):
     @model_validator(mode="after")
     def _shares_of_partners(self) -> Mixing:
         if self.burnt + self.cold + self.heated > 1.0:
-            raise ValueError("burnt, cold and heated are shares whose sum is at most 1")
+            raise ValueError("burnt, cold and heated are shares with a sum of at most 1")
         return self
 
 

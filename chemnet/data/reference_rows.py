@@ -1,8 +1,9 @@
 """Reference rows of a training set: a manifest holds its recipe and some of its rows.
 
-A manifest is itself a training set of evenly spaced rows of a large one, small enough for version control. Whoever
-samples the same recipe anew, on another machine or with a later version, sees at once whether the same states came
-out, and the same labels.
+A manifest is itself a training set of evenly spaced rows of a large one, small enough for version control. A
+later sample of the recipe, by another version or on another machine, is compared with its states and labels. The
+last bits of draws and flames depend on the kind of processor, and with them which states come out; `recompute` labels
+the manifest's own states.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FACTS = ("mechanism", "mechanism_sha256", "dt", "integrator", "rtol", "atol", "
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of a training set with its manifest: rows compared, those whose state and whose label agree, and the
+    """Agreement of a training set with its manifest: rows compared, rows with equal state, with equal label, and the
     largest difference of the labels of equal states."""
 
     rows: int

@@ -2,7 +2,7 @@
 
 A network answers anything, and outside its data it answers nonsense. Chemistry conserves elements and enthalpy, so
 whatever a mixture goes through, it keeps the coordinates in which the training data end: its element masses and how
-much enthalpy it has for them. They tell a mixture that is too rich, too hot or cooled by a wall at any stage of its
+much enthalpy it has for them. They detect a mixture that is too rich, too hot or cooled by a wall at any stage of its
 burning, which bounds of T and Y alone do not. A row is inside when
 
 * T, P and every Y are between `low` and `high`

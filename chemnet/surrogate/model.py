@@ -199,4 +199,4 @@ def models() -> Table:
         figures = [found.get(check, {}).get(figure) for check, figure in _FIGURES]
         size = f"{count(model.network, biases=False):,}"
         rows.append((name, model.mechanism.name, model.dt, size, model.engine, *figures))
-    return Table("models that ship; `chemnet info NAME` tells more", _MODELS, rows)
+    return Table("models that ship; more by `chemnet info NAME`", _MODELS, rows)

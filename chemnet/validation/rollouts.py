@@ -44,7 +44,7 @@ def roll_out(
     order = np.argsort(-lengths, kind="stable")  # the longest first: those under way are always the first rows
     current = states[order]
     longest = int(lengths.max())
-    under_way = np.searchsorted(-lengths[order], -np.arange(longest + 1), side="right")  # after so many steps
+    under_way = np.searchsorted(-lengths[order], -np.arange(longest + 1), side="right")  # by number of steps
     temperature = np.empty((len(states), longest + 1))
     temperature[:, 0] = current[:, 0]
     worst = np.zeros(len(states), dtype=np.int64)

@@ -112,20 +112,20 @@ def test_a_table_without_chemistry_has_no_speed_up(tmp_path, T):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"spacing": (1e-4, 1e-4)}, "differ in grid, box or time"),
         ({"steps": (0, 50)}, "differ in grid, box or time|no snapshot of the same step"),
         ({"T": np.ones((8, 8))}, "differ in grid, box or time"),
     ],
 )
-def test_runs_of_other_boxes_or_times_are_refused(tmp_path, T, change, told):
+def test_runs_of_other_boxes_or_times_are_refused(tmp_path, T, change, message):
     options = {"T": T, "steps": (100,)} | change
     runs = [
         write_run(tmp_path / "a", "cvode", T, steps=(100,)),
         write_run(tmp_path / "b", "neural", **options),
     ]
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         compare(runs)
 
 

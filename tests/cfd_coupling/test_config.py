@@ -56,7 +56,7 @@ def test_the_number_of_steps_is_the_nearest_to_end_time(small, end_time, steps):
 
 
 @pytest.mark.parametrize(
-    ("assignment", "told"),
+    ("assignment", "message"),
     [
         ("chemisty.kind=cvode", "did you mean chemistry?"),
         ("grid.lenght_x=3", "unknown key grid.lenght_x; did you mean length_x?"),
@@ -71,15 +71,15 @@ def test_the_number_of_steps_is_the_nearest_to_end_time(small, end_time, steps):
         ("grid.nx", "expected key=value"),
     ],
 )
-def test_wrong_assignments_are_usage_errors_that_name_the_key(small, assignment, told):
+def test_wrong_assignments_are_usage_errors_that_name_the_key(small, assignment, message):
     with pytest.raises(UsageError) as caught:
         load_case(small, assignments=[assignment])
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 3
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("dt: 1e-6\ndt: 2e-6\n", 'duplicate key "dt"'),
         ("dt: [1e-6\n", "line "),
@@ -88,9 +88,9 @@ def test_wrong_assignments_are_usage_errors_that_name_the_key(small, assignment,
         (SMALL.replace("dt: 1e-6\n", ""), "dt: Field required"),
     ],
 )
-def test_broken_files_are_usage_errors(tmp_path, text, told):
+def test_broken_files_are_usage_errors(tmp_path, text, message):
     (tmp_path / "case.yaml").write_text(text)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         load_case(tmp_path)
 
 

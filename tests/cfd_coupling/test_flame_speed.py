@@ -1,4 +1,4 @@
-"""The flame that the ladder burns, for a few steps."""
+"""The flame of the validation, for a few steps."""
 
 import numpy as np
 import pytest

@@ -117,13 +117,13 @@ def test_a_set_up_that_fails_writes_nothing(tmp_path, assignment):
 
 
 def test_a_value_that_is_not_finite_stops_the_run_in_its_step(tmp_path, monkeypatch):
-    honest = Frozen.apply
+    unbroken = Frozen.apply
 
     def poisoned(self, fields, dt):
         if fields.step == 2:
             interior(fields.T)[3, 4] = np.nan
             interior(fields.h)[3, 4] = np.nan
-        return honest(self, fields, dt)
+        return unbroken(self, fields, dt)
 
     monkeypatch.setattr(Frozen, "apply", poisoned)
     with pytest.raises(NumericalError):

@@ -68,15 +68,15 @@ def test_the_jacobian_agrees_with_differences_of_order_eight(mechanism):
 
 
 @pytest.mark.parametrize(
-    ("reactions", "told"),
+    ("reactions", "message"),
     [
         (reaction_zoo.CHEBYSHEV, r"reaction 1, H2O2 <=> 2 OH, is of type Chebyshev"),
         (reaction_zoo.BLOWERS_MASEL, "Blowers-Masel"),
     ],
 )
-def test_a_kind_that_is_not_covered_is_refused_by_name_and_reaction(tmp_path, reactions, told):
+def test_a_kind_that_is_not_covered_is_refused_by_name_and_reaction(tmp_path, reactions, message):
     mechanism = load_mechanism(reaction_zoo.write(tmp_path, reactions))
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=message):
         RosenbrockReactor(mechanism)
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from untrained_model import untrained
 
 from chemnet.reduction import chemistry_comparison
 from chemnet.reduction.chemistry_comparison import ChemistrySettings, compare, draw_pareto, read_settings
@@ -13,7 +14,6 @@ from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.batches import validation_loss
-from tests.untrained_model import untrained
 
 FIT = {"steps": 12, "batch_size": 64, "report_every": 12, "warmup_steps": 2}
 SETTINGS = {

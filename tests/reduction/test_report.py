@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from tiny_model import save_tiny_model
 
 from chemnet.condensation.similarity import NO_GROUP, cosine_similarity, group
 from chemnet.reduction.report import by_group, pooled, write_page
@@ -13,7 +14,6 @@ from chemnet.reduction.stages import Stages
 from chemnet.runtime.config import parse
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
-from tests.tiny_model import save_tiny_model
 
 
 def test_ordered_by_group_scattered_groups_become_blocks_with_the_largest_first():

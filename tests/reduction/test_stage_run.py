@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from untrained_model import untrained
 
 from chemnet.reduction import run
 from chemnet.reduction.run import table
@@ -17,7 +18,6 @@ from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import build, count, describe
 from chemnet.training.batches import validation_loss
 from chemnet.training.config import load_config
-from tests.untrained_model import untrained
 
 RETRAIN = {"steps": 30, "learning_rate": 1e-3, "batch_size": 64, "report_every": 30}
 SILENT = {"report": lambda line: None}

@@ -1,4 +1,4 @@
-"""Who computes the network: all engines say what torch says, for every activation, in blocks of any size."""
+"""Engines that compute the network: all engines say what torch says, for every activation, in blocks of any size."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def one_thread(monkeypatch):
 
 
 class Nothing:
-    """A model that changes nothing, and refuses a row when told to."""
+    """A model that changes nothing, and refuses a row when asked to."""
 
     def __init__(self, status=Status.OK):
         self.mechanism = load_mechanism("drm19")
@@ -202,7 +202,7 @@ def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["model", "--dt", "1e-6"], "unrecognized arguments: --dt"),
         (["exact", "--dt", "-1"], "must be finite and positive"),
@@ -213,10 +213,10 @@ def test_a_model_of_a_users_own_mechanism_is_validated(hydrogen_set, tmp_path, m
         (["exact", "--check", "cost"], "the check cost needs a network"),
     ],
 )
-def test_what_does_not_fit_together_is_told_in_short(arguments, told, capsys):
+def test_what_does_not_fit_together_is_reported_in_short(arguments, expected, capsys):
     assert main(["validate", *arguments]) == 2
     message = capsys.readouterr().err
-    assert told in message and len(message.splitlines()) <= 3
+    assert expected in message and len(message.splitlines()) <= 3
 
 
 def test_a_training_set_of_another_mechanism_or_step_is_refused(hydrogen_set, capsys):
