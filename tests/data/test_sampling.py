@@ -255,7 +255,7 @@ def test_shards_of_another_recipe_are_not_mixed_in(tmp_path):
         ("integrator.kind=euler", "'exact' or 'cvode'"),
         ("integrator.audit=2", "integrator.audit: "),
         ("paths.onset=0.3", "paths: .*sum to 1"),
-        ("mixed.burnt=0.8", "mixed: .*sum is at most 1"),
+        ("mixed.burnt=0.8", "mixed: .*sum of at most 1"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_anything_is_written(tmp_path, change, words):
