@@ -1,6 +1,6 @@
-"""The time step: chemistry between two halves of diffusion, pressure, momentum, projection, convection.
+"""The time step: chemistry, diffusion, pressure, momentum, projection, convection.
 
-D(dt/2) C(dt) D(dt/2)    Strang; Lie is D(dt) C(dt). Chemistry is called once, with the full dt
+C(dt) D(dt)              Lie; Strang is D(dt/2) C(dt) D(dt/2). Chemistry is called once, with the full dt
 p0, Q                    what has expanded: closed box p0(t), open box a sink at the edge
 V(dt/2) M(dt) V(dt/2)    momentum with the old pressure gradient
 P                        projection onto div u = Q / dt
@@ -100,17 +100,17 @@ class Stepper:
 
     def _react_and_diffuse(self, fields: Fields, dt: float, seconds: dict[str, float]) -> ChemistryReport:
         strang = self.options.splitting == "strang"
-        with _timed(seconds, "diffusion"):
-            self._diffuse(fields, 0.5 * dt if strang else dt)
+        if strang:
+            with _timed(seconds, "diffusion"):
+                self._diffuse(fields, 0.5 * dt)
         with _timed(seconds, "chemistry"):
             report = self.chemistry.apply(fields, dt)
             self._check_finite(fields)
         with _timed(seconds, "waiting"):
             self.comm.barrier()
         with _timed(seconds, "diffusion"):
-            if strang:
-                self._update_ghosts(fields)
-                self._diffuse(fields, 0.5 * dt)
+            self._update_ghosts(fields)
+            self._diffuse(fields, 0.5 * dt if strang else dt)
         return report
 
     def _check_finite(self, fields: Fields) -> None:

@@ -27,7 +27,7 @@ FLOORS = (
 # fmt: off
 CFD_COUPLING = [
     "config", "grid", "kernels",
-    "parallel", "fields",
+    "parallel", "fields", "rows",
     "gas",
     "active_cells", "rkl2",
     "convection", "diffusion", "expansion", "momentum", "pressure",
@@ -47,6 +47,7 @@ DOORS = {
     "matplotlib": {"chemnet.runtime.plots"},
     "numba": {
         "chemnet.runtime.compilation",
+        "chemnet.runtime.simd",
         "chemnet.gas.thermo",
         "chemnet.gas.state",
         "chemnet.gas.closure",

@@ -21,9 +21,9 @@ from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import complete, factorise, solve
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
+from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
-from chemnet.kinetics.simd import (
+from chemnet.runtime.simd import (
     W,
     absolute,
     aligned,
