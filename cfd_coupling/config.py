@@ -94,8 +94,9 @@ class FlowConfig(Config):
     """Choices of the time step.
 
     splitting: `lie` (chemistry, then diffusion) or `strang` (chemistry between two halves of diffusion: one and a half
-    times the cost of diffusion, second order between the two, and no closer flame speed). box: `closed` (p0 rises) or `open` (p0 fixed, sink at the edge).
-    cfl_limit: above it momentum and convection take sub-steps. projection_tolerance: of dt |div u - Q/dt|.
+    times the cost of diffusion, second order between the two, and no closer flame speed). box: `closed` (p0 rises) or
+    `open` (p0 fixed, sink at the edge). cfl_limit: above it momentum and convection take sub-steps.
+    projection_tolerance: of dt |div u - Q/dt|.
     skip_uniform: leave out cells where diffusion and convection of scalars change nothing.
     """
 

@@ -53,7 +53,15 @@ class Convection:
         fields.rho, self.rho = after, before
 
     def _stage(
-        self, blocks: Integers, y: Floats, y0: Floats, before: Floats, after: Floats, dt: float, weight: float, out: Floats
+        self,
+        blocks: Integers,
+        y: Floats,
+        y0: Floats,
+        before: Floats,
+        after: Floats,
+        dt: float,
+        weight: float,
+        out: Floats,
     ) -> None:
         grid, (rows, width) = self.grid, self.grid.shape
         arrays = (y.ravel(), y0.ravel(), self.flux.ravel(), before.ravel(), after.ravel())

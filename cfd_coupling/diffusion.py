@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cfd_coupling.active_cells import ActiveCells, Integers
-from cfd_coupling.fields import Fields
+from cfd_coupling.fields import Fields, Floats
 from cfd_coupling.gas import Gas
-from cfd_coupling.grid import Grid
-from cfd_coupling.kernels.diffusion import N_WORK, diffusion_stage
+from cfd_coupling.grid import GHOSTS, Grid
+from cfd_coupling.kernels.diffusion import N_WORK, diffusion_stages
 from cfd_coupling.kernels.rows import pack, unpack
 from cfd_coupling.kernels.transport import transport
 from cfd_coupling.parallel import Communicator
-from cfd_coupling.rkl2 import Coefficients, coefficients, stage_count
+from cfd_coupling.rkl2 import coefficients, stage_count
 from cfd_coupling.rows import Rows
 from chemnet.runtime.simd import W, aligned
 
@@ -37,7 +38,7 @@ class Diffusion:
         )
         self.columns = self.start.array.shape[2]
         self.inverse_weights = 1.0 / gas.weights
-        self._stage_work = aligned((N_WORK + K) * self.columns // W + 1)
+        self._stage_work = aligned(GHOSTS * (N_WORK + K) * self.columns // W + 1)
         self._cell_work = aligned(2 * K + 2)
         self._cell_work[-W:] = np.arange(W)
         self.stage_count = 0
@@ -45,21 +46,20 @@ class Diffusion:
     def advance(self, fields: Fields, active: ActiveCells, dt: float) -> ActiveCells:
         """Diffuse for dt [s] at fixed rho; returns the cells whose species and enthalpy may have changed.
 
-        `active`: the cells that are not uniform. Needs T and one layer of ghosts of scalars, T and rho; leaves T and
+        `active`: the cells that are not uniform. Needs T and the ghosts of scalars, T and rho; leaves T and
         the ghosts of scalars out of date. Coefficients are those at the start of dt; the number of stages follows
         from them each time (`stage_count`).
         """
         if not active.tiles.any():
             return active
         around = self._prepare(fields, active, dt)
-        blocks, shell = around.blocks(), around.shell()
-        for stage_array in self.stages:
-            pack(shell, fields.scalars, stage_array.array)
-        value, target, spare = self.start, *self.stages
-        for stage, factors in enumerate(coefficients(self.stage_count)):
-            self._stage(blocks, value, target, fields, dt, factors, first=stage == 0)
-            value, target, spare = target, spare, target
-        unpack(around.segments(), value.array, fields.scalars)
+        shell, sweep_rows = around.shell(), around.rows()
+        for stages in self.stages:
+            pack(shell, fields.scalars, stages.array)
+        factors = np.array(coefficients(self.stage_count))
+        for done in range(0, self.stage_count, GHOSTS):
+            self._sweep(sweep_rows, fields, dt, factors[done : done + GHOSTS], done)
+        unpack(around.segments(), self.stages[1 - self.stage_count % 2].array, fields.scalars)
         return around
 
     def _prepare(self, fields: Fields, active: ActiveCells, dt: float) -> ActiveCells:
@@ -67,7 +67,7 @@ class Diffusion:
         reach = _FIRST_REACH
         while True:
             around = active.widened(reach)
-            segments = around.segments(margin=1)
+            segments = around.segments(margin=1, outside=GHOSTS)
             pack(segments, fields.scalars, self.start.array)
             self.stage_count = stage_count(dt, self._explicit_limit(self._coefficients(fields, segments)))
             if self.stage_count < reach:
@@ -101,22 +101,24 @@ class Diffusion:
     def _explicit_limit(self, diffusivity: float) -> float:
         return 0.5 / (diffusivity * (self.grid.dx**-2 + self.grid.dy**-2))
 
-    def _stage(
+    def _sweep(
         self,
-        blocks: Integers,
-        value: Rows,
-        target: Rows,
+        sweep_rows: tuple[Integers, Integers, NDArray[np.bool_]],
         fields: Fields,
         dt: float,
-        factors: Coefficients,
-        first: bool,
+        factors: Floats,
+        done: int,
     ) -> None:
-        grid = self.grid
-        diffusion_stage(
-            blocks,
-            value.flat,
-            target.flat,
+        """As many stages as `factors` (n, 4) has rows, after `done` ones."""
+        grid, (odd, even) = self.grid, self.stages
+        if done:
+            for stages in self.stages:
+                self.comm.update(stages.fields)
+        diffusion_stages(
+            *sweep_rows,
             self.start.flat,
+            odd.flat,
+            even.flat,
             self.rate.flat,
             fields.rho.ravel(),
             grid.shape[1],
@@ -129,6 +131,5 @@ class Diffusion:
             grid.dy,
             dt,
             factors,
-            first,
+            done + 1,
         )
-        self.comm.update(target.fields, width=1)

@@ -23,7 +23,7 @@ def stage_count(dt: float, dt_explicit: float) -> int:
 
 
 def coefficients(stages: int) -> list[Coefficients]:
-    """(mu, nu, mu~, gamma~) of the stages 1..s; the first has only mu~, and the second no nu, which stands at y_0 - y_0."""
+    """(mu, nu, mu~, gamma~) of the stages 1..s; the first has only mu~, the second no nu, the factor of y_0 - y_0."""
     w = 4.0 / (stages**2 + stages - 2)
     b = [1 / 3, 1 / 3, 1 / 3] + [(j * j + j - 2) / (2 * j * (j + 1)) for j in range(3, stages + 1)]
     result = [(0.0, 0.0, b[1] * w, 0.0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +24,7 @@ class Rows:
         height, width = grid.shape
         shape = (height, n_fields, (-(-grid.nx // W) + 2) * W)
         size = int(np.prod(shape))
-        self.flat: NDArray[np.floating] = aligned(size // W + 1)
-        if single:
-            self.flat = aligned(size // (2 * W) + 2).view(np.float32)[: size + W]
+        vectors = size // W + 1
+        self.flat: NDArray[Any] = aligned(-(-vectors // 2)).view(np.float32) if single else aligned(vectors)
         self.array = self.flat[:size].reshape(shape)
         self.fields: Floats = self.array[:, :, LEFT : LEFT + width].transpose(1, 0, 2)

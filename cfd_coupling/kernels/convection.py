@@ -43,7 +43,8 @@ def _weno(q0, q1, q2, q3, q4, q5, rightward, floor):
 
         q0  q1  q2 | q3  q4  q5        flux > 0: from q2, stencil q0..q4;  else from q3, stencil q5..q1
 
-    In a uniform field the difference is exactly zero. The value does not fall below `floor` unless the upwind cell does.
+    In a uniform field the difference is exactly zero. The value does not fall below `floor` unless the upwind cell
+    does.
     """
     centre = select(rightward, q2, q3)
     d1, d2 = select(rightward, q1 - q0, q4 - q5), select(rightward, q2 - q1, q3 - q4)
@@ -105,8 +106,8 @@ def convection_stage(
     weight 1 from y = y0, then weight 1/2, is SSP-RK2 for rho y with the density that the same fluxes carry. In this
     form what is uniform stays uniform to the last bit. `out` may be y0.
 
-    y, y0, flux, rho0, rho1, out: flat, of fields of `rows` rows of `width` cells, ghosts counted, with room for one vector
-    behind the end. work: 3 (n_fields + 1) + 5 rows of `columns` >= width + 2 W, and the numbers 0, 1, ...
+    y, y0, flux, rho0, rho1, out: flat, of fields of `rows` rows of `width` cells, ghosts counted, with room for one
+    vector behind the end. work: 3 (n_fields + 1) + 5 rows of `columns` >= width + 2 W, and the numbers 0, 1, ...
     """
     plane, some = rows * width, (n_fields + 1) * columns
     x_faces, y_faces, scale = work[:some], work[some : 3 * some], work[3 * some : 3 * some + 5 * columns]
@@ -144,7 +145,9 @@ def convection_stage(
                     cell = k * plane + at + i
                     q = load_at(y, cell)
                     along_x = load_at(scale, columns + i) * (east - q) - load_at(scale, i) * (west - q)
-                    along_y = load_at(scale, 3 * columns + i) * (north - q) - load_at(scale, 2 * columns + i) * (south - q)
+                    along_y = load_at(scale, 3 * columns + i) * (north - q) - load_at(scale, 2 * columns + i) * (
+                        south - q
+                    )
                     new = q + fma(load_at(scale, 4 * columns + i), load_at(y0, cell) - q, along_x + along_y)
                     if b - i < W:  # beyond the block begins the next row
                         new = select(lanes < float(b - i), new, load_at(out, cell))

@@ -63,7 +63,7 @@ def _polynomial(fit, x):
 
 @kernel
 def _put_mole_fractions(y, at, n_species, columns, inverse_weights, X):
-    """Mole fractions into X (K vectors), each with its trace; returns the mean molecular weight [kg/kmol]."""
+    """Mole fractions into X (K vectors), each with its trace."""
     total = splat(0.0)
     for k in range(n_species):
         moles = load_at(y, at + k * columns) * inverse_weights[k]
@@ -72,7 +72,6 @@ def _put_mole_fractions(y, at, n_species, columns, inverse_weights, X):
     mean_weight = 1.0 / total
     for k in range(n_species):
         store(X, k, maximum(load(X, k) * mean_weight, 0.0) + _TRACE)
-    return mean_weight
 
 
 @kernel
@@ -126,7 +125,7 @@ def transport(
             at, cell = j * (K + 1) * columns + i + LEFT, j * width + i
             t, density = load_at(T, cell), load_at(rho, cell)
             x, root = (t - T_ref) / (t + T_ref), sqrt(t)
-            mean_weight = _put_mole_fractions(y, at, K, columns, inverse_weights, X)
+            _put_mole_fractions(y, at, K, columns, inverse_weights, X)
             lam = root * _conductivity(X, x, conductivity_fit, K)
             _put_drag(X, x, basis_fit, pairs, K, drag)
             cp, total = splat(0.0), splat(0.0)

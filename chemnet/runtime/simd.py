@@ -1,13 +1,13 @@
 """A SIMD value for numba: `W` doubles that one instruction treats at once, one lane per cell.
 
-Plain loops over cells do not vectorise reliably (every pair of arrays might alias). Kernels of integrators and of
-diffusion are therefore written for one cell, on values of this type, and W cells run through them side by side. LLVM maps the
+Plain loops over cells do not vectorise reliably (every pair of arrays might alias). Kernels of integrators and of flow
+are therefore written for one cell, on values of this type, and W cells run through them side by side. LLVM maps the
 vector onto what the processor has: one or more registers of AVX-512, AVX2, SSE2 or NEON.
 
 In compiled code: `load(array, i)` and `store(array, i, value)` treat a flat float64 array as consecutive vectors;
-`load_at(array, i)` and `store_at(array, i, value)` begin at element i, of float64 or float32, and `prefetch_at` asks for
-it ahead of time; `+ - * /`, comparisons and `&` act lane by lane and take plain numbers too; `select(mask, a, b)`, `fma(a, b, c)` =
-a b + c, `exp`, `log`. NaN propagates through all of them.
+`load_at(array, i)` and `store_at(array, i, value)` begin at element i, of float64 or float32, and `prefetch_at` asks
+for it ahead of time; `+ - * /`, comparisons and `&` act lane by lane and take plain numbers too;
+`select(mask, a, b)`, `fma(a, b, c)` = a b + c, `exp`, `log`. NaN propagates through all of them.
 """
 
 from __future__ import annotations

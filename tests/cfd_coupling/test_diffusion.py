@@ -131,9 +131,7 @@ def test_rates_are_those_of_mixture_averaged_fluxes_with_correction_velocity():
     scalars = np.concatenate([Y, (Y * h_k).sum(axis=0, keepdims=True)])
     diffusion.start.fields[:], diffusion.lam_cp.fields[0] = scalars, lam_cp
     diffusion.half.fields[::2], diffusion.half.fields[1::2] = 0.5 * rho_D, 0.5 * h_k
-    diffusion._stage(
-        all_cells(grid).blocks(), diffusion.start, diffusion.stages[0], fields, 1e-6, (0.0, 0.0, 1.0, 0.0), first=True
-    )
+    diffusion._sweep(all_cells(grid).rows(), fields, 1e-6, np.array([[0.0, 0.0, 1.0, 0.0]]), 0)
     W = gas.weights[:, None, None]
 
     def minus_divergence(axis, spacing):

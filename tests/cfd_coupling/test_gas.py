@@ -34,7 +34,7 @@ def flame_states(gas):
 
 
 def evaluate(gas, T, Y):
-    """Diffusivities (K, n), conductivity over heat capacity, enthalpies and viscosity of n >= 3 cells by the kernels."""
+    """Diffusivities (K, n), conductivity over heat capacity, enthalpies, viscosity of n >= 3 cells by the kernels."""
     grid = Grid(len(T), 3, 1.0, 1.0)
     fields, diffusion, mu = (
         Fields.empty(grid, gas.n_species, PRESSURE),
