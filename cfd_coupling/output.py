@@ -19,7 +19,7 @@ from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import Communicator
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.runtime.files import atomic
+from chemnet.runtime.hdf5 import new_file
 
 PLAIN_FIELDS = ("T", "rho", "h", "p")
 
@@ -100,7 +100,7 @@ def write_image(
     """Write cell arrays (ny, nx) or (ny, nx, 3) as a VTKHDF image of cells of size `spacing` [m], atomically."""
     some = next(array for array in arrays.values() if array is not None)
     ny, nx = some.shape[:2]
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         root = file.create_group("VTKHDF")
         root.attrs["Version"] = np.array([2, 0])
         root.attrs.create("Type", np.bytes_("ImageData"), dtype=h5py.string_dtype("ascii", len("ImageData")))

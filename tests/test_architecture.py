@@ -43,7 +43,7 @@ CFD_COUPLING = [
 # Which modules may import a heavy library (a package's name stands for all of its modules).
 DOORS = {
     "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
-    "h5py": {"chemnet.data.dataset", "cfd_coupling.output"},
+    "h5py": {"chemnet.runtime.hdf5", "chemnet.data.dataset", "cfd_coupling.output"},
     "matplotlib": {"chemnet.runtime.plots"},
     "numba": {
         "chemnet.runtime.compilation",
