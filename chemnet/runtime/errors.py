@@ -73,6 +73,16 @@ def expected(error: BaseException) -> ChemnetError | None:
     return error if isinstance(error, ChemnetError) else None
 
 
+def exit_code(error: BaseException) -> int:
+    """Exit code of a process that ends by this error, see `run_command`."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    told = expected(error)
+    return 70 if told is None else told.exit_code
+
+
 def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signum)
 

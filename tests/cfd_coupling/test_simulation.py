@@ -46,7 +46,11 @@ def test_the_run_folder_holds_everything_that_was_asked_for(reacting):
     assert (manifest["kind"], manifest["finished"], manifest["steps"]) == ("run", True, 5)
     assert [path.stem for path in snapshots(reacting / "snapshots")] == ["0000000", "0000002", "0000004", "0000005"]
     assert read_history(reacting / "history.csv")["step"].tolist() == [0.0, 2.0, 4.0, 5.0]
-    assert len((reacting / "log.txt").read_text().splitlines()) == 3
+    log = (reacting / "log.txt").read_text().splitlines()
+    assert "32 x 24 cells" in log[0] and "drm19" in log[1] and "1 rank on" in log[2] and str(reacting) in log[2]
+    assert [line.split()[1] for line in log[3:6]] == ["2/5", "4/5", "5/5"]
+    assert log[6].startswith("finished: 5 steps") and "paraview" in log[7] and len(log) == 8
+    assert manifest["history_units"]["T_max"] == "K"
     assert load_case(reacting / "case.yaml") == load_case("turbulent_ignition", assignments=SMALL)
 
 
