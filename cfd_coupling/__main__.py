@@ -78,6 +78,8 @@ def launch(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     start = time.monotonic()
     with Signals() as signals:
         comm = connect()
+        comm.barrier()
+        signals.listen()
         if comm.size == 1:
             return run_case(arguments, command, comm, signals, start)
         try:

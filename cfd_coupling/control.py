@@ -84,14 +84,27 @@ class Signals:
         self._lock = threading.RLock()
 
     def __enter__(self) -> Signals:
+        """Until `listen` a signal has its effect of old: it kills, also a rank that waits in the start of MPI.
+
+        A rank that left by itself there would not be missed by the launcher, but by the other ranks, for ever.
+        """
+        self._before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
         self._read_end, self._write_end = os.pipe()
         for end in (self._read_end, self._write_end):
             os.set_blocking(end, False)
         self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
+
+    def listen(self) -> None:
+        """From now on signals are requests; those before the first step has ended end the process at once."""
+        for number in _SIGNALS:
+            signal.signal(number, self._handle)
+
+    def begin_steps(self) -> None:
+        """From now on a signal waits for the end of a step."""
+        self._in_steps = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -102,10 +115,6 @@ class Signals:
         os.close(self._write_end)
         self._thread.join()
         os.close(self._read_end)
-
-    def wait_for_steps(self) -> None:
-        """From now on a signal waits for the end of a step."""
-        self._in_steps = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._take()
@@ -174,7 +183,7 @@ class Control:
     def agree(self, step: int) -> Request:
         """The request of all ranks at the end of `step`; every rank calls it."""
         if self.signals is not None:
-            self.signals.wait_for_steps()
+            self.signals.begin_steps()
         mine = self.signals.request if self.signals is not None else Request.NONE
         if self.comm.rank == 0:
             mine = max(mine, self._due(step))
