@@ -63,6 +63,19 @@ def until_step(process, step):
     raise AssertionError(f"it ended before step {step}:\n{read}")
 
 
+def descendants(process):
+    """Processes below one, the process itself not counted."""
+    children = [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def until_started(process, ranks):
+    """Wait until the launcher has started its processes: a signal before that it loses, whatever it launches."""
+    latest = time.monotonic() + 10.0
+    while ranks > 1 and len(descendants(process.pid)) <= ranks and time.monotonic() < latest:
+        time.sleep(0.002)
+
+
 def last_step(folder):
     return read_header(checkpoints(folder / "checkpoints")[-1]).step
 
@@ -114,12 +127,6 @@ def test_ctrl_c_ends_a_run_with_a_checkpoint_and_a_second_run_in_its_folder_is_r
     assert "go on with --resume" in capfd.readouterr().err
 
 
-def descendants(process):
-    """Processes below one, the process itself not counted."""
-    children = [int(n) for n in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return children + [below for child in children for below in descendants(child)]
-
-
 @needs_mpi
 def test_a_killed_rank_ends_the_job_and_costs_one_interval(tmp_path):
     process = begin(2, *CASE, *LONG, "--set", "output.checkpoint_every=5", "--out", tmp_path / "a")
@@ -144,7 +151,8 @@ def test_interrupts_at_random_times_end_within_5_s_and_leave_a_run_or_nothing(tm
         options = {"NUMBA_CACHE_DIR": str(tmp_path / f"cache-{trial}")} if kernels == "to be compiled" else {}
         case = ("cases/free_flame", "--variant", "short", "--set", "chemistry.kind=exact") if trial % 2 else CASE
         process = begin(ranks, *case, *LONG, "--out", folder, **options)
-        time.sleep(chance.uniform(0.05, 12.0 if options else 6.0))
+        until_started(process, ranks)
+        time.sleep(chance.uniform(0.0, 12.0 if options else 6.0))
         process.send_signal(number)
         output, seconds = end(process, 20.0)
         shutil.rmtree(tmp_path / f"cache-{trial}", ignore_errors=True)
