@@ -123,12 +123,19 @@ def latest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Header]:
 
     Raises FileError when there is none.
     """
+    check_there_are_some(folder)
     for path in reversed(checkpoints(folder)):
         try:
             return path, read_header(path)
         except FileError as error:
-            warn(f"warning: {error}; taking the one before")
-    raise FileError(f"no checkpoint in {folder} to resume from\nStart anew without --resume.")
+            warn(f"warning: {error}; trying the one before")
+    raise FileError(f"no checkpoint in {folder} is whole\nStart anew with --overwrite.")
+
+
+def check_there_are_some(folder: Path) -> None:
+    """Raise FileError when a folder holds no checkpoints."""
+    if not checkpoints(folder):
+        raise FileError(f"no checkpoint in {folder} to resume from\nStart anew without --resume.")
 
 
 def read_fields(path: Path, header: Header, grid: Grid, comm: Communicator, n_species: int) -> tuple[Fields, Carried]:

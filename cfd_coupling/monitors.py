@@ -181,43 +181,38 @@ class Combustion(Monitor):
         self.grid, self.comm, self.dt = grid, comm, dt
         self.consumption = consumption
         self.fuel = mechanism.index(consumption.fuel) if consumption else 0
-        self.formation = formation_enthalpies(mechanism)
+        self.weights = [-formation_enthalpies(mechanism)]
+        if consumption:
+            self.weights.append(np.eye(mechanism.n_species)[self.fuel])
         self.unburnt_fuel: float | None = None
         self._restart()
 
     def _restart(self) -> None:
-        self.released = self.burnt = 0.0  # [J/m3] and [kg/m3], summed over cells and steps
+        self.made = np.zeros(len(self.weights))  # heat [J/m3] and fuel [kg/m3], summed over cells and steps
         self.steps = 0
 
     def see(self, fields: Fields, report: StepReport) -> None:
-        chemistry = report.chemistry
-        fuel = np.zeros_like(self.formation)
-        fuel[self.fuel] = 1.0
-        rows = [chemistry.weighed(weights).sum(axis=1) for weights in (self.formation, fuel)]
-        released, burnt = -self.comm.sum_rows(np.stack(rows), self.grid.ny)
-        self.released, self.burnt, self.steps = (
-            self.released + float(released),
-            self.burnt + float(burnt),
-            self.steps + 1,
-        )
+        rows = [report.chemistry.weighed(weights).sum(axis=1) for weights in self.weights]
+        self.made += self.comm.sum_rows(np.stack(rows), self.grid.ny)
+        self.steps += 1
 
     def row(self, fields: Fields) -> Row:
         cell = self.grid.dx * self.grid.dy
         per_second = cell / (max(self.steps, 1) * self.dt)
         burnt = self.comm.sum(float((interior(fields.T) > BURNT_TEMPERATURE).sum())) * cell
-        row = {"heat_release": self.released * per_second, "burnt_area": burnt}
+        row = {"heat_release": float(self.made[0]) * per_second, "burnt_area": burnt}
         if self.consumption is not None:
             speed = self._unburnt_fuel_per_speed(fields, self.consumption.fronts)
-            row["consumption_speed"] = self.burnt * per_second / speed
+            row["consumption_speed"] = -float(self.made[1]) * per_second / speed
         self._restart()
         return row
 
     def state(self) -> State:
-        return {name: getattr(self, name) for name in ("released", "burnt", "steps", "unburnt_fuel")}
+        return {"made": self.made.tolist(), "steps": self.steps, "unburnt_fuel": self.unburnt_fuel}
 
     def restore(self, state: State) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.made, self.steps = np.array(state["made"]), state["steps"]
+        self.unburnt_fuel = state["unburnt_fuel"]
 
     def _unburnt_fuel_per_speed(self, fields: Fields, fronts: int) -> float:
         """Fuel [kg/s/m per m/s] that fronts moving into the initial unburnt gas would burn."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cfd_coupling import initial, monitors
-from cfd_coupling.checkpoint import Header, keep_last, latest, read_fields, write_checkpoint
+from cfd_coupling.checkpoint import Header, check_there_are_some, keep_last, latest, read_fields, write_checkpoint
 from cfd_coupling.chemistry import build_chemistry, chemistry_facts
 from cfd_coupling.config import CaseConfig
 from cfd_coupling.control import Control, Request, Signals
@@ -113,6 +113,7 @@ class Simulation:
         if not self.options.resume:
             self.folder.begin(self.options.overwrite)
             return
+        check_there_are_some(self.folder.checkpoints)
         self.folder.lock()
         try:
             path, header = latest(self.folder.checkpoints, self.log)

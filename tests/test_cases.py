@@ -275,6 +275,7 @@ def test_bad_requests_are_told_in_three_lines_with_their_exit_code(name, tmp_pat
     assert main(["run", "cases/turbulent_ignition", *words, "--out", str(tmp_path / "out")]) == code
     message = capfd.readouterr().err
     assert expected in message and len(message.strip().splitlines()) <= 3
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_case_is_a_file_error(capfd):

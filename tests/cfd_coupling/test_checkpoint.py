@@ -120,11 +120,14 @@ def test_of_a_damaged_checkpoint_the_one_before_is_taken_with_a_warning(tmp_path
     warnings = []
     path, header = latest(tmp_path, warnings.append)
     assert (path.name, header.step) == ("step_0000010.h5", 10)
-    assert len(warnings) == 1 and str(last) in warnings[0] and "taking the one before" in warnings[0]
+    assert len(warnings) == 1 and str(last) in warnings[0] and "trying the one before" in warnings[0]
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
     with pytest.raises(FileError, match="no checkpoint in .* to resume from"):
+        latest(tmp_path, print)
+    write(tmp_path).write_bytes(b"")
+    with pytest.raises(FileError, match="no checkpoint in .* is whole"):
         latest(tmp_path, print)
 
 
