@@ -41,8 +41,9 @@ def parser() -> Parser:
             help="change one key, such as grid.nx=128; may be repeated",
         )  # fmt: skip
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<case>-<chemistry>-<changes>)")
-    run.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    run.add_argument("--resume", action="store_true", help="go on from the last checkpoint; CASE may be a run folder")
+    either = run.add_mutually_exclusive_group()
+    either.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    either.add_argument("--resume", action="store_true", help="go on from the last checkpoint; CASE may be a run folder")
     run.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop in time with a checkpoint, exit code 75")
     run.add_argument("--json", metavar="FILE", help="write the totals as JSON too; - for standard output")
     return main

@@ -262,6 +262,7 @@ def test_a_read_only_folder_is_told_with_4_and_stays_as_it_is(tmp_path, capfd):
 
 BAD_COMMANDS = {
     "minutes": (["--max-minutes", "-3"], 2, "positive number of minutes"),
+    "both": (["--resume", "--overwrite"], 2, "not allowed with argument"),
     "nothing to resume": (["--resume"], 4, "no checkpoint in"),
     "misspelled field": (["--set", "output.fields=[vortcity]"], 2, "did you mean vorticity"),
     "misspelled key": (["--set", "output.checkpoint_evry=3"], 2, "did you mean checkpoint_every"),
