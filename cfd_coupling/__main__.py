@@ -43,7 +43,9 @@ def parser() -> Parser:
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<case>-<chemistry>-<changes>)")
     either = run.add_mutually_exclusive_group()
     either.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    either.add_argument("--resume", action="store_true", help="go on from the last checkpoint; CASE may be a run folder")
+    either.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint of CASE, or of a run folder"
+    )
     run.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop in time with a checkpoint, exit code 75")
     run.add_argument("--json", metavar="FILE", help="write the totals as JSON too; - for standard output")
     return main

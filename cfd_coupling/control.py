@@ -175,10 +175,10 @@ class Control:
     ) -> None:
         self.comm, self.folder, self.signals = comm, folder, signals
         self.every, self.minutes, self.max_minutes = every, minutes, max_minutes
-        self.start = self._checkpointed = self._before = time.monotonic()
-        if start is not None:
-            self.start = start
-        self._slowest = 0.0
+        self._checkpointed = time.monotonic()
+        self.start = self._checkpointed if start is None else start
+        self._before: float | None = None
+        self._slowest = 0.0  # [s] of a step; the first one, which may compile, is no measure
 
     def agree(self, step: int) -> Request:
         """The request of all ranks at the end of `step`; every rank calls it."""
@@ -196,7 +196,8 @@ class Control:
     def _due(self, step: int) -> Request:
         """The request of clock, steps and files; files are removed when they are read."""
         now = time.monotonic()
-        self._slowest, self._before = max(self._slowest, now - self._before), now
+        self._slowest = max(self._slowest, 0.0 if self._before is None else now - self._before)
+        self._before = now
         if self._take(STOP_FILE):
             return Request.STOP
         if self.max_minutes is not None and now + self._slowest - self.start > 60.0 * self.max_minutes:

@@ -82,7 +82,7 @@ class Simulation:
     def __init__(self, case: CaseConfig, folder: Path, comm: Communicator, options: RunOptions) -> None:
         self.case, self.comm, self.options = case, comm, options
         self.folder = RunFolder(folder)
-        self.created = datetime.now(UTC).isoformat(timespec="seconds")
+        self.facts_of_start: dict[str, Any] = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
         self.mechanism = load_mechanism(case.mechanism)
         initial.unburnt(self.mechanism, case.mixture)
         self.grid = Grid(**case.grid.model_dump(), rank=comm.rank, size=comm.size)
@@ -123,6 +123,8 @@ class Simulation:
                     f"{path} is of step {header.step}, end_time is at step {self.case.n_steps};\nset a later end_time."
                 )
             self.checkpoint = path, header
+            before = self.folder.manifest or {}
+            self.facts_of_start |= {name: before[name] for name in ("created", "history_units") if name in before}
         except BaseException:
             self.folder.release()
             raise
@@ -185,8 +187,10 @@ class Simulation:
         self._write_manifest(finished=False)
         self._open_log()
         fields = initial.build(self.case, self.grid, self.comm, self.gas)
-        self.history.write(fields)
+        units = {name: monitors.unit(name) for name in self.history.write(fields)}
         self.snapshots.write(fields)
+        self.facts_of_start["history_units"] = units
+        self._write_manifest(finished=False)
         return fields
 
     def _go_on(self, header: Header) -> Fields:
@@ -195,10 +199,9 @@ class Simulation:
         fields, carried = read_fields(path, header, self.grid, self.comm, self.gas.n_species)
         self.stepper.restore(carried)
         self.history.restore(header.monitors)
-        if self.comm.rank == 0:
-            self.created = (self.folder.manifest or {}).get("created", self.created)
-            self.folder.go_back(header.step, row=header.row, snapshot=header.snapshot)
         self._write_manifest(finished=False)
+        if self.comm.rank == 0:
+            self.folder.go_back(header.step, row=header.row, snapshot=header.snapshot)
         self._open_log()
         self.log(f"going on from {path}, t = {header.time * 1e3:.4g} ms")
         return fields
@@ -280,11 +283,10 @@ class Simulation:
             "kind": "run",
             "name": self.case.name,
             "chemistry": self.case.chemistry.kind,
-            "created": self.created,
+            **self.facts_of_start,
             "ranks": self.comm.size,
             "mechanism_sha256": self.mechanism.sha256,
             "transport_fit_error": self.gas.fit_error,
-            "history_units": {name: monitors.unit(name) for name in self.history.last},
             "chemnet": __version__,
             "python": platform.python_version(),
             **state,
