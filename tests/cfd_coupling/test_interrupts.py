@@ -152,7 +152,7 @@ def test_interrupts_at_random_times_end_within_5_s_and_leave_a_run_or_nothing(tm
         case = ("cases/free_flame", "--variant", "short", "--set", "chemistry.kind=exact") if trial % 2 else CASE
         process = begin(ranks, *case, *LONG, "--out", folder, **options)
         until_started(process, ranks)
-        time.sleep(chance.uniform(0.0, 12.0 if options else 6.0))
+        time.sleep(chance.uniform(0.0, 15.0 if options else 9.0))
         process.send_signal(number)
         output, seconds = end(process, 20.0)
         shutil.rmtree(tmp_path / f"cache-{trial}", ignore_errors=True)
@@ -219,6 +219,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @needs_mpi
 def test_a_full_file_system_ends_two_ranks_with_4_and_one_message(tmp_path):
     """A limit on the size of files, which a checkpoint exceeds."""
