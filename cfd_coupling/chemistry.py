@@ -17,12 +17,15 @@ from cfd_coupling.config import ChemistryConfig
 from cfd_coupling.fields import Fields, interior
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.status import Status, sentence
+from chemnet.gas.thermo import species_enthalpies
 from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.run_folder import sha256
 
 if TYPE_CHECKING:
     from chemnet.kinetics.step import ChemistryStep
 
 KINDS = ("frozen", "exact", "cvode", "neural", "fallback")
+REFERENCE_TEMPERATURE = 298.15  # [K], of the enthalpies of formation
 
 Floats = NDArray[np.float64]
 
@@ -31,16 +34,47 @@ Floats = NDArray[np.float64]
 class ChemistryReport:
     """Report of one call on this rank.
 
-    produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
-    how many of them took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how
-    many `neural` ones were too cold or too calm for the network, and integrated; seconds: wall time.
+    hot: which cells (ny_local, nx) reacted; change: of rho Y in these n cells, row by row, (n, K) [kg/m3]; kinds:
+    which of KINDS advanced each of them, (n,). cells: how many cells each kind advanced; retried: how many of them
+    took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how many `neural`
+    ones were too cold or too calm for the network, and integrated; seconds: wall time.
     """
 
-    produced: Floats
+    hot: NDArray[np.bool_]
+    change: Floats
+    kinds: NDArray[np.int8]
     cells: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     retried: int = 0
     integrated: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def of_no_reaction(cls, fields: Fields) -> ChemistryReport:
+        """The report of a call that changed nothing."""
+        hot = np.zeros(interior(fields.T).shape, dtype=np.bool_)
+        return cls(hot, np.zeros((0, len(fields.Y))), np.zeros(0, dtype=np.int8))
+
+    def weighed(self, weights: Floats) -> Floats:
+        """Sum over the species of weights (K,) times the change of rho Y in each cell, (ny_local, nx).
+
+        Cell by cell in one order, so that a value does not depend on what else the rank holds.
+        """
+        result = np.zeros(self.hot.shape)
+        result[self.hot] = np.einsum("nk,k->n", self.change, weights)
+        return result
+
+    def kind_of_cells(self) -> NDArray[np.int8]:
+        """Which of KINDS advanced each cell (ny_local, nx), as its place in KINDS."""
+        result = np.zeros(self.hot.shape, dtype=np.int8)
+        result[self.hot] = self.kinds
+        return result
+
+
+def formation_enthalpies(mechanism: Mechanism) -> Floats:
+    """Specific enthalpies of formation (K,) [J/kg] at REFERENCE_TEMPERATURE."""
+    formation = np.empty(mechanism.n_species)
+    species_enthalpies(REFERENCE_TEMPERATURE, mechanism.nasa, formation)
+    return formation
 
 
 class Chemistry(Protocol):
@@ -54,8 +88,8 @@ class Frozen:
 
     def apply(self, fields: Fields, dt: float) -> ChemistryReport:
         """Change nothing; every interior cell counts as frozen."""
-        report = ChemistryReport(np.zeros(len(fields.Y)))
-        report.cells["frozen"] = interior(fields.T).size
+        report = ChemistryReport.of_no_reaction(fields)
+        report.cells["frozen"] = report.hot.size
         return report
 
 
@@ -87,11 +121,11 @@ class Reacting:
         T, Y, rho = interior(fields.T), interior(fields.Y), interior(fields.rho)
         hot = np.greater(T, self.min_temperature)
         states = _gather(T, Y, fields.p0, hot)
-        report = ChemistryReport(np.zeros(len(Y)))
+        report = ChemistryReport(hot, np.zeros((0, len(Y))), np.zeros(0, dtype=np.int8))
         report.cells["frozen"] = T.size - len(states)
         if len(states):
             after = self._advance(states, dt, hot, fields, report)
-            report.produced = rho[hot] @ (after[:, 2:] - states[:, 2:])
+            report.change = rho[hot][:, None] * (after[:, 2:] - states[:, 2:])
             T[hot] = after[:, 0]
             Y[:, hot] = after[:, 2:].T
         report.seconds = time.perf_counter() - start
@@ -113,6 +147,7 @@ class Reacting:
             retried |= result.status == Status.RETRIED
             report.integrated = max(report.integrated, result.stats.integrated)
             states = result.states
+        report.kinds = np.where(left, KINDS.index("fallback"), KINDS.index(self.kind)).astype(np.int8)
         report.cells[self.kind] = len(states) - int(left.sum())
         report.cells["fallback"] = int(left.sum())
         report.retried = int(retried.sum())
@@ -181,3 +216,12 @@ def build_chemistry(config: ChemistryConfig, mechanism: Mechanism, dt: float, fi
     if outside in ("exact", "cvode"):
         outside = integrator_of(outside, mechanism, config.rtol, config.atol)
     return Reacting("neural", HybridStep(model, outside=outside), substep=model.dt, **place)
+
+
+def chemistry_facts(config: ChemistryConfig) -> dict[str, Any]:
+    """What tells the chemistry of a case from another of the same configuration: the content of its model's file."""
+    if config.kind != "neural":
+        return {}
+    from chemnet.surrogate.model_file import find_model
+
+    return {"model_sha256": sha256(find_model(config.model))}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, slab_bounds
-from chemnet.runtime.errors import ChemnetError
+from chemnet.runtime.errors import exit_code, expected
 from chemnet.runtime.processes import mpi_world
 
 Floats = NDArray[np.float64]
@@ -65,6 +65,14 @@ class Communicator:
     def gather(self, q: Floats) -> Floats | None:
         """The interior (..., ny, nx) of a local array with ghosts, of the whole box on rank 0; None elsewhere."""
         return q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS].copy()
+
+    def scatter(self, whole: Floats | None, q: Floats) -> None:
+        """The inverse of `gather`: fill the interior of q from the whole box (..., ny, nx), given on rank 0."""
+        q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS] = whole
+
+    def broadcast(self, content: Any) -> Any:
+        """The plain data of rank 0, on every rank."""
+        return content
 
     def to_columns(self, rows: NDArray[Any], ny: int) -> NDArray[Any]:
         """From a slab of rows (ny_local, n) to a slab of columns (ny, n_local) of the same ny x n array."""
@@ -122,6 +130,16 @@ class MpiCommunicator(Communicator):
     def gather(self, q: Floats) -> Floats | None:
         slabs = self._comm.gather(super().gather(q))
         return None if slabs is None else np.concatenate(slabs, axis=-2)
+
+    def scatter(self, whole: Floats | None, q: Floats) -> None:
+        slabs = None
+        if whole is not None:
+            cuts = slab_bounds(whole.shape[-2], self.size)
+            slabs = [np.ascontiguousarray(slab) for slab in np.split(whole, cuts[1:-1], axis=-2)]
+        super().scatter(self._comm.scatter(slabs), q)
+
+    def broadcast(self, content: Any) -> Any:
+        return self._comm.bcast(content)
 
     def to_columns(self, rows: NDArray[Any], ny: int) -> NDArray[Any]:
         cuts = slab_bounds(rows.shape[1], self.size)
@@ -190,9 +208,10 @@ def _abort_all(comm: Communicator) -> Callable[[type[BaseException], BaseExcepti
     """An excepthook that names rank and step and ends the job; without it the other ranks would wait for ever."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, ChemnetError):
+        told = expected(error)
+        if told is None:
             traceback.print_exception(kind, error, trace)
-        comm.abort(f"[rank {comm.rank}] step {comm.step}: {error}", getattr(error, "exit_code", 70))
+        comm.abort(f"[rank {comm.rank}] step {comm.step}: {told or error}", exit_code(error) or 1)
 
     return hook
 
