@@ -47,6 +47,10 @@ class Communicator:
         """Largest of one number per rank."""
         return x
 
+    def each(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The arrays of all ranks (size, ...), for an x of one shape and type."""
+        return x[None]
+
     def any(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Elementwise or over the ranks, of arrays of one shape."""
         return flags
@@ -74,6 +78,10 @@ class Communicator:
         """The inverse of `to_columns`: from (ny, n_local) to (ny_local, n)."""
         return columns
 
+    def exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
+        """Send block r (n, m) to rank r, and receive one of shape shapes[r] from it."""
+        return blocks
+
     def abort(self, message: str, code: int) -> None:
         """End the whole job with a message and an exit code."""
         print(message, file=sys.stderr, flush=True)
@@ -96,6 +104,11 @@ class MpiCommunicator(Communicator):
 
     def max(self, x: float) -> float:
         return float(self._comm.allreduce(x, op=self._mpi.MAX))
+
+    def each(self, x: NDArray[Any]) -> NDArray[Any]:
+        result = np.empty((self.size, *x.shape), dtype=x.dtype)
+        self._comm.Allgather(np.ascontiguousarray(x), result)
+        return result
 
     def any(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         result = np.empty_like(flags)
@@ -127,16 +140,15 @@ class MpiCommunicator(Communicator):
         cuts = slab_bounds(rows.shape[1], self.size)
         width = int(cuts[self.rank + 1] - cuts[self.rank])
         shapes = [(int(height), width) for height in np.diff(slab_bounds(ny, self.size))]
-        return np.concatenate(self._exchange(np.split(rows, cuts[1:-1], axis=1), shapes), axis=0)
+        return np.concatenate(self.exchange(np.split(rows, cuts[1:-1], axis=1), shapes), axis=0)
 
     def to_rows(self, columns: NDArray[Any], n: int) -> NDArray[Any]:
         cuts = slab_bounds(columns.shape[0], self.size)
         height = int(cuts[self.rank + 1] - cuts[self.rank])
         shapes = [(height, int(width)) for width in np.diff(slab_bounds(n, self.size))]
-        return np.concatenate(self._exchange(np.split(columns, cuts[1:-1], axis=0), shapes), axis=1)
+        return np.concatenate(self.exchange(np.split(columns, cuts[1:-1], axis=0), shapes), axis=1)
 
-    def _exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
-        """Send block r to rank r and receive one of shape shapes[r] from it, in one Alltoallv."""
+    def exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
         sent = np.concatenate([block.ravel() for block in blocks])
         sizes = np.array([height * width for height, width in shapes])
         received = np.empty(int(sizes.sum()), dtype=sent.dtype)

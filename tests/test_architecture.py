@@ -28,6 +28,7 @@ FLOORS = (
 CFD_COUPLING = [
     "config", "grid", "kernels",
     "parallel", "fields",
+    "load_balance",
     "gas",
     "active_cells", "rkl2",
     "convection", "diffusion", "expansion", "momentum", "pressure",

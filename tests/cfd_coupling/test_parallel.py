@@ -33,6 +33,10 @@ sums = comm.sum_rows(whole[:, mine].sum(axis=-1), ny)
 assert np.array_equal(sums, serial.sum_rows(whole.sum(axis=-1), ny))
 assert comm.sum(comm.rank + 1.0) == 6.0 and comm.max(float(comm.rank)) == 2.0
 assert comm.any(np.arange(3) == comm.rank).all()
+np.testing.assert_array_equal(comm.each(np.array([comm.rank, 7])), [[0, 7], [1, 7], [2, 7]])
+blocks = [np.full((r, 2), 10.0 * comm.rank + r) for r in range(3)]
+for r, block in enumerate(comm.exchange(blocks, [(comm.rank, 2)] * 3)):
+    np.testing.assert_array_equal(block, np.full((comm.rank, 2), 10.0 * r + comm.rank))
 
 spectrum = (whole[0] + 1j * whole[1]).astype(np.complex64)
 columns = comm.to_columns(spectrum[mine], ny)
