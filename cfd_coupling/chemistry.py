@@ -19,12 +19,15 @@ from cfd_coupling.load_balance import LoadBalance
 from cfd_coupling.parallel import Communicator
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.status import Status, sentence
+from chemnet.gas.thermo import species_enthalpies
 from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.run_folder import sha256
 
 if TYPE_CHECKING:
     from chemnet.kinetics.step import ChemistryStep
 
 KINDS = ("frozen", "exact", "cvode", "neural", "fallback")
+REFERENCE_TEMPERATURE = 298.15  # [K], of the enthalpies of formation
 
 Floats = NDArray[np.float64]
 
@@ -33,19 +36,50 @@ Floats = NDArray[np.float64]
 class ChemistryReport:
     """Report of one call on this rank.
 
-    produced: sum over cells of rho * (change of Y) [kg/m3], (K,); cells: how many cells each kind advanced; retried:
-    how many of them took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how
-    many `neural` ones were too cold or too calm for the network, and integrated; moved: how many another rank advanced;
-    waiting: seconds in which this rank waited for the others; seconds: wall time, waiting included.
+    hot: which cells (ny_local, nx) reacted; change: of rho Y in these n cells, row by row, (n, K) [kg/m3]; kinds:
+    which of KINDS advanced each of them, (n,). cells: how many cells each kind advanced; retried: how many of them
+    took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how many `neural`
+    ones were too cold or too calm for the network, and integrated; moved: how many another rank advanced; waiting:
+    seconds in which this rank waited for the others; seconds: wall time, waiting included.
     """
 
-    produced: Floats
+    hot: NDArray[np.bool_]
+    change: Floats
+    kinds: NDArray[np.int8]
     cells: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     retried: int = 0
     integrated: int = 0
     moved: int = 0
     waiting: float = 0.0
     seconds: float = 0.0
+
+    @classmethod
+    def of_no_reaction(cls, fields: Fields) -> ChemistryReport:
+        """The report of a call that changed nothing."""
+        hot = np.zeros(interior(fields.T).shape, dtype=np.bool_)
+        return cls(hot, np.zeros((0, len(fields.Y))), np.zeros(0, dtype=np.int8))
+
+    def weighed(self, weights: Floats) -> Floats:
+        """Sum over the species of weights (K,) times the change of rho Y in each cell, (ny_local, nx).
+
+        Cell by cell in one order, so that a value does not depend on what else the rank holds.
+        """
+        result = np.zeros(self.hot.shape)
+        result[self.hot] = np.einsum("nk,k->n", self.change, weights)
+        return result
+
+    def kind_of_cells(self) -> NDArray[np.int8]:
+        """Which of KINDS advanced each cell (ny_local, nx), as its place in KINDS."""
+        result = np.zeros(self.hot.shape, dtype=np.int8)
+        result[self.hot] = self.kinds
+        return result
+
+
+def formation_enthalpies(mechanism: Mechanism) -> Floats:
+    """Specific enthalpies of formation (K,) [J/kg] at REFERENCE_TEMPERATURE."""
+    formation = np.empty(mechanism.n_species)
+    species_enthalpies(REFERENCE_TEMPERATURE, mechanism.nasa, formation)
+    return formation
 
 
 class Chemistry(Protocol):
@@ -59,8 +93,8 @@ class Frozen:
 
     def apply(self, fields: Fields, dt: float) -> ChemistryReport:
         """Change nothing; every interior cell counts as frozen."""
-        report = ChemistryReport(np.zeros(len(fields.Y)))
-        report.cells["frozen"] = interior(fields.T).size
+        report = ChemistryReport.of_no_reaction(fields)
+        report.cells["frozen"] = report.hot.size
         return report
 
 
@@ -100,9 +134,8 @@ class Reacting:
         self._check(noted.status, after, hot, fields)
         self._work = np.where(hot, 0.0, 1.0)
         self._work[hot] = noted.work
-        report = self._report(noted)
-        report.cells["frozen"] = T.size - len(states)
-        report.produced = rho[hot] @ (after[:, 2:] - states[:, 2:])
+        report = self._report(hot, noted)
+        report.change = rho[hot][:, None] * (after[:, 2:] - states[:, 2:])
         T[hot] = after[:, 0]
         Y[:, hot] = after[:, 2:].T
         report.seconds = time.perf_counter() - start
@@ -140,18 +173,20 @@ class Reacting:
                 break
         return np.column_stack([states, *noted])
 
-    def _report(self, noted: _Noted) -> ChemistryReport:
-        """Counts; the kinds add up to all cells."""
-        left = int(noted.left.sum())
+    def _report(self, hot: NDArray[np.bool_], noted: _Noted) -> ChemistryReport:
+        """Kinds and counts, which add up to all cells."""
+        left = noted.left > 0.0
         report = ChemistryReport(
-            produced=np.zeros(0),
+            hot,
+            change=np.zeros((0, 0)),
+            kinds=np.where(left, KINDS.index("fallback"), KINDS.index(self.kind)).astype(np.int8),
             retried=int(noted.retried.sum()),
             integrated=int(noted.integrated.sum()),
             moved=self.balance.moved,
             waiting=self.balance.waiting,
         )
-        report.cells[self.kind] = len(noted.left) - left
-        report.cells["fallback"] = left
+        report.cells |= {"frozen": hot.size - len(left), "fallback": int(left.sum())}
+        report.cells[self.kind] = len(left) - int(left.sum())
         return report
 
     def _check(self, status: Floats, states: Floats, hot: NDArray[np.bool_], fields: Fields) -> None:
@@ -240,3 +275,12 @@ def build_chemistry(
     if outside in ("exact", "cvode"):
         outside = integrator_of(outside, mechanism, config.rtol, config.atol)
     return Reacting("neural", HybridStep(model, outside=outside), substep=model.dt, **place)
+
+
+def chemistry_facts(config: ChemistryConfig) -> dict[str, Any]:
+    """What tells the chemistry of a case from another of the same configuration: the content of its model's file."""
+    if config.kind != "neural":
+        return {}
+    from chemnet.surrogate.model_file import find_model
+
+    return {"model_sha256": sha256(find_model(config.model))}

@@ -108,12 +108,19 @@ class FlowConfig(Config):
 
 
 class OutputConfig(Config):
-    """Every how many steps a row of history.csv, a snapshot and a log line are written, and which fields."""
+    """Every how many steps a row of history.csv, a snapshot and a log line are written, and which fields.
+
+    Checkpoints are written every `checkpoint_every` steps and every `checkpoint_minutes` of wall time (null: not by
+    that), when the run is stopped and at its end; the last `keep_checkpoints` of them stay.
+    """
 
     history_every: PositiveInt = 10
     snapshot_every: PositiveInt = 100
     log_every: PositiveInt = 10
     fields: tuple[str, ...] = ("T", "p", "rho", "velocity")
+    checkpoint_every: PositiveInt | None = None
+    checkpoint_minutes: PositiveFloat | None = 10.0
+    keep_checkpoints: PositiveInt = 2
 
 
 class ConsumptionConfig(Config):

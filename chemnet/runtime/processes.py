@@ -22,6 +22,7 @@ from chemnet.runtime.errors import ChemnetError, UsageError
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU time per period
 
 _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_LAUNCHER_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # number of the system call; the C library has no name for it
@@ -74,6 +75,11 @@ def other_ranks() -> Iterator[bool]:
             yield executor is not None
         finally:
             _ranks = None
+
+
+def is_first_rank() -> bool:
+    """Whether this is the first of the processes of a launcher, or one without a launcher; known before MPI is."""
+    return all(os.environ.get(name, "0") == "0" for name in _LAUNCHER_RANKS)
 
 
 def mpi_world() -> Any | None:

@@ -41,19 +41,20 @@ class Fails:
         return StepResult(states.copy(), np.where(states[:, 0] > 2000.0, Status.OUTSIDE, Status.OK))
 
 
-for options in ({"kind": "exact"}, {"kind": "neural", "model": sys.argv[1]}):
-    shared, reports = advanced(comm, **options)
-    alone, unshared = advanced(comm, share=False, **options)
-    serial, one = advanced(Communicator(), **options)
-    for kind in one[-1].cells:
-        assert comm.sum(reports[-1].cells[kind]) == one[-1].cells[kind], kind
-    assert comm.sum(reports[-1].integrated) == one[-1].integrated
-    np.testing.assert_array_equal(reports[-1].produced, unshared[-1].produced)
-    assert comm.sum(reports[-1].moved) > 0 == comm.sum(unshared[-1].moved)
-    if comm.rank == 0:
-        for x, y, z in zip(shared, alone, serial, strict=True):
-            np.testing.assert_array_equal(x, z)
-            np.testing.assert_array_equal(y, z)
+options = {"kind": sys.argv[1], "model": sys.argv[2]}
+shared, reports = advanced(comm, **options)
+alone, unshared = advanced(comm, share=False, **options)
+serial, one = advanced(Communicator(), **options)
+for kind in one[-1].cells:
+    assert comm.sum(reports[-1].cells[kind]) == one[-1].cells[kind], kind
+assert comm.sum(reports[-1].integrated) == one[-1].integrated
+np.testing.assert_array_equal(reports[-1].change, unshared[-1].change)
+np.testing.assert_array_equal(reports[-1].kinds, unshared[-1].kinds)
+assert comm.sum(reports[-1].moved) > 0 == comm.sum(unshared[-1].moved)
+if comm.rank == 0:
+    for x, y, z in zip(shared, alone, serial, strict=True):
+        np.testing.assert_array_equal(x, z)
+        np.testing.assert_array_equal(y, z)
 
 grid = grids.Grid(24, 20, 1e-3, 1e-3, comm.rank, comm.size)
 fields = kernel(grid, comm, kernel_temperature=400.0)
@@ -103,11 +104,21 @@ def test_rows_of_others_come_after_its_own_and_their_results_go_back():
     assert balance.moved == 0
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(4, marks=pytest.mark.slow)])
-def test_cells_get_the_same_bits_on_any_rank_and_a_failure_is_told_by_their_owner(tmp_path, ranks):
-    """Against one process, and without sharing; rows that a network leaves and slow ones are among them."""
+@pytest.mark.parametrize(
+    ("ranks", "kind"),
+    [
+        (3, "exact"),
+        *(
+            pytest.param(ranks, kind, marks=pytest.mark.slow)
+            for ranks, kind in [(2, "exact"), (4, "exact"), (2, "cvode"), (2, "neural"), (3, "neural"), (4, "neural")]
+        ),
+    ],
+)
+def test_cells_get_the_same_bits_on_any_rank_and_a_failure_is_told_by_their_owner(tmp_path, ranks, kind):
+    """Against one process, and without sharing; with a network there are rows that it leaves."""
     script = tmp_path / "cells.py"
     script.write_text(CELLS)
-    done = run_ranks(ranks, script, save_tiny_model(tmp_path / "tiny.safetensors", 1e-6))
+    model = save_tiny_model(tmp_path / "tiny.safetensors", 1e-6) if kind == "neural" else "none"
+    done = run_ranks(ranks, script, kind, model)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("agrees") == ranks

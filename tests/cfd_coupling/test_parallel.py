@@ -84,15 +84,19 @@ else:
 """
 
 FAILURE = """
-from cfd_coupling.parallel import connect
+import errno, sys
+from cfd_coupling import __main__ as command
 from chemnet.runtime.errors import NumericalError
 
-comm = connect()
-comm.step = 7
-if comm.rank == 1:
-    raise NumericalError("the flame went out")
-comm.barrier()
-comm.barrier()
+def run_case(arguments, words, comm, signals, start):
+    comm.step = 7
+    if comm.rank == 1:
+        raise ERROR
+    comm.barrier()
+    comm.barrier()
+
+command.run_case = run_case
+sys.exit(command.main(["run", "any"]))
 """
 
 
@@ -129,12 +133,21 @@ def test_a_signal_is_answered_by_a_rank_that_waits(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_an_error_on_one_rank_ends_the_job_and_names_rank_and_step(tmp_path):
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ("NumericalError('the flame went out')", 3, "the flame went out"),
+        ("OSError(errno.ENOSPC, 'No space left on device', 'a.h5')", 4, "No space left on device: a.h5"),
+        ("SystemExit(0)", 1, "0"),
+    ],
+)
+def test_an_error_on_one_rank_ends_the_job_and_names_rank_and_step(tmp_path, error, code, message):
     script = tmp_path / "failure.py"
-    script.write_text(FAILURE)
+    script.write_text(FAILURE.replace("ERROR", error))
     done = run_ranks(2, script, timeout=30.0)
-    assert done.returncode == 3
-    assert "[rank 1] step 7: the flame went out" in done.stderr
+    assert done.returncode == code
+    assert f"[rank 1] step 7: {message}" in done.stderr
+    assert ("Traceback" in done.stderr) == (code == 1)
 
 
 def test_a_serial_run_needs_no_mpi4py():
