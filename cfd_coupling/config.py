@@ -78,7 +78,8 @@ class ChemistryConfig(Config):
     are left alone. `outside` says what happens to the cells that a model reports as outside its domain or failed:
     `exact` and `cvode` take them, `freeze` leaves them as they are for this step (all three are counted), `error` ends
     the run. `engine`: another one than the model's own (`fp32`, `bf16`, `onnx`). rtol, atol: tolerances of `exact` or
-    `cvode`, whichever is at work; where they are not given it has its own.
+    `cvode`, whichever is at work; where they are not given it has its own. share: hand cells from ranks that have more
+    work to ranks that have less; results are the same to the last bit.
     """
 
     kind: Literal["frozen", "exact", "cvode", "neural"]
@@ -88,6 +89,7 @@ class ChemistryConfig(Config):
     engine: Literal["fp32", "bf16", "onnx"] | None = None
     rtol: PositiveFloat | None = None
     atol: PositiveFloat | None = None
+    share: bool = True
 
 
 class FlowConfig(Config):

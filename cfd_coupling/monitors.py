@@ -6,9 +6,9 @@ The loop does not know what its monitors measure. A monitor has two calls: `see(
 step, time, dt [s]; cfl (largest since the last row), substeps, iterations and residual of the projection;
 p0 [Pa]; T_min, T_max [K]; kinetic_energy [J/m]; mass, mass_<element> [kg/m]; energy [J/m], the sum of rho h - p0;
 drift_<each of these three>, relative to the start; heat_release [W/m], consumption_speed [m/s] (means since the last
-row); burnt_area [m2]; cells_<kind> and, among them, cells_retried and cells_integrated in the last step;
-seconds_<part> on the slowest rank, without the first step of each process. Every column but the last kind goes on
-over a stop as if there had been none.
+row); burnt_area [m2]; cells_<kind> and, among them, cells_retried, cells_integrated and cells_moved (to another rank)
+in the last step; seconds_<part> on the slowest rank, without the first step of each process. Every column but
+cells_moved and these goes on over a stop as if there had been none.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from cfd_coupling.stepping import PARTS, StepReport
 from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.files import append_text
+
+_AMONG_THEM = ("retried", "integrated", "moved")  # counts of the ChemistryReport beside those per kind
 
 Row = dict[str, float]
 State = dict[str, Any]  # plain data
@@ -230,13 +232,13 @@ class Work(Monitor):
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
-        self.cells = dict.fromkeys((*KINDS, "retried", "integrated"), 0)
+        self.cells = dict.fromkeys((*KINDS, *_AMONG_THEM), 0)
         self.seconds: Row = dict.fromkeys(PARTS, 0.0)
         self.warm = False
 
     def see(self, fields: Fields, report: StepReport) -> None:
         chemistry = report.chemistry
-        self.cells = {**chemistry.cells, "retried": chemistry.retried, "integrated": chemistry.integrated}
+        self.cells = {**chemistry.cells, **{name: getattr(chemistry, name) for name in _AMONG_THEM}}
         if not self.warm:
             self.warm = True
             return

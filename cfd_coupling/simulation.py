@@ -89,7 +89,7 @@ class Simulation:
         self.snapshots = SnapshotWriter(
             self.folder.snapshots, self.grid, comm, case.output.fields, self.mechanism, case.dt, dump_yaml(case)
         )
-        self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start)
+        self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start, comm)
         self.gas = Gas.from_mechanism(self.mechanism)
         self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, case.flow)
         self.history = monitors.History(folder / "history.csv", comm, self._monitors(), case.output.history_every)

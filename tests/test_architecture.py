@@ -27,7 +27,7 @@ FLOORS = (
 # fmt: off
 CFD_COUPLING = [
     "config", "grid", "kernels",
-    "parallel", "fields", "rows",
+    "parallel", "fields", "rows", "load_balance",
     "gas",
     "active_cells", "rkl2",
     "convection", "diffusion", "expansion", "momentum", "pressure",

@@ -109,7 +109,7 @@ def test_a_value_that_is_not_finite_is_a_numerical_error_that_names_field_cell_s
 def test_seconds_add_up_after_the_first_step_and_cells_are_those_of_the_last(fields):
     monitor = Work(Communicator())
     assert set(monitor.row(fields)) == {f"seconds_{part}" for part in PARTS} | {
-        f"cells_{kind}" for kind in ("frozen", "exact", "cvode", "neural", "fallback", "retried", "integrated")
+        f"cells_{name}" for name in ("frozen", "exact", "cvode", "neural", "fallback", "retried", "integrated", "moved")
     }
     for step in (1, 2, 3, 4):
         fields.step = step
