@@ -16,7 +16,9 @@ from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import add_enthalpy, compressibility, density_excess, temperatures
 from cfd_coupling.parallel import Communicator
+from chemnet.gas.state import GAS_CONSTANT
 from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.simd import W
 
 FRAME_CELLS = 8  # width of the sink at an open edge
 
@@ -29,13 +31,16 @@ class Expansion:
         self.frame = frame_weights(grid)
         self.excess, self.sink, self.rho_R = np.zeros(grid.shape), np.zeros(grid.shape), np.zeros(grid.shape)
         self._sums = np.zeros(grid.ny_local)
+        self._specific = GAS_CONSTANT / gas.weights
+        self._work = np.concatenate([np.zeros(W), np.arange(W)])
         self._everywhere = all_cells(grid).segments()
         self._cells = grid.nx * grid.ny
 
     def update_temperature(self, fields: Fields, cells: ActiveCells | None = None) -> None:
         """T from h in the interior, or in some cells of it. Raises NumericalError naming the first cell without one."""
         segments = self._everywhere if cells is None else cells.segments()
-        if temperatures(segments, fields.scalars, self.gas.nasa, fields.T):
+        width, scalars = self.grid.shape[1], fields.scalars.ravel()
+        if temperatures(segments, scalars, self.gas.nasa, fields.T.ravel(), width, self._work):
             self._report_failure(fields)
 
     def target(self, fields: Fields, dt: float) -> Floats:
@@ -44,7 +49,18 @@ class Expansion:
         Needs T in the interior and changes h, T and p0 in a closed box, ghosts not included.
         """
         gas = self.gas
-        compressibility(fields.scalars, fields.rho, fields.T, fields.p0, gas.weights, gas.nasa, self.rho_R, self._sums)
+        compressibility(
+            fields.scalars.ravel(),
+            fields.rho.ravel(),
+            fields.T.ravel(),
+            fields.p0,
+            self._specific,
+            gas.nasa,
+            self.rho_R.ravel(),
+            self._sums,
+            self.grid.shape[1],
+            self._work,
+        )
         compressible = self._mean_of_sums()
         mean = self._mean_excess(fields)
         if self.box == "open":

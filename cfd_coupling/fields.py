@@ -59,7 +59,7 @@ class Fields:
             scalars=padded_zeros(n_species + 1, *plane),
             velocity=np.zeros((2, *plane)),
             rho=padded_zeros(*plane),
-            T=np.zeros(plane),
+            T=padded_zeros(*plane),
             p=np.zeros(plane),
             p0=p0,
         )

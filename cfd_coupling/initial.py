@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cfd_coupling.config import CaseConfig, MixtureConfig
-from cfd_coupling.fields import Fields, Floats, interior
+from cfd_coupling.fields import Fields, Floats, interior, padded_zeros
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.transport import viscosity
@@ -152,10 +152,11 @@ def taylor_green_velocity(grid: Grid, velocity: float, nu: float, time: float) -
 
 def kinematic_viscosity(gas: Gas, Y: Floats, temperature: float, pressure: float) -> float:
     """Viscosity over density [m2/s] of the mixture Y (K,), by the solver's own fits."""
-    mu = np.empty((1, 1))
-    viscosity(np.full((1, 1), temperature), Y[:, None, None], gas.weights, gas.T_ref, gas.viscosity, mu)
+    T, fractions, mu = padded_zeros(1), padded_zeros(len(Y)), padded_zeros(1)
+    T[:], fractions[:] = temperature, Y
+    viscosity(T, fractions, 1.0 / np.sqrt(gas.weights), gas.T_ref, gas.viscosity, mu)
     rho = pressure / (GAS_CONSTANT * temperature * float((Y / gas.weights).sum()))
-    return float(mu[0, 0]) / rho
+    return float(mu[0]) / rho
 
 
 def free_flame(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cfd_coupling.fields import Fields
+from cfd_coupling.fields import Fields, padded_zeros
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import Grid
 from cfd_coupling.kernels.convection import mass_flux, momentum_stage
@@ -19,7 +19,8 @@ class Momentum:
 
     def __init__(self, grid: Grid, comm: Communicator, gas: Gas) -> None:
         self.grid, self.comm, self.gas = grid, comm, gas
-        self.mu, self.flux = np.zeros(grid.shape), np.zeros((2, *grid.shape))
+        self.mu, self.flux = padded_zeros(*grid.shape), np.zeros((2, *grid.shape))
+        self._roots = 1.0 / np.sqrt(gas.weights)
         self.stress = np.zeros((3, *grid.shape))
         self.stages, self.rate = np.zeros((2, 2, *grid.shape)), np.zeros((2, *grid.shape))
 
@@ -29,7 +30,7 @@ class Momentum:
         Needs the ghosts of all fields and leaves those of the velocity up to date.
         """
         gas, grid = self.gas, self.grid
-        viscosity(fields.T, fields.scalars, gas.weights, gas.T_ref, gas.viscosity, self.mu)
+        viscosity(fields.T.ravel(), fields.scalars.ravel(), self._roots, gas.T_ref, gas.viscosity, self.mu.ravel())
         limit = self.comm.max(float((self.mu / fields.rho).max()))
         dt_explicit = 0.375 / (limit * (grid.dx**-2 + grid.dy**-2))  # the compressive mode sees 4/3 of mu
         self._viscous(fields, 0.5 * dt, dt_explicit)

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 
-from chemnet.gas.state import GAS_CONSTANT
-from chemnet.gas.thermo import row_enthalpy_cp, row_njit, row_temperatures
+from cfd_coupling.grid import GHOSTS
+from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
+from chemnet.gas.thermo import MAX_GAP, MAX_NEWTON, row_njit
+from chemnet.runtime.simd import W, absolute, fma, kernel, load, load_at, select, splat, store, store_at
 
 
-@row_njit
-def temperatures(segments, scalars, nasa, T):
-    """T [K] of the cells of `segments` from species and enthalpy (K + 1, ...), starting from the T at hand.
+@kernel
+def _mixed(scalars, cell, plane, nasa, T):
+    """Coefficients of the mixture's polynomials in the cells at `cell`."""
+    mixed = no_species()
+    for k in range(nasa.shape[0]):
+        mixed = add_species(mixed, load_at(scalars, k * plane + cell), nasa[k], T)
+    return mixed
 
-    Returns the number of cells where Newton's method did not converge; their T is NaN.
+
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def temperatures(segments, scalars, nasa, T, width, work):
+    """T [K] of the cells of `segments` from species and enthalpy (K + 1, ...), by Newton's method from the T at hand.
+
+    Rules as of `gas.thermo.temperature_from_enthalpy`. Returns the number of cells where the method did not converge;
+    their T is NaN. scalars, T: flat, of fields with rows of `width` cells, ghosts counted; work: two vectors, the
+    second one of the numbers 0, 1, ...
     """
-    width = T.shape[1]
-    value, cp = np.empty(width), np.empty(width)
-    h, failed = scalars[scalars.shape[0] - 1], 0
+    plane, lanes, failed = T.size, load(work, 1), 0
     for s in range(segments.shape[0]):
         j, a, b = segments[s, 0], segments[s, 1], segments[s, 2]
-        failed += row_temperatures(h[j, a:b], scalars, j, a, nasa, T[j, a:b], value, cp)
+        for i in range(a, b, W):
+            cell, inside = j * width + i, lanes < float(b - i)
+            start, h = load_at(T, cell), load_at(scalars, nasa.shape[0] * plane + cell)
+            t, step, moving = start, splat(0.0), W
+            for _ in range(MAX_NEWTON):
+                value, cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t)
+                step = (h - value) / cp
+                t = t + step
+                moving = _count(work, inside, absolute(step) <= 1e-8 * t)
+                if moving == 0:
+                    break
+            if moving > 0:
+                failed += _count(work, inside, absolute(step) < MAX_GAP)
+                t = select(absolute(step) < MAX_GAP, t, math.nan)
+            store_at(T, cell, select(inside, t, start))
     return failed
+
+
+@kernel
+def _count(work, inside, done):
+    """Number of lanes inside that are not done."""
+    store(work, 0, select(inside, select(done, 0.0, 1.0), 0.0))
+    total = 0.0
+    for lane in range(W):
+        total += work[lane]
+    return int(total)
 
 
 @row_njit
@@ -35,23 +73,28 @@ def density_excess(rho_R, T, p0, out, sums):
         sums[j - 3] = total
 
 
-@row_njit
-def compressibility(scalars, rho, T, p0, weights, nasa, rho_R, sums):
-    """rho_R = rho R in the interior, R = 8314 / W [J/kg/K]; sums[j]: row sums of (rho / rho_EOS) / gamma."""
-    n_species, n = weights.shape[0], T.shape[1] - 6
-    specific, enthalpy, cp = np.empty(n), np.empty(n), np.empty(n)
-    for j in range(3, T.shape[0] - 3):
-        t, density, product, total = T[j, 3 : 3 + n], rho[j, 3 : 3 + n], rho_R[j, 3 : 3 + n], 0.0
-        row_enthalpy_cp(t, scalars, j, 3, nasa, enthalpy, cp)
-        specific[:] = 0.0
-        for k in range(n_species):
-            y, R_k = scalars[k, j, 3 : 3 + n], GAS_CONSTANT / weights[k]
-            for i in range(n):
-                specific[i] += y[i] * R_k
-        for i in range(n):
-            product[i] = density[i] * specific[i]
-            total += product[i] * t[i] / p0 * (cp[i] - specific[i]) / cp[i]
-        sums[j - 3] = total
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def compressibility(scalars, rho, T, p0, specific, nasa, rho_R, sums, width, work):
+    """rho_R = rho R in the interior, R = 8314 / W [J/kg/K]; sums[j]: row sums of (rho / rho_EOS) / gamma.
+
+    specific (K,): R of the species; arrays and work as of `temperatures`.
+    """
+    plane, lanes = T.size, load(work, 1)
+    for j in range(sums.shape[0]):
+        row, total = (j + GHOSTS) * width, splat(0.0)
+        for i in range(GHOSTS, width - GHOSTS, W):
+            cell, t, R = row + i, load_at(T, row + i), splat(0.0)
+            for k in range(specific.shape[0]):
+                R = fma(load_at(scalars, k * plane + cell), specific[k], R)
+            cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t)[1]
+            product = load_at(rho, cell) * R
+            inside = lanes < float(width - GHOSTS - i)
+            total = total + select(inside, product * t / p0 * (cp - R) / cp, 0.0)
+            store_at(rho_R, cell, select(inside, product, 0.0))
+        store(work, 0, total)
+        sums[j] = 0.0
+        for lane in range(W):
+            sums[j] += work[lane]
 
 
 @row_njit

@@ -8,48 +8,13 @@ Zipperer (1936), sum(X mu sqrt(W)) / sum(X sqrt(W)), which needs no sum over pai
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from cfd_coupling.kernels.rows import LEFT
 from chemnet.gas.nasa import enthalpy_and_cp, one_species
-from chemnet.gas.thermo import row_njit
 from chemnet.runtime.simd import W, fma, kernel, load, load_at, maximum, select, splat, sqrt, store, store_at
 
 _TRACE = 1e-14  # mole fraction added to each species: a species alone then has its self-diffusion limit
-
-
-@row_njit
-def _polynomial_row(coefficients, x, out):
-    """out = coefficients[0] + x (coefficients[1] + ...), along a row."""
-    last = coefficients.shape[0] - 1
-    out[:] = coefficients[last]
-    for n in range(last - 1, -1, -1):
-        c = coefficients[n]
-        for i in range(x.shape[0]):
-            out[i] = out[i] * x[i] + c
-
-
-@row_njit
-def viscosity(T, Y, weights, T_ref, fit, out):
-    """Viscosity [Pa s] of every cell, ghosts included, into `out`; fit (K, n)."""
-    rows, n = T.shape
-    x, pure, above, below = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    for j in range(rows):
-        t = T[j]
-        above[:] = 0.0
-        below[:] = 0.0
-        for i in range(n):
-            x[i] = (t[i] - T_ref) / (t[i] + T_ref)
-        for k in range(weights.shape[0]):
-            _polynomial_row(fit[k], x, pure)
-            y, weight = Y[k, j], 1.0 / np.sqrt(weights[k])
-            for i in range(n):
-                part = y[i] * weight
-                above[i] += part * pure[i]
-                below[i] += part
-        for i in range(n):
-            out[j, i] = np.sqrt(t[i]) * above[i] / below[i]
 
 
 @kernel
@@ -59,6 +24,22 @@ def _polynomial(fit, x):
     for n in range(fit.shape[0] - 2, -1, -1):
         value = fma(value, x, fit[n])
     return value
+
+
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def viscosity(T, Y, roots, T_ref, fit, out):
+    """Viscosity [Pa s] of every cell, ghosts included, into `out`; fit (K, n), roots (K,): sqrt(1 / W).
+
+    T, Y, out: flat, of fields, with room for one vector behind the end.
+    """
+    n = T.size
+    for cell in range(0, n, W):
+        t = load_at(T, cell)
+        x, above, below = (t - T_ref) / (t + T_ref), splat(0.0), splat(0.0)
+        for k in range(roots.shape[0]):
+            part = load_at(Y, k * n + cell) * roots[k]
+            above, below = fma(part, _polynomial(fit[k], x), above), below + part
+        store_at(out, cell, sqrt(t) * above / below)
 
 
 @kernel

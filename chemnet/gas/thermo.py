@@ -15,8 +15,8 @@ SAFE_FASTMATH = {
     "arcp",
     "nsz",
 }  # reorders sums but, unlike fastmath=True, keeps NaN checks
-_MAX_NEWTON = 50
-_MAX_GAP = 1e-3  # [K]
+MAX_NEWTON = 50  # iterations
+MAX_GAP = 1e-3  # [K], between the T of the last iterations where polynomials do not meet
 
 
 @njit(cache=True, fastmath=SAFE_FASTMATH)
@@ -74,17 +74,17 @@ def temperature_from_enthalpy(h, Y, T_guess, nasa):
     """Temperature [K] at which the mixture Y (K,) has enthalpy h [J/kg], by Newton's method to round-off.
 
     NaN when it does not converge. Polynomials of the two ranges can differ by some 1e-7 where they meet; an h inside
-    such a gap has no solution, and T is then returned to within `_MAX_GAP`.
+    such a gap has no solution, and T is then returned to within `MAX_GAP`.
     """
     T = T_guess
     step = math.inf
-    for _ in range(_MAX_NEWTON):
+    for _ in range(MAX_NEWTON):
         value, cp = enthalpy_and_cp(T, Y, nasa)
         step = (h - value) / cp
         T += step
         if abs(step) <= 1e-8 * T:  # convergence is quadratic: the next step would be round-off
             return T
-    return T if abs(step) < _MAX_GAP else math.nan
+    return T if abs(step) < MAX_GAP else math.nan
 
 
 # For loops along rows: without error_model="numpy" each division is checked and the loop stays scalar.
@@ -124,28 +124,3 @@ def row_enthalpy_cp(T, Y, j, start, nasa, h, cp):
             h_k, cp_k = _species(T[i], T_mid, low, high)
             h[i] += y[i] * h_k
             cp[i] += y[i] * cp_k
-
-
-@row_njit
-def row_temperatures(h, Y, j, start, nasa, T, value, cp):
-    """T [K] of a run of cells of one row of fields from h [J/kg], by Newton's method from the T at hand.
-
-    h, T (n,): of the cells [start, start + n) of row j; Y (K or more, rows, columns): mass fractions; value, cp
-    (>= n,): scratch. The rules of `temperature_from_enthalpy`; returns the number of cells that became NaN.
-    """
-    n = T.shape[0]
-    for _ in range(_MAX_NEWTON):
-        row_enthalpy_cp(T, Y, j, start, nasa, value, cp)
-        moving = 0
-        for i in range(n):
-            value[i] = (h[i] - value[i]) / cp[i]
-            T[i] += value[i]
-            moving += 0 if abs(value[i]) <= 1e-8 * T[i] else 1
-        if moving == 0:
-            return 0
-    failed = 0
-    for i in range(n):
-        if not abs(value[i]) < _MAX_GAP:
-            T[i] = math.nan
-            failed += 1
-    return failed

@@ -7,9 +7,9 @@ from flow_states import ATMOSPHERE, COMM, drm19, mixture
 from cfd_coupling import initial
 from cfd_coupling.active_cells import TILE_COLUMNS, TILE_ROWS, all_cells, find_active
 from cfd_coupling.diffusion import Diffusion
+from cfd_coupling.expansion import Expansion
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import GHOSTS, Grid
-from cfd_coupling.kernels.state import temperatures
 
 GRID = Grid(48, 12, 1.5e-3, 3.75e-4)
 MODE = (2.0 * np.sin(np.pi / GRID.nx) / GRID.dx) ** 2  # eigenvalue of the discrete Laplacian for one wave along x
@@ -20,11 +20,11 @@ def diffuse(T, Y, dt, steps=1, grid=GRID):
     """The state at rest before and after diffusion, and the work object."""
     gas = drm19()
     fields = initial.at_rest(grid, COMM, gas, T, Y, ATMOSPHERE)
-    diffusion = Diffusion(grid, COMM, gas)
+    diffusion, expansion = Diffusion(grid, COMM, gas), Expansion(grid, COMM, gas, "closed")
     before = fields.scalars.copy(), fields.T.copy()
     for _ in range(steps):
         diffusion.advance(fields, all_cells(grid), dt)
-        temperatures(all_cells(grid).segments(), fields.scalars, gas.nasa, fields.T)
+        expansion.update_temperature(fields)
         COMM.update(fields.scalars)
         COMM.update(fields.T)
     return fields, before, diffusion

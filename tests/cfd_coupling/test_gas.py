@@ -7,7 +7,7 @@ from flow_states import ATMOSPHERE, COMM, drm19, methane_air, mixture
 
 from cfd_coupling.active_cells import all_cells
 from cfd_coupling.diffusion import Diffusion
-from cfd_coupling.fields import Fields, interior
+from cfd_coupling.fields import Fields, interior, padded_zeros
 from cfd_coupling.gas import FIT_RANGE, Gas
 from cfd_coupling.grid import Grid
 from cfd_coupling.kernels.transport import viscosity
@@ -39,7 +39,7 @@ def evaluate(gas, T, Y):
     fields, diffusion, mu = (
         Fields.empty(grid, gas.n_species, PRESSURE),
         Diffusion(grid, COMM, gas),
-        np.empty(grid.shape),
+        padded_zeros(*grid.shape),
     )
     fields.T[:], fields.rho[:] = 300.0, 2.0
     interior(fields.T)[:], interior(fields.Y)[:] = T, Y[:, None, :]
@@ -47,7 +47,9 @@ def evaluate(gas, T, Y):
         COMM.update(q)
     diffusion.start.fields[:] = fields.scalars
     largest = diffusion._coefficients(fields, all_cells(grid).segments())
-    viscosity(fields.T, fields.scalars, gas.weights, gas.T_ref, gas.viscosity, mu)
+    viscosity(
+        fields.T.ravel(), fields.scalars.ravel(), 1.0 / np.sqrt(gas.weights), gas.T_ref, gas.viscosity, mu.ravel()
+    )
     coefficients = 2.0 * interior(diffusion.half.fields)[:, 0]
     return (
         coefficients[::2] / 2.0,
