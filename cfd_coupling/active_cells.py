@@ -17,8 +17,8 @@ from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import mark_gradients
 from cfd_coupling.parallel import Communicator
 
-TILE_ROWS = 8
-TILE_COLUMNS = 32
+TILE_ROWS = 4
+TILE_COLUMNS = 16
 _LONGEST_SEGMENT = 128  # cells; the row buffers of the transport kernel then stay in the first-level cache
 _FLAT_SPECIES = 1e-14  # difference of mass fractions that counts as none
 _FLAT_ENTHALPY = 1e-8  # [J/kg], about 1e-11 K

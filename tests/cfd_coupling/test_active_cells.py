@@ -78,9 +78,9 @@ def test_a_difference_marks_its_tile_alone_and_only_where_it_is_looked_for():
     grid = grids(1)[0]
     fields = Fields.empty(grid, 3, 1e5)
     fields.Y[:] = 0.25
-    fields.Y[1, GHOSTS + 20, GHOSTS + 70] += 1e-12
+    fields.Y[1, GHOSTS + 22, GHOSTS + 70] += 1e-12
     tiles = find_active(fields, grid, Communicator()).tiles
-    assert np.argwhere(tiles).tolist() == [[20 // TILE_ROWS, 70 // TILE_COLUMNS]]
+    assert np.argwhere(tiles).tolist() == [[22 // TILE_ROWS, 70 // TILE_COLUMNS]]
     elsewhere = ActiveCells(grid, ~tiles)
     assert not find_active(fields, grid, Communicator(), within=elsewhere).tiles.any()
 
