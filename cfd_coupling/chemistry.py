@@ -39,8 +39,9 @@ class ChemistryReport:
     hot: which cells (ny_local, nx) reacted; change: of rho Y in these n cells, row by row, (n, K) [kg/m3]; kinds:
     which of KINDS advanced each of them, (n,). cells: how many cells each kind advanced; retried: how many of them
     took a second attempt (`exact` hands them to CVODES, `cvode` shortens its steps); integrated: how many `neural`
-    ones were too cold or too calm for the network, and integrated; moved: how many another rank advanced; waiting:
-    seconds in which this rank waited for the others; seconds: wall time, waiting included.
+    ones were too cold or too calm for the network, and integrated; moved: how many another rank advanced; ahead,
+    waiting: seconds in which this rank waited for others to come, and for what they advanced; seconds: wall time, both
+    included.
     """
 
     hot: NDArray[np.bool_]
@@ -50,6 +51,7 @@ class ChemistryReport:
     retried: int = 0
     integrated: int = 0
     moved: int = 0
+    ahead: float = 0.0
     waiting: float = 0.0
     seconds: float = 0.0
 
@@ -183,6 +185,7 @@ class Reacting:
             retried=int(noted.retried.sum()),
             integrated=int(noted.integrated.sum()),
             moved=self.balance.moved,
+            ahead=self.balance.ahead,
             waiting=self.balance.waiting,
         )
         report.cells |= {"frozen": hot.size - len(left), "fallback": int(left.sum())}

@@ -23,12 +23,13 @@ Floats = NDArray[np.float64]
 class LoadBalance:
     """Balance of one kind of work over the ranks of `comm`; every rank calls `hand_out`, then `hand_back`.
 
-    moved: rows that this rank handed to others the last time. waiting [s]: how long it then waited for them.
+    Of the last time, moved: rows that this rank handed to others; ahead [s]: how long it waited for them at the start,
+    because what came before took others longer; waiting [s]: how long it waited for results.
     """
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
-        self.moved, self.waiting = 0, 0.0
+        self.moved, self.ahead, self.waiting = 0, 0.0, 0.0
         self._counts = np.zeros((1, 1), dtype=np.int64)
 
     def hand_out(self, rows: Floats, work: Floats) -> Floats:
@@ -38,7 +39,7 @@ class LoadBalance:
         """
         start = time.perf_counter()
         totals = self.comm.each(np.array([work.sum()]))[:, 0]
-        self.waiting = time.perf_counter() - start
+        self.ahead, self.waiting = time.perf_counter() - start, 0.0
         cuts = _cuts(work, plan(totals)[self.comm.rank])
         kept, *given = np.split(rows, cuts)
         self._counts = self.comm.each(np.array([len(block) for block in given]))
@@ -56,7 +57,7 @@ class LoadBalance:
         given, taken = self._counts[self.comm.rank], self._counts[:, self.comm.rank]
         own, *others = np.split(results, len(results) - taken.sum() + np.cumsum([0, *taken[:-1]]))
         returned = self.comm.exchange(others, [(int(n), results.shape[1]) for n in given])
-        self.waiting += time.perf_counter() - start
+        self.waiting = time.perf_counter() - start
         return np.concatenate([own, *returned])
 
 

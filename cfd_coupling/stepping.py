@@ -83,7 +83,8 @@ class Stepper:
             self._refresh(fields)
             self._changed = all_cells(self.grid)
         chemistry = self._react_and_diffuse(fields, dt, seconds)
-        seconds["chemistry"] -= chemistry.waiting
+        seconds["chemistry"] -= chemistry.ahead + chemistry.waiting
+        seconds["diffusion"] += chemistry.ahead
         seconds["waiting"] += chemistry.waiting
         report = StepReport(chemistry, stages=self.diffusion.stage_count, seconds=seconds)
         with _timed(seconds, "state"):

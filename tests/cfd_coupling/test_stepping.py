@@ -171,6 +171,22 @@ def test_a_species_that_chemistry_made_no_number_is_named_with_cell_and_step():
         run(kernel(GRID), 4, chemistry=Broken())
 
 
+class Waits(Frozen):
+    """Claims that it waited 1000 s for ranks to come, and 100 s for what they advanced."""
+
+    def apply(self, fields, dt):
+        report = super().apply(fields, dt)
+        report.ahead, report.waiting = 1000.0, 100.0
+        return report
+
+
+def test_waits_of_the_chemistry_are_not_its_own_time():
+    """Other ranks come late from diffusion; what they advance too slowly is waiting."""
+    seconds = run(kernel(GRID), 1, chemistry=Waits())[0].seconds
+    for part, expected in (("chemistry", -1100.0), ("diffusion", 1000.0), ("waiting", 100.0)):
+        assert seconds[part] == pytest.approx(expected, rel=0.0, abs=90.0)
+
+
 def test_by_default_the_box_is_closed_and_the_projection_exact_to_round_off():
     options = FlowConfig()
     assert (options.cfl_limit, options.projection_tolerance, options.box) == (0.5, 1e-11, "closed")
