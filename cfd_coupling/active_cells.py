@@ -62,11 +62,11 @@ class ActiveCells:
         cuts = starts[run] + _LONGEST_SEGMENT * (np.arange(len(run)) - (np.cumsum(pieces) - pieces)[run])
         return np.stack([rows[run] + GHOSTS - outside, cuts, np.minimum(cuts + _LONGEST_SEGMENT, stops[run])], axis=1)
 
-    def shell(self) -> Integers:
-        """Runs as of `segments` that cover the cells next to the tiles and all near ones among the rows of ghosts."""
+    def shell(self, margin: int = 1) -> Integers:
+        """Runs as of `segments` that cover `margin` cells around the tiles, and the tiles too among rows of ghosts."""
         mine = self._near(0, GHOSTS)
         mine[:GHOSTS] = mine[-GHOSTS:] = False
-        rows, starts, stops = self._runs(self._near(1, GHOSTS), 1, mine)
+        rows, starts, stops = self._runs(self._near(margin, GHOSTS), margin, mine)
         return np.stack([rows, starts, stops], axis=1)
 
     def rows(self) -> tuple[Integers, Integers, NDArray[np.bool_]]:
@@ -90,12 +90,13 @@ class ActiveCells:
         """Runs of cells within `margin` of marked tiles in each row of `marks`: row, first and last column plus one.
 
         Ghosts are counted. Periodic: beside a mark at one edge lie cells at the other, which its ghosts are copies of.
-        Cells inside the tiles marked in `without` are left out. Rows are mostly alike, so runs are looked for in each
-        kind of row once.
+        Cells inside the tiles marked in `without` are left out. Rows are mostly like the one below, so runs are looked
+        for only where they differ.
         """
         nx, n_tiles, columns = self.grid.nx, marks.shape[1], np.arange(-margin, self.grid.nx + margin)
         both = marks if without is None else np.concatenate([marks, without], axis=1)
-        kinds, kind = np.unique(both, axis=0, return_inverse=True)
+        new = np.concatenate([[True], (both[1:] != both[:-1]).any(axis=1)])
+        kinds, kind = both[new], np.cumsum(new) - 1
         cells = np.repeat(kinds, TILE_COLUMNS, axis=1)
         near = np.logical_or.reduce([cells[:, (columns + shift) % nx] for shift in range(-margin, margin + 1)])
         if without is not None:

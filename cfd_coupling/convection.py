@@ -6,7 +6,7 @@ import numpy as np
 
 from cfd_coupling.active_cells import ActiveCells, Integers
 from cfd_coupling.fields import Fields, Floats, padded_zeros
-from cfd_coupling.grid import Grid
+from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.convection import carry_density, convection_stage, mass_flux
 from cfd_coupling.kernels.state import copy_segments
 from cfd_coupling.parallel import Communicator
@@ -46,7 +46,7 @@ class Convection:
         before, after = fields.rho, self.rho
         carry_density(before, self.flux, sink, grid.dx, grid.dy, dt, after)
         first, last = fields.scalars, self.stage
-        copy_segments(around.segments(margin=3), first, last)
+        copy_segments(around.shell(margin=GHOSTS), first, last)
         self._stage(blocks, first, first, before, after, dt, 1.0, last)
         self.comm.update(last)
         self._stage(blocks, last, first, before, after, dt, 0.5, first)
