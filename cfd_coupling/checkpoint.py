@@ -135,7 +135,9 @@ def latest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, Header]:
 def check_there_are_some(folder: Path) -> None:
     """Raise FileError when a folder holds no checkpoints."""
     if not checkpoints(folder):
-        raise FileError(f"no checkpoint in {folder} to resume from\nStart anew without --resume.")
+        raise FileError(
+            f"no checkpoint in {folder} to resume from\nGive the folder of the run, or start anew without --resume."
+        )
 
 
 def read_fields(path: Path, header: Header, grid: Grid, comm: Communicator, n_species: int) -> tuple[Fields, Carried]:

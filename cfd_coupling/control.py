@@ -86,8 +86,10 @@ class Signals:
     def __enter__(self) -> Signals:
         """Until `listen` a signal has its effect of old: it kills, also a rank that waits in the start of MPI.
 
-        A rank that left by itself there would not be missed by the launcher, but by the other ranks, for ever.
+        A rank that left by itself there would not be missed by the launcher, but by the other ranks, for ever. SIGUSR1
+        is kept until then, since MPICH takes it for one of its own.
         """
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
         self._before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
         self._read_end, self._write_end = os.pipe()
         for end in (self._read_end, self._write_end):
@@ -101,6 +103,7 @@ class Signals:
         """From now on signals are requests; those before the first step has ended end the process at once."""
         for number in _SIGNALS:
             signal.signal(number, self._handle)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def begin_steps(self) -> None:
         """From now on a signal waits for the end of a step."""
@@ -111,6 +114,7 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(self._wakeup_before)
         os.close(self._write_end)
         self._thread.join()

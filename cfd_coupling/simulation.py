@@ -164,6 +164,8 @@ class Simulation:
             if request is not Request.NONE or fields.step == case.n_steps:
                 self._save(fields, report, before + time.perf_counter() - begun)
                 control.checkpointed()
+            if request is Request.CHECKPOINT:
+                self.log(f"checkpoint at step {fields.step}")
         summary = self._summary(fields, before + time.perf_counter() - begun, request)
         if summary.finished:
             self._write_manifest(finished=True, steps=fields.step, time=fields.time, wall_seconds=summary.seconds)

@@ -69,7 +69,8 @@ _DISK_ERRORS = (
 def expected(error: BaseException) -> ChemnetError | None:
     """The error as one with a message for the user: a ChemnetError, or an OSError of a disk as FileError; else None."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return FileError(f"{error.strerror}: {error.filename}\nFree space or choose another folder.")
+        where = f": {error.filename}" if error.filename else ""
+        return FileError(f"{error.strerror}{where}\nFree space or choose another folder.")
     return error if isinstance(error, ChemnetError) else None
 
 

@@ -89,11 +89,14 @@ def test_a_signal_waits_for_the_end_of_a_step(tmp_path, name):
 
 
 PROGRAM = """
-import hashlib, sys
+import hashlib, sys, time
 from cfd_coupling.control import Signals
 
 with Signals() as signals:
     signals.last_acts.append(lambda: print("tidied", flush=True))
+    if sys.argv[1] == "start of MPI":
+        print("ready", flush=True)
+        time.sleep(0.5)
     signals.listen()
     if sys.argv[1] == "steps":
         signals.begin_steps()
@@ -105,6 +108,7 @@ with Signals() as signals:
 @pytest.mark.parametrize(
     ("phase", "sent", "code", "words"),
     [
+        ("start of MPI", ["SIGUSR1"], 75, "ended by SIGUSR1 before the first step"),
         ("set-up", ["SIGTERM"], 143, "ended by SIGTERM before the first step"),
         ("set-up", ["SIGUSR1"], 75, "ended by SIGUSR1 before the first step"),
         ("steps", ["SIGINT", "SIGTERM", "SIGINT"], 130, "ended by Ctrl-C without a checkpoint of this step"),

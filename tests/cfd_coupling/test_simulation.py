@@ -200,6 +200,7 @@ def test_a_damaged_last_checkpoint_costs_one_interval_and_no_bit(tmp_path, capsy
     whole = run(tmp_path / "whole", FROZEN)
     folder = run(tmp_path / "a", FROZEN, "output.checkpoint_every=2", "output.keep_checkpoints=3")
     assert [path.stem[-1] for path in checkpoints(folder / "checkpoints")] == ["2", "4", "5"]
+    assert "checkpoint at step 2\n" in (folder / "log.txt").read_text()
     for path in checkpoints(folder / "checkpoints")[1:]:
         path.write_bytes(path.read_bytes()[:1000])
     capsys.readouterr()
@@ -248,7 +249,7 @@ def test_a_resume_without_a_checkpoint_is_a_file_error(tmp_path):
     folder = run(tmp_path / "a", FROZEN)
     for path in checkpoints(folder / "checkpoints"):
         path.unlink()
-    with pytest.raises(FileError, match="no checkpoint in .* to resume from\nStart anew"):
+    with pytest.raises(FileError, match="no checkpoint in .* to resume from\nGive the folder of the run"):
         resume(folder)
 
 
