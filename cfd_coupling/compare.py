@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cfd_coupling.config import BURNT_TEMPERATURE
+from cfd_coupling.burnt_area import BURNT_TEMPERATURE, burnt_area
 from cfd_coupling.output import Snapshot, read_image, snapshots
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import read_json
@@ -88,7 +88,7 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
     is the largest relative one of mass, element masses and energy. None where there is nothing to divide by.
     """
     relative, p999 = temperature_difference(run.snapshot.arrays["T"], reference.snapshot.arrays["T"])
-    area, reference_area = burnt_area(run.snapshot), burnt_area(reference.snapshot)
+    area, reference_area = (burnt_area(s.arrays["T"], s.dx, s.dy) for s in (run.snapshot, reference.snapshot))
     chemistry, flow = run.chemistry_seconds, run.flow_seconds
     total = reference.chemistry_seconds + reference.flow_seconds
     return {
@@ -96,6 +96,7 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
         "T, p99.9 of the difference [K]": p999,
         f"burnt area, T > {BURNT_TEMPERATURE:g} K [mm2]": 1e6 * area,
         "burnt area, difference [%]": _percent(area - reference_area, reference_area),
+        f"mean T of the gas above {BURNT_TEMPERATURE:g} K [K]": burnt_core(run.snapshot.arrays["T"]),
         "heat release [kW/m]": 1e-3 * run.at("heat_release"),
         "p0 [kPa]": 1e-3 * run.snapshot.p0,
         "drift of mass, elements, energy": run.drift,
@@ -171,9 +172,10 @@ def temperature_difference(T: Floats, reference: Floats) -> tuple[float, float]:
     return relative, float(np.percentile(np.abs(difference), 99.9))
 
 
-def burnt_area(snapshot: Snapshot) -> float:
-    """Area [m2] of the cells hotter than BURNT_TEMPERATURE."""
-    return float(np.count_nonzero(snapshot.arrays["T"] > BURNT_TEMPERATURE)) * snapshot.dx * snapshot.dy
+def burnt_core(T: Floats) -> float | None:
+    """Mean T [K] of the cells hotter than BURNT_TEMPERATURE; None where there are none."""
+    burnt = T[T > BURNT_TEMPERATURE]
+    return float(burnt.mean()) if burnt.size else None
 
 
 def _ratio(a: float, b: float) -> float | None:
@@ -186,7 +188,7 @@ def _percent(part: float, whole: float) -> float | None:
 
 def draw(runs: Sequence[RunData], picture: Path) -> None:
     """T of each run at equal scale, and the difference of each from the first, as a picture."""
-    from chemnet.runtime.plots import temperature_comparison
+    from chemnet.runtime.flow_plots import temperature_comparison
 
     snapshot = runs[0].snapshot
     temperature_comparison(

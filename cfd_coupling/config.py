@@ -13,8 +13,6 @@ from chemnet.runtime.config import Config, override, parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import shipped
 
-BURNT_TEMPERATURE = 1500.0  # [K]; hotter gas counts as burnt
-
 
 class GridConfig(Config):
     """Cells and size [m] of the periodic, uniform box."""

@@ -22,10 +22,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from cfd_coupling.burnt_area import BURNT_TEMPERATURE, area_above
 from cfd_coupling.chemistry import KINDS, formation_enthalpies
-from cfd_coupling.config import BURNT_TEMPERATURE, ConsumptionConfig
+from cfd_coupling.config import ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
-from cfd_coupling.grid import Grid
+from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.stepping import PARTS, StepReport
 from chemnet.gas.mechanism import Mechanism
@@ -201,8 +202,7 @@ class Combustion(Monitor):
     def row(self, fields: Fields) -> Row:
         cell = self.grid.dx * self.grid.dy
         per_second = cell / (max(self.steps, 1) * self.dt)
-        burnt = self.comm.sum(float((interior(fields.T) > BURNT_TEMPERATURE).sum())) * cell
-        row = {"heat_release": float(self.made[0]) * per_second, "burnt_area": burnt}
+        row = {"heat_release": float(self.made[0]) * per_second, "burnt_area": self._burnt_cells(fields) * cell}
         if self.consumption is not None:
             speed = self._unburnt_fuel_per_speed(fields, self.consumption.fronts)
             row["consumption_speed"] = -float(self.made[1]) * per_second / speed
@@ -215,6 +215,13 @@ class Combustion(Monitor):
     def restore(self, state: State) -> None:
         self.made, self.steps = np.array(state["made"]), state["steps"]
         self.unburnt_fuel = state["unburnt_fuel"]
+
+    def _burnt_cells(self, fields: Fields) -> float:
+        """Burnt area in cells, by the contour of T."""
+        T = fields.T.copy()
+        self.comm.update(T, width=1)
+        near = T[GHOSTS : T.shape[0] - GHOSTS + 1, GHOSTS : T.shape[1] - GHOSTS + 1]
+        return float(self.comm.sum_rows(area_above(near, BURNT_TEMPERATURE), self.grid.ny))
 
     def _unburnt_fuel_per_speed(self, fields: Fields, fronts: int) -> float:
         """Fuel [kg/s/m per m/s] that fronts moving into the initial unburnt gas would burn."""

@@ -39,7 +39,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One snapshot as read back: cell arrays (ny, nx) or (ny, nx, 3), time [s], step, p0 [Pa], spacing [m]."""
+    """One snapshot as read back: cell arrays (ny, nx) or (ny, nx, 3), time [s], step, p0 [Pa], spacing [m].
+
+    kinds: names of the numbers in the array `chemistry`.
+    """
 
     arrays: Mapping[str, Floats]
     time: float
@@ -47,6 +50,7 @@ class Snapshot:
     p0: float
     dx: float
     dy: float
+    kinds: tuple[str, ...] = ()
 
 
 class SnapshotWriter:
@@ -214,9 +218,12 @@ def read_image(path: Path) -> Snapshot:
             arrays = {name: dataset[()] for name, dataset in root["CellData"].items()}
             value: dict[str, Any] = {name: dataset[0] for name, dataset in root["FieldData"].items()}
             dx, dy = root.attrs["Spacing"][:2]
+            kinds = tuple(root["CellData"]["chemistry"].attrs["names"]) if "chemistry" in arrays else ()
     except (OSError, KeyError) as error:
         raise FileError(f"{path} is not a readable snapshot: {error}") from None
-    return Snapshot(arrays, float(value["TimeValue"]), int(value["step"]), float(value["p0"]), float(dx), float(dy))
+    return Snapshot(
+        arrays, float(value["TimeValue"]), int(value["step"]), float(value["p0"]), float(dx), float(dy), kinds
+    )
 
 
 def snapshots(folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ FLOORS = (
 # Files of cfd_coupling, from the ground up.
 # fmt: off
 CFD_COUPLING = [
-    "config", "grid", "kernels",
+    "config", "grid", "burnt_area", "kernels",
     "parallel", "fields", "rows", "load_balance",
     "gas",
     "active_cells", "rkl2",
@@ -35,7 +35,7 @@ CFD_COUPLING = [
     "output", "checkpoint",
     "stepping",
     "monitors", "progress", "control", "summary", "folder",
-    "simulation", "compare", "flame_speed",
+    "simulation", "compare", "flame_speed", "pictures", "report",
     "__main__",
 ]
 # fmt: on
@@ -44,7 +44,7 @@ CFD_COUPLING = [
 DOORS = {
     "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
     "h5py": {"chemnet.runtime.hdf5", "chemnet.data.dataset", "cfd_coupling.output", "cfd_coupling.checkpoint"},
-    "matplotlib": {"chemnet.runtime.plots"},
+    "matplotlib": {"chemnet.runtime.plots", "chemnet.runtime.flow_plots"},
     "numba": {
         "chemnet.runtime.compilation",
         "chemnet.runtime.simd",

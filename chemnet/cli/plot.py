@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from chemnet.cli.arguments import Options, add_command, check_picture
-from chemnet.runtime.errors import FileError
+from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
 
@@ -16,21 +17,50 @@ def add(commands: Any) -> None:
     """Add the command."""
     command = add_command(commands, "plot", plot, "draw the content of a file or run")
     subjects = (
-        "coverage: of a training set; losses: of a run and its reductions; validation: of files of validate --json; "
+        "run: fields, history, scatter and page of a flow run; coverage: of a training set; "
+        "losses: of a run and its reductions; validation: of files of validate --json; "
         "pareto: of all comparisons below a folder; steps, layers: figures 6 and 7 of an automatic reduction's folder"
     )
-    command.add_argument("subject", choices=_PICTURES, help=subjects)
+    command.add_argument("subject", choices=("run", *_PICTURES), help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
     command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
+    text = "run: names in its snapshots, with commas (default T,OH,heat_release,vorticity)"
+    command.add_argument("--fields", type=_names, metavar="NAMES", default=(), help=text)
+    text = "run: times [s], with commas; the nearest snapshots (default: four)"
+    command.add_argument("--times", type=_numbers, metavar="TIMES", default=(), help=text)
+    command.add_argument("--movie", type=Path, metavar="FILE", help="run: a movie of the first field, .gif or .mp4")
 
 
 def plot(options: Options) -> list[Table]:
-    """Table of the picture's path."""
+    """Table of the pictures' paths."""
+    if options.subject == "run":
+        return [_draw_run(options)]
     folder = options.source if options.source.is_dir() else options.source.parent
     picture = options.picture or folder / f"{options.subject}.png"
     check_picture(picture)
     _PICTURES[options.subject](options.source, picture)
     return [Table("picture", ("file",), [(str(picture),)])]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in _names(text))
+
+
+def _draw_run(options: Options) -> Table:
+    from cfd_coupling.pictures import draw_run
+    from cfd_coupling.report import write_report
+
+    if options.picture is not None:
+        raise UsageError("plot run draws several pictures, all into the run folder: leave out --picture")
+    if not installed("matplotlib"):
+        raise UsageError("plot needs matplotlib\nInstall it: pip install 'chemnet[plot]'")
+    drawn = draw_run(options.source, options.fields, options.times, options.movie)
+    drawn["report"] = write_report(options.source, drawn)
+    return Table("pictures", ("what", "file"), [(name, str(path)) for name, path in drawn.items()])
 
 
 def _draw_losses(run: Path, picture: Path) -> None:

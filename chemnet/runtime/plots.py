@@ -1,4 +1,4 @@
-"""Pictures of results; the only module that draws. Each function takes arrays and the path of the picture."""
+"""Pictures of results. Each function takes arrays and the path of the picture; `flow_plots` draws runs of the flow."""
 
 from __future__ import annotations
 
@@ -21,38 +21,10 @@ _LEAST_ERROR = 0.01  # [%]; smaller errors are drawn here
 _AT_REST = 100.0  # [W/m3]; a smaller heat release is round-off of the step's change of T
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all."""
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
-
-
-def temperature_comparison(
-    path: Path, fields: Sequence[Floats], labels: Sequence[str], *, spacing: tuple[float, float], time: float
-) -> None:
-    """Draw T [K] of each run (ny, nx) at equal scale, then each difference from the first.
-
-    spacing: cell size [m] in x and y; time [s].
-    """
-    differences = [T - fields[0] for T in fields[1:]]
-    columns = len(fields) + len(differences)
-    figure = Figure(figsize=(3.3 * columns + 1.6, 3.9), layout="constrained")
-    panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
-    (ny, nx), (dx, dy) = fields[0].shape, spacing
-    extent = (0.0, 1e3 * nx * dx, 0.0, 1e3 * ny * dy)
-    low, high = min(T.min() for T in fields), max(T.max() for T in fields)
-    limit = max(1e-9, *(float(np.abs(d).max()) for d in differences))
-    for panel, T, label in zip(panels, fields, labels, strict=False):
-        image = panel.imshow(T, origin="lower", extent=extent, cmap="inferno", vmin=low, vmax=high)
-        panel.set(title=f"T, {label}", xlabel="x [mm]")
-    figure.colorbar(image, ax=panels[: len(fields)], label="T [K]", shrink=0.8, aspect=24)
-    for panel, d, label in zip(panels[len(fields) :], differences, labels[1:], strict=True):
-        image = panel.imshow(d, origin="lower", extent=extent, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        panel.set(title=f"T, {label} - {labels[0]}", xlabel="x [mm]")
-    figure.colorbar(image, ax=panels[len(fields) :], label="difference [K]", shrink=0.8, aspect=24)
-    panels[0].set_ylabel("y [mm]")
-    figure.suptitle(f"t = {time * 1e3:.3g} ms")
-    _save(figure, path)
 
 
 def losses(path: Path, tables: Mapping[str, Path]) -> None:
@@ -68,7 +40,7 @@ def losses(path: Path, tables: Mapping[str, Path]) -> None:
         start = _draw_losses(axes, table, start)
     axes.legend(axes.get_lines()[1:3], ("training", "validation"))
     axes.set_ylabel("loss")
-    _save(figure, path)
+    save(figure, path)
 
 
 def loss_panels(path: Path, tables: Mapping[str, Path]) -> None:
@@ -80,7 +52,7 @@ def loss_panels(path: Path, tables: Mapping[str, Path]) -> None:
         axes.set_title(title)
     panels[0].set_ylabel("loss")
     panels[-1].legend(("training", "validation"))
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_losses(axes: Axes, table: Path, start: float = 0.0) -> float:
@@ -102,7 +74,7 @@ def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize="small")
     figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85)
-    _save(figure, path)
+    save(figure, path)
 
 
 def reduction_steps(path: Path, log: Path) -> None:
@@ -126,7 +98,7 @@ def reduction_steps(path: Path, log: Path) -> None:
         share.plot(steps, left, color="0.45", drawstyle="steps-post")
         share.set(ylabel="parameters left [%]", ylim=(0.0, 105.0))
         axes.grid(True, alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def first_main_reduction(path: Path, log: Path) -> None:
@@ -154,7 +126,7 @@ def first_main_reduction(path: Path, log: Path) -> None:
     axes.set_xticklabels([layer.removeprefix("layer ") for layer in layers])
     axes.legend(loc="upper center", ncols=3, frameon=False)
     axes.grid(True, axis="y", alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _columns(table: Path) -> dict[str, NDArray[np.str_]]:
@@ -189,7 +161,7 @@ def coverage(path: Path, columns: Mapping[str, Floats], kinds: Mapping[str, NDAr
     below[2].hist(columns["P"] / 1e5, 80, color="0.45")
     below[2].set(xlabel="P [bar]", ylabel="rows")
     figure.suptitle(title)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _limits(column: Floats, rare: float) -> tuple[float, float]:
@@ -228,7 +200,7 @@ def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> N
     grid[0, 0].set_ylabel("ignition delay [us]")
     grid[1, 0].set_ylabel("error of the delay [%]")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
@@ -269,7 +241,7 @@ def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("error of the ignition delay, mean over the cases [%]")
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
-    _save(figure, path)
+    save(figure, path)
 
 
 _SIDE_BY_SIDE = 0.14  # share of the axis
@@ -317,7 +289,7 @@ def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tupl
         line[0].set_ylabel(f"{mechanism}\ncost of a cell and step [us]")
     figure.supxlabel("error of T, 99th percentile [K]; the numbers are relative tolerances", fontsize="medium")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_curve(axes: Axes, name: str, curve: tuple[Floats, Floats, Floats], colour: str) -> None:

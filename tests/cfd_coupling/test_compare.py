@@ -70,15 +70,19 @@ def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T)
     assert reference["cells left by the model [%]"] is None
 
 
-def test_burnt_area_counts_the_cells_above_1500_K(tmp_path):
-    T = np.full(SHAPE, 300.0)
-    T[2:4, 3:8] = 1500.5
+def test_burnt_area_and_core_are_those_of_the_gas_above_1500_K(tmp_path):
+    T = np.full(SHAPE, 1300.0)
+    T[2:5, :] = 1700.0  # the contour runs half-way between the rows: a band of three rows
     more = T.copy()
-    more[0, 0] = 2000.0
+    more[5, :] = 2100.0  # and one of 3.5 and 3/8 of a row beyond it
     runs = [write_run(tmp_path / name, name, field) for name, field in (("cvode", T), ("neural", more))]
     table = compare(runs)
-    assert column(table, "cvode")["burnt area, T > 1500 K [mm2]"] == pytest.approx(10 * 0.02, rel=1e-12, abs=0.0)
-    assert column(table, "neural")["burnt area, difference [%]"] == pytest.approx(10.0, rel=1e-12, abs=0.0)
+    row = 10 * 0.02
+    assert column(table, "cvode")["burnt area, T > 1500 K [mm2]"] == pytest.approx(3 * row, rel=1e-12, abs=0.0)
+    assert column(table, "neural")["burnt area, T > 1500 K [mm2]"] == pytest.approx(4.25 * row, rel=1e-12, abs=0.0)
+    assert column(table, "neural")["burnt area, difference [%]"] == pytest.approx(125 / 3, rel=1e-12, abs=0.0)
+    core = "mean T of the gas above 1500 K [K]"
+    assert [column(table, name)[core] for name in ("cvode", "neural")] == [1700.0, 1800.0]
 
 
 def test_temperature_difference_of_known_fields():

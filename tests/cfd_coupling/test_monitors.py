@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cfd_coupling.burnt_area import burnt_area
 from cfd_coupling.chemistry import ChemistryReport
 from cfd_coupling.compare import read_history
 from cfd_coupling.config import ConsumptionConfig
@@ -84,7 +85,7 @@ def test_heat_release_and_consumption_speed_are_means_since_the_last_row(fields,
     gas.TPX = 298.15, 101325.0, "CH4:1"
     assert row["heat_release"] == pytest.approx(mean * gas.enthalpy_mass, rel=1e-6, abs=0.0)
     assert row["consumption_speed"] == pytest.approx(mean / (2 * GRID.length_y * 2.0), rel=1e-12, abs=0.0)
-    assert row["burnt_area"] == pytest.approx(CELL, rel=1e-12, abs=0.0)
+    assert row["burnt_area"] == pytest.approx(burnt_area(interior(fields.T), GRID.dx, GRID.dy), rel=1e-12, abs=0.0)
     assert monitor.row(fields)["heat_release"] == 0.0
 
 
