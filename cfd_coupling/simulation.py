@@ -35,7 +35,8 @@ from chemnet.runtime.errors import UsageError
 from chemnet.runtime.run_folder import check_same
 from chemnet.version import __version__
 
-_MAY_CHANGE = {"end_time", "output"}  # keys of a case that a resumed run may have otherwise
+# Keys of a case that a resumed run may have otherwise.
+_MAY_CHANGE: Any = {"end_time": True, "output": True, "chemistry": {"share": True}}
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class Summary:
             )
         return (
             f"finished: {self.step} steps, {totals}\n"
-            f"look: paraview {self.folder / 'snapshots' / SERIES}; compare: chemnet compare flow OTHER {self.folder}"
+            f"look: chemnet plot run {self.folder}, or paraview {self.folder / 'snapshots' / SERIES}; "
+            f"compare: chemnet compare flow OTHER {self.folder}"
         )
 
     def table(self) -> Table:
