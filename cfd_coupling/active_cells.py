@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cfd_coupling.fields import Fields
+from cfd_coupling.fields import Fields, Floats
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.state import mark_gradients
 from cfd_coupling.parallel import Communicator
@@ -118,17 +118,29 @@ def _grow(tiles: NDArray[np.bool_], axis: int, cells: int, tile: int, n: int) ->
     return np.logical_or.reduce([np.roll(tiles, shift, axis=axis) for shift in shifts])
 
 
-def find_active(fields: Fields, grid: Grid, comm: Communicator, within: ActiveCells | None = None) -> ActiveCells:
+def find_active(
+    fields: Fields, grid: Grid, comm: Communicator, within: ActiveCells | None = None, ends: bool = False
+) -> ActiveCells:
     """The tiles, among those of `within`, where species or enthalpy differ from a neighbour.
 
-    The ghosts of `fields.scalars` must be up to date.
+    The ghosts of `fields.scalars` must be up to date. ends: the first row of the box does not follow on its last one,
+    and its neighbours below are ghosts that no other row is compared with.
     """
     tolerance = np.full(len(fields.scalars), _FLAT_SPECIES)
     tolerance[-1] = _FLAT_ENTHALPY
     candidates = all_cells(grid) if within is None else within
     tiles = np.zeros_like(candidates.tiles)
     mark_gradients(fields.scalars, tolerance, grid.j_start, TILE_ROWS, TILE_COLUMNS, candidates.tiles, tiles)
+    if ends and grid.j_start == 0:
+        _mark_first_row(fields, tolerance, candidates.tiles, tiles)
     return ActiveCells(grid, comm.any(tiles))
+
+
+def _mark_first_row(fields: Fields, tolerance: Floats, candidates: NDArray[np.bool_], tiles: NDArray[np.bool_]) -> None:
+    """Set tiles[0, I] where the first row of the box differs from its ghosts below."""
+    first, below = (fields.scalars[:, row, GHOSTS:-GHOSTS] for row in (GHOSTS, GHOSTS - 1))
+    uneven = ~np.all(np.abs(first - below) <= tolerance[:, None], axis=0)
+    tiles[0] |= np.logical_or.reduceat(uneven, np.arange(0, uneven.size, TILE_COLUMNS)) & candidates[0]
 
 
 def all_cells(grid: Grid) -> ActiveCells:

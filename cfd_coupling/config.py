@@ -15,7 +15,7 @@ from chemnet.runtime.files import shipped
 
 
 class GridConfig(Config):
-    """Cells and size [m] of the periodic, uniform box."""
+    """Cells and size [m] of the uniform box."""
 
     nx: PositiveInt
     ny: PositiveInt
@@ -62,8 +62,22 @@ class FreeFlameConfig(Config):
     points: PositiveInt = 1400
 
 
+class StandingFlameConfig(Config):
+    """A planar premixed flame (Cantera's profile) normal to y in an inflow: T is half-way up at y = `position` [m]."""
+
+    kind: Literal["standing_flame"]
+    position: PositiveFloat
+    points: PositiveInt = 1400
+
+
+class JetStartConfig(Config):
+    """The gas and the velocity of the inflow everywhere."""
+
+    kind: Literal["jet"]
+
+
 InitialConfig = Annotated[
-    IgnitionConfig | TaylorGreenConfig | FreeFlameConfig,
+    IgnitionConfig | TaylorGreenConfig | FreeFlameConfig | StandingFlameConfig | JetStartConfig,
     Field(discriminator="kind"),
 ]
 
@@ -95,7 +109,8 @@ class FlowConfig(Config):
 
     splitting: `lie` (chemistry, then diffusion) or `strang` (chemistry between two halves of diffusion: one and a half
     times the cost of diffusion, second order between the two, and no closer flame speed). box: `closed` (p0 rises) or
-    `open` (p0 fixed, sink at the edge). cfl_limit: above it momentum and convection take sub-steps.
+    `open` (p0 fixed; gas leaves by the outflow of `boundary`, or into a
+    sink at the edge of a periodic box). cfl_limit: above it momentum and convection take sub-steps.
     projection_tolerance: of dt |div u - Q/dt|.
     skip_uniform: leave out cells where diffusion and convection of scalars change nothing.
     """
@@ -105,6 +120,54 @@ class FlowConfig(Config):
     cfl_limit: PositiveFloat = 0.5
     projection_tolerance: PositiveFloat = 1e-11
     skip_uniform: bool = True
+
+
+class JetConfig(Config):
+    """A plane jet in the middle of the inflow: velocity [m/s], width and edge [m], temperature [K].
+
+    v = v_inflow + (v_jet - v_inflow) f, f = (tanh((x + width/2) / edge) - tanh((x - width/2) / edge)) / 2, x from the
+    middle; T likewise, in the mixture of the case.
+    """
+
+    velocity: PositiveFloat
+    width: PositiveFloat
+    edge: PositiveFloat
+    temperature: PositiveFloat | None = None
+
+
+class InflowConfig(Config):
+    """Gas that enters at y = 0: the unburnt mixture at `velocity` [m/s], with a jet in the middle of it or without."""
+
+    velocity: PositiveFloat
+    jet: JetConfig | None = None
+
+
+class BoundaryConfig(Config):
+    """Boundaries in y; x is periodic.
+
+    y: `periodic`; `walls` without slip, adiabatic or at `wall_temperature` [K] (one, or those at y = 0 and at the other
+    end); or `flow`, an `inflow` at y = 0 and an outflow at the other end.
+    """
+
+    y: Literal["periodic", "walls", "flow"] = "periodic"
+    wall_temperature: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = None
+    inflow: InflowConfig | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> BoundaryConfig:
+        if self.wall_temperature is not None and self.y != "walls":
+            raise ValueError(f"wall_temperature is for y=walls, not y={self.y}: leave it out")
+        if self.inflow is not None and self.y != "flow":
+            raise ValueError(f"inflow is for y=flow, not y={self.y}: leave it out")
+        if self.inflow is None and self.y == "flow":
+            raise ValueError("y=flow needs an inflow: give inflow.velocity")
+        return self
+
+    @property
+    def wall_temperatures(self) -> tuple[float | None, float | None]:
+        """T [K] of the walls at y = 0 and at the other end; None is adiabatic."""
+        T = self.wall_temperature
+        return T if isinstance(T, tuple) else (T, T)
 
 
 class OutputConfig(Config):
@@ -124,10 +187,11 @@ class OutputConfig(Config):
 
 
 class ConsumptionConfig(Config):
-    """Report the fuel consumption speed of `fronts` flame fronts that are normal to x."""
+    """Report the fuel consumption speed of `fronts` flame fronts, whose normal is along x or y."""
 
     fuel: str = "CH4"
     fronts: PositiveInt = 2
+    normal: Literal["x", "y"] = "x"
 
 
 class CaseConfig(Config):
@@ -143,6 +207,7 @@ class CaseConfig(Config):
     initial: InitialConfig
     chemistry: ChemistryConfig
     flow: FlowConfig = FlowConfig()
+    boundary: BoundaryConfig = BoundaryConfig()
     output: OutputConfig = OutputConfig()
     consumption_speed: ConsumptionConfig | None = None
 
@@ -150,6 +215,17 @@ class CaseConfig(Config):
     def _one_step_at_least(self) -> CaseConfig:
         if self.end_time < self.dt:
             raise ValueError(f"end_time {self.end_time:g} s is shorter than one step, dt {self.dt:g} s")
+        return self
+
+    @model_validator(mode="after")
+    def _box_fits_its_boundary(self) -> CaseConfig:
+        y, box, kind = self.boundary.y, self.flow.box, self.initial.kind
+        if y == "walls" and box == "open":
+            raise ValueError("boundary.y=walls holds the gas in: flow.box=open contradicts it; set flow.box=closed")
+        if y == "flow" and box == "closed":
+            raise ValueError("boundary.y=flow has an outflow: flow.box=closed contradicts it; set flow.box=open")
+        if y != "flow" and kind in ("standing_flame", "jet"):
+            raise ValueError(f"initial.kind={kind} needs an inflow: set boundary.y=flow and boundary.inflow.velocity")
         return self
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cfd_coupling.active_cells import ActiveCells, Integers
+from cfd_coupling.boundary import Edges
 from cfd_coupling.fields import Fields, Floats, padded_zeros
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.convection import carry_density, convection_stage, mass_flux
@@ -18,8 +19,8 @@ REACH = 6  # cells that one step of two stages looks out
 class Convection:
     """SSP-RK2 with WENO5 face values; the density is carried by the same fluxes."""
 
-    def __init__(self, grid: Grid, comm: Communicator, n_species: int) -> None:
-        self.grid, self.comm = grid, comm
+    def __init__(self, grid: Grid, comm: Communicator, n_species: int, edges: Edges | None = None) -> None:
+        self.grid, self.edges = grid, edges or Edges(grid, comm)
         self.flux = padded_zeros(2, *grid.shape)
         self.stage = padded_zeros(n_species + 1, *grid.shape)
         self.columns = (grid.shape[1] // W + 3) * W
@@ -37,7 +38,7 @@ class Convection:
         around = active.widened(REACH * substeps)
         for substep in range(substeps):
             if substep:
-                self.comm.update(fields.scalars)
+                self.edges.scalars(fields.scalars)
             self._substep(fields, around, sink, dt / substeps)
         return around
 
@@ -48,7 +49,7 @@ class Convection:
         first, last = fields.scalars, self.stage
         copy_segments(around.shell(margin=GHOSTS), first, last)
         self._stage(blocks, first, first, before, after, dt, 1.0, last)
-        self.comm.update(last)
+        self.edges.scalars(last)
         self._stage(blocks, last, first, before, after, dt, 0.5, first)
         fields.rho, self.rho = after, before
 

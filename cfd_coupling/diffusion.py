@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.active_cells import ActiveCells, Integers
+from cfd_coupling.boundary import Edges
 from cfd_coupling.fields import Fields, Floats
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
@@ -27,8 +28,8 @@ class Diffusion:
     a stage is bound by the memory it reads.
     """
 
-    def __init__(self, grid: Grid, comm: Communicator, gas: Gas) -> None:
-        self.grid, self.comm, self.gas = grid, comm, gas
+    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, edges: Edges | None = None) -> None:
+        self.grid, self.comm, self.gas, self.edges = grid, comm, gas, edges or Edges(grid, comm)
         K = gas.n_species
         self.half, self.lam_cp = Rows(grid, 2 * K, single=True), Rows(grid, 1)
         self.start, self.rate, self.stages = (
@@ -57,8 +58,8 @@ class Diffusion:
         for stages in self.stages:
             pack(shell, fields.scalars, stages.array)
         factors = np.array(coefficients(self.stage_count))
-        for done in range(0, self.stage_count, GHOSTS):
-            self._sweep(sweep_rows, fields, dt, factors[done : done + GHOSTS], done)
+        for done in range(0, self.stage_count, self.edges.depth):
+            self._sweep(sweep_rows, fields, dt, factors[done : done + self.edges.depth], done)
         unpack(around.segments(), self.stages[1 - self.stage_count % 2].array, fields.scalars)
         return around
 
@@ -113,7 +114,7 @@ class Diffusion:
         grid, (odd, even) = self.grid, self.stages
         if done:
             for stages in self.stages:
-                self.comm.update(stages.fields)
+                self.edges.scalars(stages.fields)
         diffusion_stages(
             *sweep_rows,
             self.start.flat,

@@ -2,7 +2,8 @@
 
 Q = rho / rho_EOS - 1 collects all expansion since density was last carried; div u = Q / dt lets it out. In a closed
 box the mean of Q goes into p0 (and dp / rho into h, so that the sum of rho h - p0 stays what it was); in an open one
-p0 stays and a frame at the edge of the periodic box takes the excess gas away: div u = Q / dt - g w.
+p0 stays and either an outflow or, in the periodic box, a frame at the edge takes the excess gas away:
+div u = Q / dt - g w.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ FRAME_CELLS = 8  # width of the sink at an open edge
 
 
 class Expansion:
-    """Owns Q and the sink; `box` is `closed` or `open`."""
+    """Owns Q and the sink; `box` is `closed` or `open`, `ends` whether the box has walls or streams in y."""
 
-    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, box: str) -> None:
-        self.grid, self.comm, self.gas, self.box = grid, comm, gas, box
+    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, box: str, ends: bool = False) -> None:
+        self.grid, self.comm, self.gas, self.box, self.ends = grid, comm, gas, box, ends
         self.frame = frame_weights(grid)
         self.excess, self.sink, self.rho_R = np.zeros(grid.shape), np.zeros(grid.shape), np.zeros(grid.shape)
         self._sums = np.zeros(grid.ny_local)
@@ -44,7 +45,9 @@ class Expansion:
             self._report_failure(fields)
 
     def target(self, fields: Fields, dt: float) -> Floats:
-        """div u [1/s] (ny_local, nx) for the coming projection, of zero mean; closes p0 (closed) or sets `sink` (open).
+        """div u [1/s] (ny_local, nx) for the coming projection, closes p0 (closed) or sets `sink` (open).
+
+        Of zero mean unless the box is open and has ends.
 
         Needs T in the interior and changes h, T and p0 in a closed box, ghosts not included.
         """
@@ -63,6 +66,8 @@ class Expansion:
         )
         compressible = self._mean_of_sums()
         mean = self._mean_excess(fields)
+        if self.box == "open" and self.ends:
+            return interior(self.excess) / dt
         if self.box == "open":
             return self._let_out(mean, dt)
         dp = mean * fields.p0 / compressible

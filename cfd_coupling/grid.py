@@ -14,7 +14,7 @@ GHOSTS = 3  # rows and columns around each array; WENO5 reaches three cells
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of a box of length_x by length_y [m], periodic both ways, cut into slabs of rows, one per rank.
+    """Cells of a box of length_x by length_y [m], periodic in x, cut into slabs of rows, one per rank.
 
     nx, ny: cells of the whole box. dx, dy: spacing [m]. j_start, j_stop: the global rows of this rank; slabs differ
     by one row at most. Raises UsageError when a rank would get fewer than GHOSTS rows, or nx is that small.

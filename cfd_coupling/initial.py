@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cfd_coupling.boundary import Stream
 from cfd_coupling.config import CaseConfig, MixtureConfig
 from cfd_coupling.fields import Fields, Floats, interior, padded_zeros
 from cfd_coupling.gas import Gas
@@ -37,7 +38,71 @@ def build(case: CaseConfig, grid: Grid, comm: Communicator, gas: Gas) -> Fields:
         return ignition(grid, comm, gas, seed=case.seed, **settings)
     if case.initial.kind == "taylor_green":
         return taylor_green(grid, comm, gas, **settings)
-    return free_flame(grid, comm, gas, **settings)
+    if case.initial.kind == "free_flame":
+        return free_flame(grid, comm, gas, **settings)
+    stream = inflow(case, grid, gas)
+    assert stream is not None, "the schema asks for an inflow"
+    if case.initial.kind == "jet":
+        return filled(grid, comm, gas, stream, mixture.pressure)
+    return standing_flame(grid, comm, gas, stream=stream, **settings)
+
+
+def inflow(case: CaseConfig, grid: Grid, gas: Gas) -> Stream | None:
+    """The gas that enters at y = 0; None in a case without an inflow."""
+    settings, mixture = case.boundary.inflow, case.mixture
+    if settings is None:
+        return None
+    v, T = np.full(grid.nx, settings.velocity), np.full(grid.nx, mixture.temperature)
+    jet = settings.jet
+    if jet is not None:
+        x = grid.x - 0.5 * grid.length_x
+        inside = 0.5 * (np.tanh((x + 0.5 * jet.width) / jet.edge) - np.tanh((x - 0.5 * jet.width) / jet.edge))
+        v += (jet.velocity - settings.velocity) * inside
+        T += ((jet.temperature or mixture.temperature) - mixture.temperature) * inside
+    Y = unburnt(gas.mechanism, mixture)
+    scalars = np.empty((gas.n_species + 1, 1, grid.nx))
+    scalars[:-1] = Y[:, None, None]
+    row_enthalpy_cp(T, scalars, 0, 0, gas.nasa, scalars[-1, 0], np.empty(grid.nx))
+    rho = mixture.pressure / (GAS_CONSTANT * T * float((Y / gas.weights).sum()))
+    return Stream(v=v, T=T, rho=rho, scalars=scalars[:, 0])
+
+
+def filled(grid: Grid, comm: Communicator, gas: Gas, stream: Stream, pressure: float) -> Fields:
+    """The gas of an inflow everywhere, moving as it does there."""
+    rows = np.ones((grid.ny_local, 1))
+    fields = at_rest(grid, comm, gas, rows * stream.T, stream.scalars[:-1, None] * rows, pressure)
+    interior(fields.v)[:] = stream.v
+    comm.update(fields.velocity)
+    return fields
+
+
+def standing_flame(
+    grid: Grid,
+    comm: Communicator,
+    gas: Gas,
+    *,
+    stream: Stream,
+    Y: Floats,
+    temperature: float,
+    pressure: float,
+    position: float,
+    points: int,
+) -> Fields:
+    """A plane flame normal to y, its front at y = `position` [m], in which the mass flux is that of the inflow.
+
+    The profile is that of `free_flame`.
+    """
+    behind, T, mass_fractions = flame_profile(gas, Y, temperature, pressure, points)
+    depth, columns = grid.y - position, np.ones(grid.nx)
+    across = np.array([np.interp(depth, behind, y) for y in mass_fractions])
+    fields = at_rest(
+        grid, comm, gas, np.interp(depth, behind, T)[:, None] * columns, across[:, :, None] * columns, pressure
+    )
+    comm.update(fields.rho)
+    rho = 0.5 * (interior(fields.rho) + fields.rho[GHOSTS - 1 : -GHOSTS - 1, GHOSTS:-GHOSTS])
+    interior(fields.v)[:] = stream.rho * stream.v / rho
+    comm.update(fields.velocity)
+    return fields
 
 
 def at_rest(grid: Grid, comm: Communicator, gas: Gas, T: Floats, Y: Floats, pressure: float) -> Fields:
@@ -175,14 +240,14 @@ def free_flame(
     The profile is Cantera's free flame with mixture-averaged transport on at least `points` points. Gas is at rest:
     the first steps set the unburnt gas in motion.
     """
-    position, T, mass_fractions = _flame_profile(gas, Y, temperature, pressure, points)
+    position, T, mass_fractions = flame_profile(gas, Y, temperature, pressure, points)
     depth = 0.5 * burnt_width - np.abs(grid.x - 0.5 * grid.length_x)  # behind the front
     rows = np.ones((grid.ny_local, 1))
     across = np.array([np.interp(depth, position, y) for y in mass_fractions])
     return at_rest(grid, comm, gas, rows * np.interp(depth, position, T), across[:, None, :] * rows, pressure)
 
 
-def _flame_profile(
+def flame_profile(
     gas: Gas, Y: Floats, temperature: float, pressure: float, points: int
 ) -> tuple[Floats, Floats, Floats]:
     """Distance behind the front [m], where T is half-way up, T [K] and Y (K, n) of Cantera's free flame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cfd_coupling.boundary import Edges
 from cfd_coupling.fields import Fields, padded_zeros
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import Grid
@@ -17,8 +18,8 @@ from cfd_coupling.rkl2 import coefficients, stage_count
 class Momentum:
     """V(dt/2) M(dt) V(dt/2): viscous stress by RKL2 around convection and pressure by the midpoint rule."""
 
-    def __init__(self, grid: Grid, comm: Communicator, gas: Gas) -> None:
-        self.grid, self.comm, self.gas = grid, comm, gas
+    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, edges: Edges | None = None) -> None:
+        self.grid, self.comm, self.gas, self.edges = grid, comm, gas, edges or Edges(grid, comm)
         self.mu, self.flux = padded_zeros(*grid.shape), np.zeros((2, *grid.shape))
         self._roots = 1.0 / np.sqrt(gas.weights)
         self.stress = np.zeros((3, *grid.shape))
@@ -44,7 +45,7 @@ class Momentum:
         for velocity, part, target in ((start, 0.5 * dt, half), (half, dt, start)):
             mass_flux(velocity, fields.rho, self.flux)
             momentum_stage(start, velocity, self.flux, fields.rho, fields.p, grid.dx, grid.dy, part, target)
-            self.comm.update(target)
+            self.edges.velocity(target)
 
     def _viscous(self, fields: Fields, dt: float, dt_explicit: float) -> None:
         grid, (xx, yy, xy) = self.grid, self.stress
@@ -67,6 +68,6 @@ class Momentum:
                 factors,
                 stage == 0,
             )
-            self.comm.update(target)
+            self.edges.velocity(target)
             value, target, spare = target, spare, target
         fields.velocity[:] = value

@@ -5,7 +5,8 @@ The loop does not know what its monitors measure. A monitor has two calls: `see(
 
 step, time, dt [s]; cfl (largest since the last row), substeps, iterations and residual of the projection;
 p0 [Pa]; T_min, T_max [K]; kinetic_energy [J/m]; mass, mass_<element> [kg/m]; energy [J/m], the sum of rho h - p0;
-drift_<each of these three>, relative to the start; heat_release [W/m], consumption_speed [m/s] (means since the last
+drift_<each of these three that the box keeps>, relative to the start; with an inflow mass_entering and mass_leaving
+[kg/s/m]; heat_release [W/m], consumption_speed [m/s] (means since the last
 row); burnt_area [m2]; cells_<kind> and, among them, cells_retried, cells_integrated and cells_moved (to another rank)
 in the last step; seconds_<part> on the slowest rank, without the first step of each process. Every column but
 cells_moved and these goes on over a stop as if there had been none.
@@ -40,7 +41,8 @@ State = dict[str, Any]  # plain data
 
 _UNITS = {
     "time": "s", "dt": "s", "p0": "Pa", "T_min": "K", "T_max": "K", "kinetic_energy": "J/m", "energy": "J/m",
-    "mass": "kg/m", "heat_release": "W/m", "consumption_speed": "m/s", "burnt_area": "m2",
+    "mass": "kg/m", "mass_entering": "kg/s/m", "mass_leaving": "kg/s/m",
+    "heat_release": "W/m", "consumption_speed": "m/s", "burnt_area": "m2",
 }  # fmt: skip
 
 
@@ -131,14 +133,16 @@ class Condition(Monitor):
 class Conserved(Monitor):
     """Mass, element masses and energy of the box [per metre of depth], and how far each drifted since the start.
 
-    A closed box keeps sum of (rho h - p0) dV: at low Mach number the enthalpy gains what the pressure work adds.
+    A closed box keeps sum of (rho h - p0) dV: at low Mach number the enthalpy gains what the pressure work adds. Walls
+    of given temperature take or give heat: then the box is not `isolated` and its energy has no drift.
     """
 
-    def __init__(self, grid: Grid, comm: Communicator, mechanism: Mechanism) -> None:
+    def __init__(self, grid: Grid, comm: Communicator, mechanism: Mechanism, isolated: bool = True) -> None:
         self.comm, self.ny = comm, grid.ny
         self.cell = grid.dx * grid.dy
         self.mechanism = mechanism
         self.names = ("mass", *(f"mass_{name}" for name in mechanism.element_names), "energy")
+        self.kept = self.names if isolated else self.names[:-1]
         self.start: NDArray[np.float64] | None = None
 
     def row(self, fields: Fields) -> Row:
@@ -148,7 +152,7 @@ class Conserved(Monitor):
         scale = np.where(self.start == 0.0, 1.0, np.abs(self.start))
         drift = (totals - self.start) / scale
         row = dict(zip(self.names, totals.tolist(), strict=True))
-        return row | {f"drift_{name}": value for name, value in zip(self.names, drift.tolist(), strict=True)}
+        return row | {f"drift_{name}": value for name, value in zip(self.kept, drift.tolist(), strict=False)}
 
     def state(self) -> State:
         return {"start": None if self.start is None else self.start.tolist()}
@@ -166,6 +170,42 @@ class Conserved(Monitor):
         return self.cell * np.array([mass, *(self.mechanism.element_mass @ np.array(species)), energy])
 
 
+class Throughflow(Conserved):
+    """Mass that enters and leaves per second (means since the last row), and what the box holds.
+
+    drift_mass is what the mass of the box differs by from that at the start plus what entered less what left.
+    """
+
+    def __init__(self, grid: Grid, comm: Communicator, mechanism: Mechanism, dt: float) -> None:
+        super().__init__(grid, comm, mechanism)
+        self.dt, self.kept = dt, ("mass",)
+        self.gained = 0.0
+        self._restart()
+
+    def _restart(self) -> None:
+        self.through, self.steps = np.zeros(2), 0
+
+    def see(self, fields: Fields, report: StepReport) -> None:
+        self.through += report.entering, report.leaving
+        self.steps += 1
+        self.gained += self.dt * (report.entering - report.leaving)
+
+    def row(self, fields: Fields) -> Row:
+        row = super().row(fields)
+        assert self.start is not None
+        row["drift_mass"] -= self.gained / float(self.start[0])
+        entering, leaving = (self.through / max(self.steps, 1)).tolist()
+        self._restart()
+        return row | {"mass_entering": entering, "mass_leaving": leaving}
+
+    def state(self) -> State:
+        return super().state() | {"gained": self.gained, "through": self.through.tolist(), "steps": self.steps}
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.gained, self.through, self.steps = state["gained"], np.array(state["through"]), state["steps"]
+
+
 class Combustion(Monitor):
     """Heat release, burnt area and, where the case asks, the fuel consumption speed.
 
@@ -180,8 +220,10 @@ class Combustion(Monitor):
         mechanism: Mechanism,
         dt: float,
         consumption: ConsumptionConfig | None = None,
+        ends: bool = False,
     ) -> None:
-        self.grid, self.comm, self.dt = grid, comm, dt
+        """ends: whether the box has walls or streams in y."""
+        self.grid, self.comm, self.dt, self.ends = grid, comm, dt, ends
         self.consumption = consumption
         self.fuel = mechanism.index(consumption.fuel) if consumption else 0
         self.weights = [-formation_enthalpies(mechanism)]
@@ -204,7 +246,7 @@ class Combustion(Monitor):
         per_second = cell / (max(self.steps, 1) * self.dt)
         row = {"heat_release": float(self.made[0]) * per_second, "burnt_area": self._burnt_cells(fields) * cell}
         if self.consumption is not None:
-            speed = self._unburnt_fuel_per_speed(fields, self.consumption.fronts)
+            speed = self._unburnt_fuel_per_speed(fields, self.consumption)
             row["consumption_speed"] = -float(self.made[1]) * per_second / speed
         self._restart()
         return row
@@ -217,18 +259,21 @@ class Combustion(Monitor):
         self.unburnt_fuel = state["unburnt_fuel"]
 
     def _burnt_cells(self, fields: Fields) -> float:
-        """Burnt area in cells, by the contour of T."""
+        """Burnt area in cells, by the contour of T; beyond a wall or an outflow T is as it is there."""
         T = fields.T.copy()
         self.comm.update(T, width=1)
+        if self.ends and self.grid.j_stop == self.grid.ny:
+            T[-GHOSTS] = T[-GHOSTS - 1]
         near = T[GHOSTS : T.shape[0] - GHOSTS + 1, GHOSTS : T.shape[1] - GHOSTS + 1]
         return float(self.comm.sum_rows(area_above(near, BURNT_TEMPERATURE), self.grid.ny))
 
-    def _unburnt_fuel_per_speed(self, fields: Fields, fronts: int) -> float:
+    def _unburnt_fuel_per_speed(self, fields: Fields, consumption: ConsumptionConfig) -> float:
         """Fuel [kg/s/m per m/s] that fronts moving into the initial unburnt gas would burn."""
         if self.unburnt_fuel is None:
             dense = interior(fields.rho) * interior(fields.Y[self.fuel])
             self.unburnt_fuel = self.comm.max(float(dense.max()))
-        return fronts * self.grid.length_y * self.unburnt_fuel
+        width = self.grid.length_y if consumption.normal == "x" else self.grid.length_x
+        return consumption.fronts * width * self.unburnt_fuel
 
 
 class Work(Monitor):

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from cfd_coupling.boundary import Edges
 from cfd_coupling.fields import Fields, Floats, interior
 from cfd_coupling.grid import Grid, slab_bounds
 from cfd_coupling.kernels.pressure import (
@@ -26,17 +27,19 @@ _MAX_ITERATIONS = 200
 
 
 class ConstantPoisson:
-    """Solves -laplacian(q) = f, periodic, five-point, by FFT: rows here, one transpose each way for the columns.
+    """Solves -laplacian(q) = f, five-point, by FFT: rows here, one transpose each way for the columns.
 
+    Periodic in x; in y too, or without gradient at both ends (`closed`), where the transform is the cosine's.
     In single precision: it only preconditions, and costs half. The mean of q is zero, that of f is ignored.
     """
 
-    def __init__(self, grid: Grid, comm: Communicator) -> None:
-        self.grid, self.comm = grid, comm
+    def __init__(self, grid: Grid, comm: Communicator, closed: bool = False) -> None:
+        self.grid, self.comm, self.closed = grid, comm, closed
         modes_x = np.arange(grid.nx // 2 + 1)
         cuts = slab_bounds(len(modes_x), comm.size)
         along_x = (2.0 * np.sin(np.pi * modes_x / grid.nx) / grid.dx) ** 2
-        along_y = (2.0 * np.sin(np.pi * np.arange(grid.ny) / grid.ny) / grid.dy) ** 2
+        half_waves = (1 if closed else 2) * np.arange(grid.ny)
+        along_y = (2.0 * np.sin(0.5 * np.pi * half_waves / grid.ny) / grid.dy) ** 2
         symbol = along_y[:, None] + along_x[None, cuts[comm.rank] : cuts[comm.rank + 1]]
         inverse = np.divide(1.0, symbol, out=np.zeros_like(symbol), where=symbol > 0.0)
         self.inverse = inverse.astype(np.float32)
@@ -44,9 +47,10 @@ class ConstantPoisson:
     def solve(self, f: NDArray[np.floating]) -> NDArray[np.float32]:
         """q (ny_local, nx) for f of that shape; the same for any number of ranks."""
         rows = scipy.fft.rfft(f.astype(np.float32, copy=False), axis=1)
-        columns = scipy.fft.fft(self.comm.to_columns(rows, self.grid.ny), axis=0, overwrite_x=True)
+        forward, back = (scipy.fft.dct, scipy.fft.idct) if self.closed else (scipy.fft.fft, scipy.fft.ifft)
+        columns = forward(self.comm.to_columns(rows, self.grid.ny), axis=0, overwrite_x=True)
         columns *= self.inverse
-        columns = scipy.fft.ifft(columns, axis=0, overwrite_x=True)
+        columns = back(columns, axis=0, overwrite_x=True)
         rows = self.comm.to_rows(columns, self.grid.nx // 2 + 1)
         return scipy.fft.irfft(rows, n=self.grid.nx, axis=1, overwrite_x=True)
 
@@ -68,10 +72,11 @@ class Projection:
     where sqrt(rho) L^-1 sqrt(rho) takes 28.
     """
 
-    def __init__(self, grid: Grid, comm: Communicator, tolerance: float) -> None:
+    def __init__(self, grid: Grid, comm: Communicator, tolerance: float, edges: Edges | None = None) -> None:
         """tolerance: of dt |div u - target|."""
         self.grid, self.comm, self.tolerance = grid, comm, tolerance
-        self.laplacian = ConstantPoisson(grid, comm)
+        self.edges = edges or Edges(grid, comm)
+        self.laplacian = ConstantPoisson(grid, comm, self.edges.closed)
         self.rho, self.inverse_rho = np.zeros((2, *grid.shape)), np.zeros((2, *grid.shape))
         self.phi, self.direction, self.smooth = np.zeros(grid.shape), np.zeros(grid.shape), np.zeros(grid.shape)
         plane = (grid.ny_local, grid.nx)
@@ -79,19 +84,22 @@ class Projection:
         self.sums = np.zeros(grid.ny_local)
 
     def project(self, fields: Fields, target: Floats, dt: float) -> ProjectionReport:
-        """Give the velocity the divergence `target` (ny_local, nx) [1/s], whose mean must vanish, and update p.
+        """Give the velocity the divergence `target` (ny_local, nx) [1/s] and update p.
 
-        Needs the ghosts of velocity and rho; leaves those of velocity and p up to date. Raises NumericalError when
-        the iteration does not converge.
+        The mean of the target must vanish, unless there is an outflow, which takes it. Needs the ghosts of velocity and
+        rho; leaves those of velocity and p up to date. Raises NumericalError when the iteration does not converge.
         """
         grid = self.grid
         face_coefficients(fields.rho, self.rho, self.inverse_rho)
+        self.edges.close(self.rho)
+        self.edges.close(self.inverse_rho)
+        self.edges.balance(fields.velocity, target)
         residual = self._excess(fields, target) / -dt
         residual -= float(self.comm.sum_rows(residual.sum(axis=1), grid.ny)) / (grid.nx * grid.ny)
         iterations = self._solve(residual, 0.5 * self.tolerance / dt**2)
         self.comm.update(self.phi, width=1)
         correct_velocity(fields.velocity, self.phi, self.inverse_rho, grid.dx, grid.dy, dt)
-        self.comm.update(fields.velocity)
+        self.edges.velocity(fields.velocity, keep=True)
         fields.p += self.phi
         self.comm.update(fields.p, width=1)
         left = self.comm.max(float(np.abs(self._excess(fields, target)).max()))

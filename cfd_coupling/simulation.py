@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cfd_coupling import initial, monitors
+from cfd_coupling.boundary import build as build_edges
 from cfd_coupling.checkpoint import Header, check_there_are_some, keep_last, latest, read_fields, write_checkpoint
 from cfd_coupling.chemistry import build_chemistry, chemistry_facts
 from cfd_coupling.config import CaseConfig
@@ -92,7 +93,9 @@ class Simulation:
         )
         self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start, comm)
         self.gas = Gas.from_mechanism(self.mechanism)
-        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, case.flow)
+        stream = initial.inflow(case, self.grid, self.gas)
+        self.edges = build_edges(case.boundary, self.grid, comm, self.gas, stream)
+        self.stepper = Stepper(self.grid, comm, self.gas, self.chemistry, case.flow, self.edges)
         self.history = monitors.History(folder / "history.csv", comm, self._monitors(), case.output.history_every)
         self.log = Log(folder / "log.txt", comm, options.log_to_stderr)
         self.checkpoint: tuple[Path, Header] | None = None  # to go on from, on rank 0
@@ -102,10 +105,18 @@ class Simulation:
         return [
             monitors.Clock(comm, case.dt),
             monitors.Condition(grid, comm),
-            monitors.Conserved(grid, comm, self.mechanism),
-            monitors.Combustion(grid, comm, self.mechanism, case.dt, case.consumption_speed),
+            self._balance(),
+            monitors.Combustion(grid, comm, self.mechanism, case.dt, case.consumption_speed, self.edges.closed),
             monitors.Work(comm),
         ]
+
+    def _balance(self) -> monitors.Monitor:
+        """What the box keeps: all of it, no energy where walls heat or cool, or mass up to what enters and leaves."""
+        boundary = self.case.boundary
+        if boundary.y == "flow":
+            return monitors.Throughflow(self.grid, self.comm, self.mechanism, self.case.dt)
+        isolated = boundary.wall_temperature is None
+        return monitors.Conserved(self.grid, self.comm, self.mechanism, isolated)
 
     def claim_folder(self) -> None:
         """Lock the folder, and empty it or find the checkpoint to go on from; on rank 0. Raises as `set_up` does."""
@@ -190,6 +201,7 @@ class Simulation:
         self._write_manifest(finished=False)
         self._open_log()
         fields = initial.build(self.case, self.grid, self.comm, self.gas)
+        self.edges.fill(fields)
         units = {name: monitors.unit(name) for name in self.history.write(fields)}
         self.snapshots.write(fields)
         self.facts_of_start["history_units"] = units
@@ -274,7 +286,7 @@ class Simulation:
             f"{case.name}: {grid.nx} x {grid.ny} cells of {1e6 * self.grid.dx:.3g} x {1e6 * self.grid.dy:.3g} um, "
             f"{case.n_steps} steps of {case.dt:.3g} s to {case.n_steps * case.dt * 1e3:.4g} ms\n"
             f"mechanism {self.mechanism.name} ({self.mechanism.n_species} species), chemistry {chemistry.kind}{model}, "
-            f"box {case.flow.box}, splitting {case.flow.splitting}\n"
+            f"box {case.flow.box}, {case.boundary.y} in y, splitting {case.flow.splitting}\n"
             f"{self.comm.size} rank{'s' * (self.comm.size > 1)} on {socket.gethostname()}, folder {self.folder.path}, "
             f"checkpoints {often}"
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cfd_coupling.active_cells import ActiveCells, all_cells, find_active
+from cfd_coupling.boundary import Edges
 from cfd_coupling.config import FlowConfig
 from cfd_coupling.convection import Convection
 from cfd_coupling.diffusion import Diffusion
@@ -46,7 +47,8 @@ class StepReport:
 
     chemistry: the report of the chemistry. cfl: largest dt (|u|/dx + |v|/dy) of the step, before division into
     `substeps`. stages: of diffusion, in its last part. iterations, residual: of the projection, the latter the
-    largest dt |div u - Q/dt|. seconds: wall time of each part on this rank; `waiting` is for the slowest chemistry.
+    largest dt |div u - Q/dt|. entering, leaving: mass through the ends of the box in y [kg/s/m]. seconds: wall time of
+    each part on this rank; `waiting` is for the slowest chemistry.
     """
 
     chemistry: ChemistryReport
@@ -55,19 +57,31 @@ class StepReport:
     stages: int = 0
     iterations: int = 0
     residual: float = 0.0
+    entering: float = 0.0
+    leaving: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Stepper:
     """Owns the parts of the time step and their work arrays."""
 
-    def __init__(self, grid: Grid, comm: Communicator, gas: Gas, chemistry: Chemistry, options: FlowConfig) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        comm: Communicator,
+        gas: Gas,
+        chemistry: Chemistry,
+        options: FlowConfig,
+        edges: Edges | None = None,
+    ) -> None:
+        """edges: what bounds the box; periodic both ways where it is not given."""
         self.grid, self.comm, self.gas, self.chemistry, self.options = grid, comm, gas, chemistry, options
-        self.diffusion = Diffusion(grid, comm, gas)
-        self.expansion = Expansion(grid, comm, gas, options.box)
-        self.momentum = Momentum(grid, comm, gas)
-        self.projection = Projection(grid, comm, options.projection_tolerance)
-        self.convection = Convection(grid, comm, gas.n_species)
+        self.edges = edges = edges or Edges(grid, comm)
+        self.diffusion = Diffusion(grid, comm, gas, edges)
+        self.expansion = Expansion(grid, comm, gas, options.box, edges.closed)
+        self.momentum = Momentum(grid, comm, gas, edges)
+        self.projection = Projection(grid, comm, options.projection_tolerance, edges)
+        self.convection = Convection(grid, comm, gas.n_species, edges)
         self._changed = all_cells(grid)
 
     def step(self, fields: Fields, dt: float) -> StepReport:
@@ -80,7 +94,7 @@ class Stepper:
         self.comm.step = fields.step + 1
         seconds: dict[str, float] = {}
         with _timed(seconds, "diffusion"):
-            self._refresh(fields)
+            self.edges.fill(fields)
             self._changed = all_cells(self.grid)
         chemistry = self._react_and_diffuse(fields, dt, seconds)
         seconds["chemistry"] -= chemistry.ahead + chemistry.waiting
@@ -146,21 +160,17 @@ class Stepper:
         substeps = self._substeps(fields, dt, report)
         changed = self.convection.advance(fields, self._active(fields), self.expansion.sink, dt, substeps)
         self.expansion.update_temperature(fields, changed)
+        report.entering, report.leaving = self.edges.through(self.convection.flux)
 
     def _active(self, fields: Fields) -> ActiveCells:
         """Cells that are not uniform; a step begins with all cells, later only what has changed can be."""
         if not self.options.skip_uniform:
             return all_cells(self.grid)
-        return find_active(fields, self.grid, self.comm, self._changed)
-
-    def _refresh(self, fields: Fields) -> None:
-        self._update_ghosts(fields)
-        for q in (fields.rho, fields.velocity, fields.p):
-            self.comm.update(q)
+        return find_active(fields, self.grid, self.comm, self._changed, self.edges.closed)
 
     def _update_ghosts(self, fields: Fields) -> None:
-        self.comm.update(fields.scalars)
-        self.comm.update(fields.T)
+        self.edges.scalars(fields.scalars)
+        self.edges.temperature(fields.T)
 
     def _substeps(self, fields: Fields, dt: float, report: StepReport) -> int:
         """Sub-steps for the velocity at hand, noted in the report together with the CFL number.

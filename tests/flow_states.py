@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cfd_coupling import initial
+from cfd_coupling.boundary import Stream
 from cfd_coupling.chemistry import ChemistryReport
 from cfd_coupling.compare import read_history
 from cfd_coupling.fields import interior
@@ -54,6 +55,16 @@ def kernel(grid, comm=COMM, **changes):
         "seed": 1,
     } | changes
     return initial.ignition(grid, comm, drm19(), **options)
+
+
+def hot_jet(grid):
+    """The inflow of a hot, fast jet in a cold stream."""
+    x = grid.x - 0.5 * grid.length_x
+    shape = 0.5 * (np.tanh((x + 2e-4) / 1e-4) - np.tanh((x - 2e-4) / 1e-4))
+    gas, T = drm19(), 300.0 + 300.0 * shape
+    rows = np.broadcast_to(T, (grid.ny_local, grid.nx))
+    fields = initial.at_rest(grid, COMM, gas, rows, methane_air(gas), ATMOSPHERE)
+    return Stream(0.3 + 2.0 * shape, T, interior(fields.rho)[0], interior(fields.scalars)[:, 0])
 
 
 class HotConversion:

@@ -29,6 +29,7 @@ CFD_COUPLING = [
     "config", "grid", "burnt_area", "kernels",
     "parallel", "fields", "rows", "load_balance",
     "gas",
+    "boundary",
     "active_cells", "rkl2",
     "convection", "diffusion", "expansion", "momentum", "pressure",
     "initial", "chemistry",

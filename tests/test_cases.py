@@ -93,6 +93,40 @@ def test_the_free_flame_that_has_relaxed_burns_at_cantera_s_flame_speed_to_one_p
     np.testing.assert_allclose(speed[time > 0.8e-3].mean(), FLAME_SPEED, rtol=0.01, atol=0.0)
 
 
+@pytest.mark.parametrize("words", [("--variant", "short"), pytest.param((), marks=pytest.mark.slow)])
+def test_a_flame_stands_in_a_stream_of_its_own_speed_and_burns_at_it(tmp_path, words):
+    out = tmp_path / "a"
+    assert main(["run", "cases/standing_flame", "--out", str(out), *words]) == 0
+    history = read_history(out / "history.csv")
+    speed = history["consumption_speed"][history["time"] > 0.8 * history["time"][-1]]
+    np.testing.assert_allclose(speed.mean(), FLAME_SPEED, rtol=0.01, atol=0.0)
+    np.testing.assert_allclose(history["mass_leaving"][-1], history["mass_entering"][-1], rtol=0.02, atol=0.0)
+    np.testing.assert_allclose(history["drift_mass"], 0.0, rtol=0.0, atol=1e-13)
+    before, after = (front(read_image(path).arrays["T"]) for path in (snapshots(out / "snapshots")[i] for i in (0, -1)))
+    assert abs(after - before) < (0.1 if words else 0.5)
+
+
+def front(T):
+    """Row of cells, with its fraction, where a plane flame is at 1200 K."""
+    along_y = np.squeeze(T)[:, 0]
+    return np.interp(1200.0, along_y, np.arange(len(along_y)))
+
+
+@pytest.mark.parametrize("words", [("--variant", "short"), pytest.param((), marks=pytest.mark.slow)])
+def test_a_jet_keeps_mass_its_symmetry_and_when_settled_its_momentum(tmp_path, words):
+    out = tmp_path / "a"
+    assert main(["run", "cases/jet", "--out", str(out), *words]) == 0
+    history, last = read_history(out / "history.csv"), last_fields(out)
+    np.testing.assert_allclose(history["drift_mass"], 0.0, rtol=0.0, atol=1e-13)
+    assert history["residual"].max() <= 1e-11
+    rho, p, v = (np.squeeze(q) for q in (last["rho"], last["p"], last["velocity"][..., 1]))
+    np.testing.assert_allclose(v, v[:, ::-1], rtol=0.0, atol=1e-8)
+    if not words:  # long enough to settle
+        np.testing.assert_allclose(history["mass_leaving"][-1], history["mass_entering"][-1], rtol=1e-5, atol=0.0)
+        momentum = (rho * v**2 + p)[2:-2].mean(axis=1)
+        np.testing.assert_allclose(momentum, momentum.mean(), rtol=1e-3, atol=0.0)
+
+
 def test_kinetic_energy_of_taylor_green_converges_with_second_order(tmp_path):
     """Oracle: exp(-4 nu k^2 t)."""
     errors = []

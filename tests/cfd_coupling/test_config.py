@@ -108,3 +108,27 @@ def test_schema_and_file_agree_without_variants(small):
     data = read_yaml(small / "case.yaml")
     del data["variants"]
     assert parse(CaseConfig, data, "case.yaml") == load_case(small)
+
+
+@pytest.mark.parametrize(
+    "assignments, message",
+    [
+        (["boundary.y=walls", "flow.box=open"], "flow.box=open contradicts"),
+        (["boundary.y=flow", "boundary.inflow.velocity=1"], "flow.box=closed contradicts"),
+        (["boundary.y=flow", "flow.box=open"], "y=flow needs an inflow"),
+        (["boundary.inflow.velocity=1"], "inflow is for y=flow, not y=periodic"),
+        (["boundary.wall_temperature=400"], "wall_temperature is for y=walls, not y=periodic"),
+        (["boundary.y=walls", "boundary.wall_temperature=-3"], "wall_temperature"),
+        (["boundary.y=wall"], "boundary.y"),
+        (["initial={kind: standing_flame, position: 1e-3}"], "initial.kind=standing_flame needs an inflow"),
+    ],
+)
+def test_boundaries_that_contradict_the_rest_of_the_case_are_refused_by_name(small, assignments, message):
+    with pytest.raises(UsageError, match=message):
+        load_case(small, assignments=assignments)
+
+
+def test_walls_have_no_temperature_or_one_or_two(small):
+    for text, pair in (("null", (None, None)), ("400", (400.0, 400.0)), ("[300, 500]", (300.0, 500.0))):
+        case = load_case(small, assignments=["boundary.y=walls", f"boundary.wall_temperature={text}"])
+        assert case.boundary.wall_temperatures == pair
