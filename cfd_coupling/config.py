@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from chemnet.runtime.config import Config, override, parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
@@ -145,13 +146,21 @@ class InflowConfig(Config):
 class BoundaryConfig(Config):
     """Boundaries in y; x is periodic.
 
-    y: `periodic`; `walls` without slip, adiabatic or at `wall_temperature` [K] (one, or those at y = 0 and at the other
-    end); or `flow`, an `inflow` at y = 0 and an outflow at the other end.
+    y: `periodic`; `walls` without slip, at `wall_temperature` [K] (one, or those at y = 0 and at the other end; null is
+    adiabatic); or `flow`, an `inflow` at y = 0 and an outflow at the other end.
     """
 
     y: Literal["periodic", "walls", "flow"] = "periodic"
-    wall_temperature: PositiveFloat | tuple[PositiveFloat, PositiveFloat] | None = None
+    wall_temperature: float | tuple[float | None, float | None] | None = None
     inflow: InflowConfig | None = None
+
+    @field_validator("wall_temperature", mode="before")
+    @classmethod
+    def _one_or_two(cls, value: Any) -> Any:
+        each = value if isinstance(value, list | tuple) else [value, value]
+        if len(each) != 2 or not all(T is None or (isinstance(T, int | float) and 0.0 < T < math.inf) for T in each):
+            raise ValueError(f"one temperature [K] of both walls or two in brackets, positive or null, not {value}")
+        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _parts_fit(self) -> BoundaryConfig:

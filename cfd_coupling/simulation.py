@@ -115,7 +115,7 @@ class Simulation:
         boundary = self.case.boundary
         if boundary.y == "flow":
             return monitors.Throughflow(self.grid, self.comm, self.mechanism, self.case.dt)
-        isolated = boundary.wall_temperature is None
+        isolated = boundary.wall_temperatures == (None, None)
         return monitors.Conserved(self.grid, self.comm, self.mechanism, isolated)
 
     def claim_folder(self) -> None:

@@ -102,6 +102,8 @@ def parse(schema: type[Schema], data: Mapping[str, Any], source: str) -> Schema:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         raise UsageError(f"{source}: unknown key {where}{_nearest(schema, problem['loc'])}")
+    if problem["type"] == "value_error":  # of a check of the schema's own, which says what it found
+        raise UsageError(f"{source}: {where + ': ' if where else ''}{problem['ctx']['error']}")
     given = "" if problem["type"] == "missing" else f", not {str(problem['input'])[:60]!r}"
     raise UsageError(f"{source}: {where}: {problem['msg']}{given}")
 

@@ -118,17 +118,19 @@ def test_schema_and_file_agree_without_variants(small):
         (["boundary.y=flow", "flow.box=open"], "y=flow needs an inflow"),
         (["boundary.inflow.velocity=1"], "inflow is for y=flow, not y=periodic"),
         (["boundary.wall_temperature=400"], "wall_temperature is for y=walls, not y=periodic"),
-        (["boundary.y=walls", "boundary.wall_temperature=-3"], "wall_temperature"),
+        (["boundary.y=walls", "boundary.wall_temperature=-3"], "wall_temperature: one temperature .*, not -3"),
+        (["boundary.y=walls", "boundary.wall_temperature=[300]"], r"wall_temperature: one temperature .*, not \[300\]"),
         (["boundary.y=wall"], "boundary.y"),
         (["initial={kind: standing_flame, position: 1e-3}"], "initial.kind=standing_flame needs an inflow"),
     ],
 )
 def test_boundaries_that_contradict_the_rest_of_the_case_are_refused_by_name(small, assignments, message):
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=message) as refused:
         load_case(small, assignments=assignments)
+    assert "Value error" not in str(refused.value) and "{'" not in str(refused.value)
 
 
 def test_walls_have_no_temperature_or_one_or_two(small):
-    for text, pair in (("null", (None, None)), ("400", (400.0, 400.0)), ("[300, 500]", (300.0, 500.0))):
+    for text, pair in (("null", (None, None)), ("400", (400.0, 400.0)), ("[300, null]", (300.0, None))):
         case = load_case(small, assignments=["boundary.y=walls", f"boundary.wall_temperature={text}"])
         assert case.boundary.wall_temperatures == pair

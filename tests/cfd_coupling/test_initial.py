@@ -5,8 +5,9 @@ import pytest
 from flow_states import ATMOSPHERE, COMM, drm19, kernel, methane_air
 
 from cfd_coupling import initial
+from cfd_coupling.config import load_case
 from cfd_coupling.fields import interior
-from cfd_coupling.grid import Grid
+from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.parallel import Communicator
 from chemnet.runtime.errors import NumericalError
 
@@ -111,3 +112,31 @@ def test_a_free_flame_of_more_points_than_its_finest_grid_has_is_refused(monkeyp
     flame = dict(temperature=300.0, pressure=ATMOSPHERE, burnt_width=2e-3, points=5000)
     with pytest.raises(NumericalError, match="fewer points than initial.points=5000"):
         initial.free_flame(Grid(20, 3, 6e-3, 9e-5), COMM, drm19(), Y=methane_air(drm19()), **flame)
+
+
+def test_a_standing_flame_has_its_front_where_asked_and_one_mass_flux():
+    gas = drm19()
+    assignments = ["grid.ny=200", "grid.length_y=6e-3", "initial.position=2e-3", "initial.points=50"]
+    case = load_case("standing_flame", assignments=assignments)
+    grid = Grid(**case.grid.model_dump())
+    fields = initial.build(case, grid, COMM, gas)
+    T, v, rho = interior(fields.T), interior(fields.v), interior(fields.rho)
+    assert np.interp(0.5 * (T.min() + T.max()), T[:, 2], grid.y) == pytest.approx(2e-3, abs=grid.dy, rel=0.0)
+    flux = 0.5 * (rho[1:] + rho[:-1]) * v[1:]
+    inflow = initial.inflow(case, grid, gas).rho[0] * 0.3964
+    np.testing.assert_allclose(flux, inflow, rtol=1e-12, atol=0.0)
+    assert np.all(interior(fields.u) == 0.0) and v[-1, 0] > 2.5
+
+
+def test_a_jet_is_as_wide_fast_and_warm_as_asked_and_everywhere():
+    gas, case = drm19(), load_case("jet")
+    grid = Grid(**case.grid.model_dump())
+    stream = initial.inflow(case, grid, gas)
+    excess = stream.v - 1.0
+    assert excess.sum() * grid.dx == pytest.approx(2.0 * 5e-4, rel=1e-3, abs=0.0)
+    assert stream.v.max() == pytest.approx(3.0, rel=2e-2, abs=0.0)
+    np.testing.assert_allclose(stream.T, 300.0 + 75.0 * excess, rtol=1e-12, atol=0.0)
+    fields = initial.build(case, grid, COMM, gas)
+    np.testing.assert_array_equal(interior(fields.v), np.broadcast_to(stream.v, (grid.ny, grid.nx)))
+    np.testing.assert_allclose(interior(fields.rho)[7], stream.rho, rtol=1e-12, atol=0.0)
+    np.testing.assert_allclose(fields.scalars[:, 9, GHOSTS:-GHOSTS], stream.scalars, rtol=1e-12, atol=0.0)

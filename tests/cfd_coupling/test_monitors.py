@@ -12,7 +12,7 @@ from cfd_coupling.compare import read_history
 from cfd_coupling.config import ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
-from cfd_coupling.monitors import Clock, Combustion, Condition, Conserved, History, Work, unit
+from cfd_coupling.monitors import Clock, Combustion, Condition, Conserved, History, Throughflow, Work, unit
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.stepping import PARTS
 from chemnet.gas.mechanism import load_mechanism
@@ -21,7 +21,7 @@ from chemnet.runtime.errors import NumericalError
 GRID = Grid(5, 4, 5e-4, 8e-4)
 CELL = GRID.dx * GRID.dy
 DT = 1e-6
-CLOCK = {"cfl": 0.3, "substeps": 1, "iterations": 12, "residual": 1e-12}
+CLOCK = {"cfl": 0.3, "substeps": 1, "iterations": 12, "residual": 1e-12, "entering": 3e-4, "leaving": 1e-4}
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,35 @@ def test_drift_is_relative_to_the_first_row(fields, drm19):
     assert row["drift_mass"] == pytest.approx(1e-10, rel=1e-4, abs=0.0)
     assert row["drift_mass_H"] == pytest.approx(1e-10, rel=1e-4, abs=0.0)
     assert row["drift_mass_O"] == 0.0
+
+
+def test_walls_that_heat_leave_energy_without_a_drift(fields, drm19):
+    row = Conserved(GRID, Communicator(), drm19, isolated=False).row(fields)
+    assert "energy" in row and "drift_energy" not in row and "drift_mass_C" in row
+
+
+def test_mass_of_a_box_that_is_flowed_through_drifts_by_what_streams_do_not_explain(fields, drm19):
+    monitor = Throughflow(GRID, Communicator(), drm19, DT)
+    mass = monitor.row(fields)["mass"]
+    for entering, leaving in ((3e-4, 1e-4), (5e-4, 1e-4)):
+        monitor.see(fields, SimpleNamespace(entering=entering, leaving=leaving))
+    interior(fields.rho)[0, 0] += (6e-4 * DT + 1e-9 * mass) / CELL
+    row = monitor.row(fields)
+    assert (row["mass_entering"], row["mass_leaving"]) == pytest.approx((4e-4, 1e-4), rel=1e-12, abs=0.0)
+    assert row["drift_mass"] == pytest.approx(1e-9, rel=1e-4, abs=0.0)
+    assert "drift_energy" not in row and (unit("mass_entering"), unit("mass")) == ("kg/s/m", "kg/m")
+
+
+@pytest.mark.parametrize("normal, width", [("x", 8e-4), ("y", 5e-4)])
+def test_a_front_is_as_long_as_the_box_across_its_normal(fields, drm19, normal, width):
+    fuel = drm19.index("CH4")
+    monitor = Combustion(GRID, Communicator(), drm19, DT, ConsumptionConfig(fronts=1, normal=normal))
+    produced = np.zeros(drm19.n_species)
+    produced[fuel] = -3e-6
+    monitor.see(fields, report(produced))
+    assert monitor.row(fields)["consumption_speed"] == pytest.approx(
+        3e-6 * CELL / DT / (width * 2.0), rel=1e-12, abs=0.0
+    )
 
 
 def test_heat_release_and_consumption_speed_are_means_since_the_last_row(fields, drm19):
@@ -139,6 +168,7 @@ def all_monitors(drm19):
         Clock(comm, DT),
         Condition(GRID, comm),
         Conserved(GRID, comm, drm19),
+        Throughflow(GRID, comm, drm19, DT),
         Combustion(GRID, comm, drm19, DT, ConsumptionConfig(fuel="CH4", fronts=2)),
         Work(comm),
     ]
