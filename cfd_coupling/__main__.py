@@ -1,4 +1,4 @@
-"""`python -m cfd_coupling run CASE` and `info CASE`; under mpiexec every rank runs the same command."""
+"""`python -m cfd_coupling run CASE`, `info CASE` and `verify`; under mpiexec every rank runs the same command."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ def parser() -> Parser:
         )  # fmt: skip
     run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<case>-<chemistry>)")
     run.add_argument("--overwrite", action="store_true", help="replace a finished run in the folder")
+    verify = commands.add_parser("verify", help="measure orders, conservation, flames and protections: the scoreboard")
+    verify.add_argument("--quick", action="store_true", help="small sizes: a minute instead of a quarter of an hour")
+    verify.add_argument("--only", action="append", default=[], metavar="NAME", help="only this check; may be repeated")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write the scoreboard to a file, too")
     return main
 
 
@@ -102,6 +106,13 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def measure(arguments: argparse.Namespace) -> int:
+    """Print the scoreboard; 1 when a line misses its target."""
+    from cfd_coupling.verification.runner import verify
+
+    return 0 if verify(arguments.quick, arguments.only, arguments.json) else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of the command line."""
     return run_command(lambda: _run(argv), NAME)
@@ -109,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
-    return show(arguments) if arguments.command == "info" else launch(arguments)
+    return {"run": launch, "info": show, "verify": measure}[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ CFD_COUPLING = [
     "stepping",
     "monitors", "progress",
     "simulation", "compare", "flame_speed",
+    "verification",
     "__main__",
 ]
 # fmt: on
