@@ -9,6 +9,7 @@ from cfd_coupling.verification import (
     advection,
     conservation,
     heating,
+    manufactured,
     splitting,
     turbulence,
     vortex,
@@ -20,6 +21,7 @@ from chemnet.runtime.tables import Table
 
 CHECKS = (
     Check("taylor-green", "order in space of a decaying vortex", vortex.space),
+    Check("manufactured", "order in space with variable density, species and heat", manufactured.order_in_space),
     Check("time-order", "order in time at constant density", vortex.time),
     Check("splitting", "order of diffusion and chemistry in time", splitting.diffusion_and_chemistry),
     Check("whole-scheme", "order in time with variable density", splitting.whole_scheme),
