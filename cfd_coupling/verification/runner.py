@@ -8,6 +8,7 @@ from pathlib import Path
 from cfd_coupling.verification import (
     advection,
     conservation,
+    flames,
     heating,
     manufactured,
     splitting,
@@ -28,6 +29,7 @@ CHECKS = (
     Check("advection", "a wave and a step carried round", advection.once_round),
     Check("turbulence", "kinetic energy against dissipation", turbulence.decay),
     Check("heating", "p0 of a closed box against a reactor of constant volume", heating.closed_box),
+    Check("flames", "planar flames against Cantera's, extrapolated to a fine grid", flames.speeds),
     Check("conservation", "mass, elements, energy and the constraint", conservation.box),
 )
 
