@@ -50,26 +50,56 @@ class ActiveCells:
         top = np.array([min(tile_rows[group[-1]] * TILE_ROWS + TILE_ROWS, last) for group in groups]) - first + GHOSTS
         return np.stack([bottom[rows], top[rows], starts, stops], axis=1)
 
-    def segments(self, margin: int = 0) -> Integers:
-        """Runs (n, 3) [j, i_start, i_stop) that cover the tiles and `margin` cells around them, ghosts counted."""
-        cell_rows = np.arange(self.grid.j_start - margin, self.grid.j_stop + margin)
-        near = [(cell_rows + shift) % self.grid.ny // TILE_ROWS for shift in range(-margin, margin + 1)]
-        rows, starts, stops = self._runs(np.logical_or.reduce([self.tiles[J] for J in near]), margin)
+    def segments(self, margin: int = 0, outside: int | None = None) -> Integers:
+        """Runs (n, 3) [j, i_start, i_stop) that cover the tiles and `margin` cells around them, ghosts counted.
+
+        outside: how many rows of ghosts are covered as well, `margin` where it is not given.
+        """
+        outside = margin if outside is None else outside
+        rows, starts, stops = self._runs(self._near(margin, outside), margin)
         pieces = -(-(stops - starts) // _LONGEST_SEGMENT)
         run = np.repeat(np.arange(len(rows)), pieces)
         cuts = starts[run] + _LONGEST_SEGMENT * (np.arange(len(run)) - (np.cumsum(pieces) - pieces)[run])
-        return np.stack([rows[run] + GHOSTS - margin, cuts, np.minimum(cuts + _LONGEST_SEGMENT, stops[run])], axis=1)
+        return np.stack([rows[run] + GHOSTS - outside, cuts, np.minimum(cuts + _LONGEST_SEGMENT, stops[run])], axis=1)
 
-    def _runs(self, marks: NDArray[np.bool_], margin: int) -> tuple[Integers, Integers, Integers]:
+    def shell(self) -> Integers:
+        """Runs as of `segments` that cover the cells next to the tiles and all near ones among the rows of ghosts."""
+        mine = self._near(0, GHOSTS)
+        mine[:GHOSTS] = mine[-GHOSTS:] = False
+        rows, starts, stops = self._runs(self._near(1, GHOSTS), 1, mine)
+        return np.stack([rows, starts, stops], axis=1)
+
+    def rows(self) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+        """Runs (n, 3) that cover the tiles in all rows, ghosts included; where those of each row begin (rows + 1,); and
+        whether a row has the runs of the row below it (rows,).
+        """
+        marks = self._near(0, GHOSTS)
+        rows, starts, stops = self._runs(marks, 0)
+        alike = np.concatenate([[False], (marks[1:] == marks[:-1]).all(axis=1)])
+        return np.stack([rows, starts, stops], axis=1), np.searchsorted(rows, np.arange(len(marks) + 1)), alike
+
+    def _near(self, margin: int, outside: int) -> NDArray[np.bool_]:
+        """Marks of the tiles that each row of this rank and of `outside` rows around it meets within `margin` rows."""
+        cell_rows = np.arange(self.grid.j_start - outside, self.grid.j_stop + outside)
+        near = [(cell_rows + shift) % self.grid.ny // TILE_ROWS for shift in range(-margin, margin + 1)]
+        return np.logical_or.reduce([self.tiles[J] for J in near])
+
+    def _runs(
+        self, marks: NDArray[np.bool_], margin: int, without: NDArray[np.bool_] | None = None
+    ) -> tuple[Integers, Integers, Integers]:
         """Runs of cells within `margin` of marked tiles in each row of `marks`: row, first and last column plus one.
 
         Ghosts are counted. Periodic: beside a mark at one edge lie cells at the other, which its ghosts are copies of.
-        Rows are mostly alike, so runs are looked for in each kind of row once.
+        Cells inside the tiles marked in `without` are left out. Rows are mostly alike, so runs are looked for in each
+        kind of row once.
         """
-        nx, columns = self.grid.nx, np.arange(-margin, self.grid.nx + margin)
-        kinds, kind = np.unique(marks, axis=0, return_inverse=True)
+        nx, n_tiles, columns = self.grid.nx, marks.shape[1], np.arange(-margin, self.grid.nx + margin)
+        both = marks if without is None else np.concatenate([marks, without], axis=1)
+        kinds, kind = np.unique(both, axis=0, return_inverse=True)
         cells = np.repeat(kinds, TILE_COLUMNS, axis=1)
         near = np.logical_or.reduce([cells[:, (columns + shift) % nx] for shift in range(-margin, margin + 1)])
+        if without is not None:
+            near[:, margin : margin + nx] &= ~cells[:, n_tiles * TILE_COLUMNS :][:, :nx]
         edges = np.diff(np.pad(near, ((0, 0), (1, 1))).astype(np.int8), axis=1)
         owner, starts = np.nonzero(edges == 1)
         stops = np.nonzero(edges == -1)[1]

@@ -22,12 +22,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunData:
-    """One run of a comparison: its label, its rows of history by column, and one snapshot."""
+    """One run of a comparison: its label, its rows of history by column, one snapshot, and whether it is finished."""
 
     label: str
     folder: Path
     history: dict[str, Floats]
     snapshot: Snapshot
+    finished: bool
 
     def until(self, column: str) -> Floats:
         """A column of history, in the rows that are not later than the snapshot."""
@@ -74,7 +75,10 @@ def compare(folders: Sequence[Path], picture: Path | None = None) -> Table:
     columns = [metrics(run, reference) for run in runs]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     title = f"Runs at step {reference.snapshot.step}, t = {reference.snapshot.time * 1e3:.4g} ms"
-    return Table(title, ["", *(run.label for run in runs)], rows)
+    unfinished = ", ".join(run.label for run in runs if not run.finished)
+    return Table(
+        f"{title}; unfinished: {unfinished}" if unfinished else title, ["", *(run.label for run in runs)], rows
+    )
 
 
 def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
@@ -115,10 +119,15 @@ def load_runs(folders: Sequence[Path]) -> list[RunData]:
     if not common:
         raise UsageError("the runs have no snapshot of the same step; compare runs with one dt and snapshot_every")
     last = max(common)
+    finished = [bool(read_json(folder / "manifest.json").get("finished")) for folder in folders]
+    if int(last) == 0:
+        where = " and ".join(str(folder) for folder, done in zip(folders, finished, strict=True) if not done)
+        reason = f"{where} is not finished" if where else "they have another snapshot_every"
+        raise UsageError(f"the runs have only their initial states in common: {reason};\nlet them run further.")
     labels = _labels(folders)
     runs = [
-        RunData(label, folder, read_history(folder / "history.csv"), read_image(paths[last]))
-        for label, folder, paths in zip(labels, folders, available, strict=True)
+        RunData(label, folder, read_history(folder / "history.csv"), read_image(paths[last]), done)
+        for label, folder, paths, done in zip(labels, folders, available, finished, strict=True)
     ]
     for run in runs:
         _check_same_box(run, runs[0])
@@ -143,9 +152,10 @@ def _check_same_box(run: RunData, reference: RunData) -> None:
 
 
 def read_history(path: Path) -> dict[str, Floats]:
-    """history.csv by column. Raises FileError when it is missing or damaged."""
+    """history.csv by column, without a last line that is half written. Raises FileError if it is missing or damaged."""
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
+        header, *lines = text[: text.rfind("\n") + 1].splitlines()
         values = np.array([[float(cell) for cell in line.split(",")] for line in lines])
         return dict(zip(header.split(","), values.T, strict=True))
     except FileNotFoundError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, Grid
+from chemnet.runtime.simd import W
 
 Floats = NDArray[np.float64]
 
@@ -15,6 +17,12 @@ Floats = NDArray[np.float64]
 def interior(q: Floats) -> Floats:
     """View of the cells of this rank without ghosts; q (..., ny_local + 2 GHOSTS, nx + 2 GHOSTS)."""
     return q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS]
+
+
+def padded_zeros(*shape: int) -> Floats:
+    """Zeros with room for one vector behind their end, which vector code may read."""
+    size = math.prod(shape)
+    return np.zeros(size + W)[:size].reshape(shape)
 
 
 @dataclass
@@ -48,9 +56,9 @@ class Fields:
         """A state of zeros at rest for n_species species and the pressure p0 [Pa]."""
         plane = grid.shape
         return cls(
-            scalars=np.zeros((n_species + 1, *plane)),
+            scalars=padded_zeros(n_species + 1, *plane),
             velocity=np.zeros((2, *plane)),
-            rho=np.zeros(plane),
+            rho=padded_zeros(*plane),
             T=np.zeros(plane),
             p=np.zeros(plane),
             p0=p0,

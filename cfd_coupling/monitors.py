@@ -6,45 +6,68 @@ The loop does not know what its monitors measure. A monitor has two calls: `see(
 step, time, dt [s]; cfl (largest since the last row), substeps, iterations and residual of the projection;
 p0 [Pa]; T_min, T_max [K]; kinetic_energy [J/m]; mass, mass_<element> [kg/m]; energy [J/m], the sum of rho h - p0;
 drift_<each of these three>, relative to the start; heat_release [W/m], consumption_speed [m/s] (means since the last
-row); burnt_area [m2]; cells_<kind> and, among them, cells_retried and cells_integrated in the last step;
-seconds_<part> on the slowest rank, since the second step.
+row); burnt_area [m2]; cells_<kind> and, among them, cells_retried, cells_integrated and cells_moved (to another rank)
+in the last step; seconds_<part> on the slowest rank, without the first step of each process. Every column but
+cells_moved and these goes on over a stop as if there had been none.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfd_coupling.chemistry import KINDS
+from cfd_coupling.chemistry import KINDS, formation_enthalpies
 from cfd_coupling.config import BURNT_TEMPERATURE, ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.stepping import PARTS, StepReport
 from chemnet.gas.mechanism import Mechanism
-from chemnet.gas.thermo import species_enthalpies
 from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.files import append_text
 
-REFERENCE_TEMPERATURE = 298.15  # [K], of the enthalpies of formation
+_AMONG_THEM = ("retried", "integrated", "moved")  # counts of the ChemistryReport beside those per kind
 
 Row = dict[str, float]
+State = dict[str, Any]  # plain data
+
+_UNITS = {
+    "time": "s", "dt": "s", "p0": "Pa", "T_min": "K", "T_max": "K", "kinetic_energy": "J/m", "energy": "J/m",
+    "mass": "kg/m", "heat_release": "W/m", "consumption_speed": "m/s", "burnt_area": "m2",
+}  # fmt: skip
 
 
-class Monitor(Protocol):
-    """Sees every step, and gives its columns when a row is due."""
-
-    def see(self, fields: Fields, report: StepReport) -> None: ...
-
-    def row(self, fields: Fields) -> Row: ...
+def unit(column: str) -> str:
+    """Unit of a column of history.csv; 1 for counts and ratios."""
+    kind = column.partition("_")[0]
+    return _UNITS.get(column) or {"mass": "kg/m", "seconds": "s"}.get(kind, "1")
 
 
-class Clock:
+class Monitor:
+    """Sees every step, and gives its columns when a row is due; its state travels in checkpoints."""
+
+    def see(self, fields: Fields, report: StepReport) -> None:
+        """Take note of a step."""
+
+    def row(self, fields: Fields) -> Row:
+        """The columns at this step; every rank calls it."""
+        raise NotImplementedError
+
+    def state(self) -> State:
+        """What the coming rows depend on, as plain data that is right on rank 0; every rank calls it."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Return to a state, the same one on every rank."""
+
+
+class Clock(Monitor):
     """Step, time and the state of the solver."""
 
     def __init__(self, comm: Communicator, dt: float) -> None:
@@ -64,33 +87,47 @@ class Clock:
         worst, self.worst = self.worst or dict.fromkeys(("cfl", "substeps", "iterations", "residual"), 0.0), {}
         return {"step": fields.step, "time": fields.time, "dt": self.dt, **worst, "p0": fields.p0}
 
+    def state(self) -> State:
+        return {"worst": self.worst}
 
-class Condition:
+    def restore(self, state: State) -> None:
+        self.worst = dict(state["worst"])
+
+
+class Condition(Monitor):
     """Extremes of T and the kinetic energy; a value that is not finite stops the run in the step that made it."""
 
     def __init__(self, grid: Grid, comm: Communicator) -> None:
-        self.comm = comm
+        self.comm, self.grid = comm, grid
         self.cell = grid.dx * grid.dy
 
     def see(self, fields: Fields, report: StepReport) -> None:
-        total = sum(float(interior(q).sum()) for q in (fields.T, fields.rho, fields.u, fields.v))
-        if not np.isfinite(total + fields.p0):
-            raise NumericalError(
-                f"T, rho or the velocity is not finite after step {fields.step}, t = {fields.time:.3e} s.\n"
-                "Use a smaller dt; the last snapshot shows the state before."
-            )
+        for name in ("T", "rho", "u", "v", "p"):
+            q = interior(getattr(fields, name))
+            if not np.isfinite(q.sum()):
+                j, i = np.argwhere(~np.isfinite(q))[0]
+                self._fail(fields, f"{name} in cell (row {j + self.grid.j_start}, column {i})")
+        if not np.isfinite(fields.p0):
+            self._fail(fields, "p0")
+
+    def _fail(self, fields: Fields, what: str) -> NoReturn:
+        raise NumericalError(
+            f"{what} is not finite after step {fields.step}, t = {fields.time:.3e} s, rank {self.comm.rank}.\n"
+            "Use a smaller dt; the last snapshot and the last checkpoint show the state before."
+        )
 
     def row(self, fields: Fields) -> Row:
         T, rho = interior(fields.T), interior(fields.rho)
         square = (interior(fields.velocity) ** 2).sum(axis=0)
+        energy = self.comm.sum_rows((rho * square).sum(axis=-1), self.grid.ny)
         return {
             "T_min": -self.comm.max(-float(T.min())),
             "T_max": self.comm.max(float(T.max())),
-            "kinetic_energy": 0.5 * self.cell * self.comm.sum(float((rho * square).sum())),
+            "kinetic_energy": 0.5 * self.cell * float(energy),
         }
 
 
-class Conserved:
+class Conserved(Monitor):
     """Mass, element masses and energy of the box [per metre of depth], and how far each drifted since the start.
 
     A closed box keeps sum of (rho h - p0) dV: at low Mach number the enthalpy gains what the pressure work adds.
@@ -103,9 +140,6 @@ class Conserved:
         self.names = ("mass", *(f"mass_{name}" for name in mechanism.element_names), "energy")
         self.start: NDArray[np.float64] | None = None
 
-    def see(self, fields: Fields, report: StepReport) -> None:
-        pass
-
     def row(self, fields: Fields) -> Row:
         totals = self.totals(fields)
         if self.start is None:
@@ -114,6 +148,12 @@ class Conserved:
         drift = (totals - self.start) / scale
         row = dict(zip(self.names, totals.tolist(), strict=True))
         return row | {f"drift_{name}": value for name, value in zip(self.names, drift.tolist(), strict=True)}
+
+    def state(self) -> State:
+        return {"start": None if self.start is None else self.start.tolist()}
+
+    def restore(self, state: State) -> None:
+        self.start = None if state["start"] is None else np.array(state["start"])
 
     def totals(self, fields: Fields) -> NDArray[np.float64]:
         """Mass, mass of each element, energy, in the order of `names`."""
@@ -125,7 +165,7 @@ class Conserved:
         return self.cell * np.array([mass, *(self.mechanism.element_mass @ np.array(species)), energy])
 
 
-class Combustion:
+class Combustion(Monitor):
     """Heat release, burnt area and, where the case asks, the fuel consumption speed.
 
     Rates are means over the steps since the last row: heat release = - sum h_k(298.15 K) * (mass of k made per
@@ -143,30 +183,38 @@ class Combustion:
         self.grid, self.comm, self.dt = grid, comm, dt
         self.consumption = consumption
         self.fuel = mechanism.index(consumption.fuel) if consumption else 0
-        self.formation = np.empty(mechanism.n_species)
-        species_enthalpies(REFERENCE_TEMPERATURE, mechanism.nasa, self.formation)
+        self.weights = [-formation_enthalpies(mechanism)]
+        if consumption:
+            self.weights.append(np.eye(mechanism.n_species)[self.fuel])
         self.unburnt_fuel: float | None = None
         self._restart()
 
     def _restart(self) -> None:
-        self.made = np.zeros_like(self.formation)
+        self.made = np.zeros(len(self.weights))  # heat [J/m3] and fuel [kg/m3], summed over cells and steps
         self.steps = 0
 
     def see(self, fields: Fields, report: StepReport) -> None:
-        self.made += report.chemistry.produced
+        rows = [report.chemistry.weighed(weights).sum(axis=1) for weights in self.weights]
+        self.made += self.comm.sum_rows(np.stack(rows), self.grid.ny)
         self.steps += 1
 
     def row(self, fields: Fields) -> Row:
         cell = self.grid.dx * self.grid.dy
-        duration = max(self.steps, 1) * self.dt
-        heat = -self.comm.sum(float(self.formation @ self.made)) * cell / duration
+        per_second = cell / (max(self.steps, 1) * self.dt)
         burnt = self.comm.sum(float((interior(fields.T) > BURNT_TEMPERATURE).sum())) * cell
-        row = {"heat_release": heat, "burnt_area": burnt}
+        row = {"heat_release": float(self.made[0]) * per_second, "burnt_area": burnt}
         if self.consumption is not None:
-            rate = -self.comm.sum(float(self.made[self.fuel])) * cell / duration
-            row["consumption_speed"] = rate / self._unburnt_fuel_per_speed(fields, self.consumption.fronts)
+            speed = self._unburnt_fuel_per_speed(fields, self.consumption.fronts)
+            row["consumption_speed"] = -float(self.made[1]) * per_second / speed
         self._restart()
         return row
+
+    def state(self) -> State:
+        return {"made": self.made.tolist(), "steps": self.steps, "unburnt_fuel": self.unburnt_fuel}
+
+    def restore(self, state: State) -> None:
+        self.made, self.steps = np.array(state["made"]), state["steps"]
+        self.unburnt_fuel = state["unburnt_fuel"]
 
     def _unburnt_fuel_per_speed(self, fields: Fields, fronts: int) -> float:
         """Fuel [kg/s/m per m/s] that fronts moving into the initial unburnt gas would burn."""
@@ -176,29 +224,40 @@ class Combustion:
         return fronts * self.grid.length_y * self.unburnt_fuel
 
 
-class Work:
+class Work(Monitor):
     """Cells per kind of chemistry in the last step, and seconds per part of the step since the start.
 
-    The first step is not timed: it compiles the kernels where they are not in the cache yet.
+    The first step of a process is not timed: it compiles the kernels where they are not in the cache yet.
     """
 
     def __init__(self, comm: Communicator) -> None:
         self.comm = comm
-        self.cells = dict.fromkeys((*KINDS, "retried", "integrated"), 0)
+        self.cells = dict.fromkeys((*KINDS, *_AMONG_THEM), 0)
         self.seconds: Row = dict.fromkeys(PARTS, 0.0)
+        self.warm = False
 
     def see(self, fields: Fields, report: StepReport) -> None:
         chemistry = report.chemistry
-        self.cells = {**chemistry.cells, "retried": chemistry.retried, "integrated": chemistry.integrated}
-        if fields.step == 1:
+        self.cells = {**chemistry.cells, **{name: getattr(chemistry, name) for name in _AMONG_THEM}}
+        if not self.warm:
+            self.warm = True
             return
         for part, seconds in report.seconds.items():
             self.seconds[part] += seconds
 
     def row(self, fields: Fields) -> Row:
         cells = {f"cells_{kind}": self.comm.sum(float(n)) for kind, n in self.cells.items()}
-        parts = {f"seconds_{part}": self.comm.max(seconds) for part, seconds in self.seconds.items()}
-        return cells | parts
+        return cells | {f"seconds_{part}": seconds for part, seconds in self._slowest().items()}
+
+    def _slowest(self) -> Row:
+        """Seconds of each part on the rank that spent most on it."""
+        return {part: self.comm.max(seconds) for part, seconds in self.seconds.items()}
+
+    def state(self) -> State:
+        return {"seconds": self._slowest()}
+
+    def restore(self, state: State) -> None:
+        self.seconds |= state["seconds"]
 
 
 class History:
@@ -206,31 +265,42 @@ class History:
 
     def __init__(self, path: Path, comm: Communicator, monitors: Sequence[Monitor], every: int) -> None:
         self.path, self.comm, self.monitors, self.every = path, comm, monitors, every
-        self.columns: list[str] = []
+        self.last: Row = {}
 
-    def see(self, fields: Fields, report: StepReport, due: bool = False) -> None:
+    def see(self, fields: Fields, report: StepReport) -> None:
         """Show one step to the monitors, and write a row when one is due."""
         for monitor in self.monitors:
             monitor.see(fields, report)
-        if due or fields.step % self.every == 0:
+        if self.is_due(fields.step):
             self.write(fields)
+
+    def is_due(self, step: int) -> bool:
+        """Whether a row is written at a step."""
+        return step % self.every == 0
 
     def write(self, fields: Fields) -> Row:
         """Write a row now (every rank calls it) and return it."""
         row: Row = {}
         for monitor in self.monitors:
             row.update(monitor.row(fields))
+        self.last = row
         if self.comm.rank == 0:
             self._append(row)
         return row
 
+    def state(self) -> dict[str, State]:
+        """States of all monitors by their names; every rank calls it."""
+        return {type(monitor).__name__: monitor.state() for monitor in self.monitors}
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        """Return to the states of all monitors."""
+        for monitor in self.monitors:
+            monitor.restore(states[type(monitor).__name__])
+
     def _append(self, row: Row) -> None:
         text = io.StringIO()
-        if not self.columns:
-            self.columns = list(row)
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer = csv.DictWriter(text, list(row), lineterminator="\n")
         if not self.path.exists():
             writer.writeheader()
         writer.writerow({name: format(value, ".17g") for name, value in row.items()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
+        append_text(self.path, text.getvalue())

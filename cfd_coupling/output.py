@@ -1,11 +1,13 @@
-"""Snapshots of the flow for ParaView: one VTKHDF image file per output time, written by h5py alone.
+"""Snapshots of the flow for ParaView: one VTKHDF image file per output time, and their list with physical times.
 
 Layout (VTKHDF 2.0, ImageData): cell arrays are (ny, nx), vectors (ny, nx, 3); a file that held several times would
-have (nt, ny, nx). Time, step and p0 are field data; the configuration travels in the group `chemnet`.
+have (nt, ny, nx). Each array has the attribute `units`. Time, step and p0 are field data; the configuration travels in
+the group `chemnet`. `flow.vtkhdf.series` (JSON) is what ParaView opens to see all of them over time.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cfd_coupling.chemistry import KINDS, ChemistryReport, formation_enthalpies
 from cfd_coupling.fields import Fields, interior
-from cfd_coupling.grid import Grid
+from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.parallel import Communicator
+from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.runtime.files import atomic
+from chemnet.runtime.files import read_json, write_json
+from chemnet.runtime.hdf5 import new_file
 
-PLAIN_FIELDS = ("T", "rho", "h", "p")
+SERIES = "flow.vtkhdf.series"
+ALL_SPECIES = "species"
+UNITS = {
+    "T": "K", "rho": "kg/m3", "h": "J/kg", "p": "Pa",
+    "velocity": "m/s", "vorticity": "1/s", "heat_release": "W/m3", "chemistry": "1",
+}  # fmt: skip
+_PLAIN_FIELDS = ("T", "rho", "h", "p")
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +52,9 @@ class Snapshot:
 class SnapshotWriter:
     """Writes the asked fields of all ranks to `folder/<step>.vtkhdf`, from rank 0.
 
-    names: T, rho, h, p, velocity (at cell centres, from the faces) or a species. UsageError lists them for another.
+    names: T, rho, h, p, velocity (at cell centres, from the faces), vorticity, heat_release and chemistry (which kind
+    advanced each cell, both in the step before), a species, or `species` for all of them. UsageError lists them for
+    another. dt [s]: of that step.
     """
 
     def __init__(
@@ -50,31 +63,64 @@ class SnapshotWriter:
         grid: Grid,
         comm: Communicator,
         names: Sequence[str],
-        species_names: Sequence[str],
+        mechanism: Mechanism,
+        dt: float,
         config_text: str = "",
     ) -> None:
-        for name in names:
-            if name not in (*PLAIN_FIELDS, "velocity", *species_names):
-                valid = ", ".join((*PLAIN_FIELDS, "velocity"))
-                raise UsageError(f"output.fields: no field {name}; valid: {valid}, or a species of the mechanism")
         self.folder, self.grid, self.comm = folder, grid, comm
-        self.names = tuple(names)
-        self.species = {name: k for k, name in enumerate(species_names)}
+        self.species = {name: k for k, name in enumerate(mechanism.species_names)}
+        self.names = self._checked(names)
+        self.heat_of_change = -formation_enthalpies(mechanism) / dt
         self.config_text = config_text
 
-    def write(self, fields: Fields) -> Path:
-        """Write one snapshot (every rank calls it) and return its path."""
-        arrays = {name: self._gather(name, fields) for name in self.names}
+    def _checked(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names, each once, with those of all species for `species`."""
+        known = (*UNITS, *self.species)
+        for name in names:
+            if name not in (*known, ALL_SPECIES):
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                valid = ", ".join((*UNITS, ALL_SPECIES))
+                raise UsageError(
+                    f"output.fields: no field {name}{hint}\nValid: {valid}, or a species of the mechanism."
+                )
+        expanded = ((*self.species,) if name == ALL_SPECIES else (name,) for name in names)
+        return tuple(dict.fromkeys(name for group in expanded for name in group))
+
+    def write(self, fields: Fields, chemistry: ChemistryReport | None = None) -> Path:
+        """Write one snapshot (every rank calls it) and return its path; `chemistry`: of the step before, if any."""
+        report = ChemistryReport.of_no_reaction(fields) if chemistry is None else chemistry
+        arrays = {name: self._gather(name, fields, report) for name in self.names}
         path = self.folder / f"{fields.step:07d}.vtkhdf"
         if self.comm.rank == 0:
             clock = {"TimeValue": fields.time, "step": float(fields.step), "p0": fields.p0}
-            write_image(path, arrays, clock, (self.grid.dx, self.grid.dy), {"config": self.config_text})
+            attributes: dict[str, dict[str, Any]] = {name: {"units": UNITS.get(name, "1")} for name in arrays}
+            if "chemistry" in attributes:
+                attributes["chemistry"]["names"] = list(KINDS)
+            notes = {"config": self.config_text}
+            write_image(path, arrays, clock, (self.grid.dx, self.grid.dy), notes, attributes)
+            _add_to_series(self.folder, path.name, fields.time)
         return path
 
-    def _gather(self, name: str, fields: Fields) -> Floats | None:
+    def _gather(self, name: str, fields: Fields, report: ChemistryReport) -> NDArray[Any] | None:
+        if name in self.species:
+            return self.comm.gather(fields.Y[self.species[name]])
+        if name in _PLAIN_FIELDS:
+            return self.comm.gather(getattr(fields, name))
         if name == "velocity":
             return self._gather_velocity(fields)
-        return self.comm.gather(fields.Y[self.species[name]] if name in self.species else getattr(fields, name))
+        if name == "vorticity":
+            return self._gather_cells(self._vorticity(fields))
+        if name == "heat_release":
+            return self._gather_cells(report.weighed(self.heat_of_change))
+        kinds = self._gather_cells(report.kind_of_cells())
+        return None if kinds is None else kinds.astype(np.int8)
+
+    def _gather_cells(self, values: NDArray[Any]) -> Floats | None:
+        """Values (ny_local, nx) of the whole box on rank 0."""
+        q = np.zeros(self.grid.shape)
+        interior(q)[:] = values
+        return self.comm.gather(q)
 
     def _gather_velocity(self, fields: Fields) -> Floats | None:
         """Velocity vectors at cell centres: the mean of the two faces.
@@ -83,24 +129,64 @@ class SnapshotWriter:
         u[j,i]  +  u[j,i+1]
             v[j,i]
         """
-        centre_u, centre_v = np.empty_like(fields.u), np.empty_like(fields.v)
-        interior(centre_u)[:] = 0.5 * (interior(fields.u) + interior(np.roll(fields.u, -1, axis=1)))
-        interior(centre_v)[:] = 0.5 * (interior(fields.v) + interior(np.roll(fields.v, -1, axis=0)))
-        u, v = self.comm.gather(centre_u), self.comm.gather(centre_v)
+        u = self._gather_cells(0.5 * (interior(fields.u) + interior(np.roll(fields.u, -1, axis=1))))
+        v = self._gather_cells(0.5 * (interior(fields.v) + interior(np.roll(fields.v, -1, axis=0))))
         return None if u is None or v is None else np.stack([u, v, np.zeros_like(u)], axis=-1)
+
+    def _vorticity(self, fields: Fields) -> Floats:
+        """dv/dx - du/dy (ny_local, nx) [1/s] at cell centres: the mean over the four corners.
+
+                 u[j,i]
+        v[j,i-1]   +   v[j,i]       + is the south-west corner of cell (j, i)
+                 u[j-1,i]
+        """
+        u, v, g = fields.u, fields.v, GHOSTS
+        corners = (v[1:, 1:] - v[1:, :-1]) / self.grid.dx - (u[1:, 1:] - u[:-1, 1:]) / self.grid.dy
+        corners = corners[g - 1 : -g + 1 or None, g - 1 : -g + 1 or None]
+        return 0.25 * (corners[:-1, :-1] + corners[1:, :-1] + corners[:-1, 1:] + corners[1:, 1:])
+
+
+def _add_to_series(folder: Path, name: str, time: float) -> None:
+    times = _series(folder) | {name: time}
+    _write_series(folder, times)
+
+
+def _series(folder: Path) -> dict[str, float]:
+    """Time [s] of each snapshot in the list of a folder, by the name of its file."""
+    path = folder / SERIES
+    files = read_json(path)["files"] if path.exists() else []
+    return {file["name"]: file["time"] for file in files}
+
+
+def _write_series(folder: Path, times: Mapping[str, float]) -> None:
+    files = [{"name": name, "time": time} for name, time in sorted(times.items())]
+    write_json(folder / SERIES, {"file-series-version": "1.0", "files": files})
+
+
+def remove_snapshots(folder: Path, after: int) -> None:
+    """Remove the snapshots of a folder that are later than step `after`."""
+    for path in snapshots(folder):
+        if int(path.stem) > after:
+            path.unlink()
+    left = {path.name for path in snapshots(folder)}
+    _write_series(folder, {name: time for name, time in _series(folder).items() if name in left})
 
 
 def write_image(
     path: Path,
-    arrays: Mapping[str, Floats | None],
+    arrays: Mapping[str, NDArray[Any] | None],
     field_data: Mapping[str, float],
     spacing: tuple[float, float],
     notes: Mapping[str, str],
+    attributes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write cell arrays (ny, nx) or (ny, nx, 3) as a VTKHDF image of cells of size `spacing` [m], atomically."""
+    """Write cell arrays (ny, nx) or (ny, nx, 3) as a VTKHDF image of cells of size `spacing` [m], atomically.
+
+    notes: texts that travel with it; attributes: of the arrays, by their names.
+    """
     some = next(array for array in arrays.values() if array is not None)
     ny, nx = some.shape[:2]
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as file:
         root = file.create_group("VTKHDF")
         root.attrs["Version"] = np.array([2, 0])
         root.attrs.create("Type", np.bytes_("ImageData"), dtype=h5py.string_dtype("ascii", len("ImageData")))
@@ -110,9 +196,10 @@ def write_image(
         root.attrs["Direction"] = np.eye(3).ravel()
         cells = root.create_group("CellData")
         for name, array in arrays.items():
-            cells.create_dataset(
+            dataset = cells.create_dataset(
                 name, data=array, compression="gzip", compression_opts=1, shuffle=True, fletcher32=True
             )
+            dataset.attrs.update(dict((attributes or {}).get(name, {})))
         values = root.create_group("FieldData")
         for name, value in field_data.items():
             values.create_dataset(name, data=np.array([value]))

@@ -2,11 +2,16 @@
 
 Sums over cells go row by row and then over all rows of the box in one order, so that a result does not depend on the
 number of ranks, not even in its last bit.
+
+No verb blocks inside MPI. A rank that waits yields its core, and has asked for short time slices, so that it is back as
+soon as its message is there: beside two processes that only compute, a step of 128 x 128 cells on two ranks and two
+cores took 1120 ms with waits that spin, 390 ms with MPICH's own, 190 ms so; alone it takes the same.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -18,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, slab_bounds
-from chemnet.runtime.errors import ChemnetError
-from chemnet.runtime.processes import mpi_world
+from chemnet.runtime.errors import exit_code, expected
+from chemnet.runtime.processes import mpi_world, shorten_time_slices, yield_core
 
 Floats = NDArray[np.float64]
 
 _THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+_SPIN = 3e-5  # [s] of waiting before the core is offered to others; most messages are there by then
 _LAST_WORDS = 0.5  # [s] for the launcher to read them: it drops what still waits when a job is aborted
 
 
@@ -47,6 +53,10 @@ class Communicator:
         """Largest of one number per rank."""
         return x
 
+    def each(self, x: NDArray[Any]) -> NDArray[Any]:
+        """The arrays of all ranks (size, ...), for an x of one shape and type."""
+        return x[None]
+
     def any(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Elementwise or over the ranks, of arrays of one shape."""
         return flags
@@ -66,6 +76,14 @@ class Communicator:
         """The interior (..., ny, nx) of a local array with ghosts, of the whole box on rank 0; None elsewhere."""
         return q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS].copy()
 
+    def scatter(self, whole: Floats | None, q: Floats) -> None:
+        """The inverse of `gather`: fill the interior of q from the whole box (..., ny, nx), given on rank 0."""
+        q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS] = whole
+
+    def broadcast(self, content: Any) -> Any:
+        """The plain data of rank 0, on every rank."""
+        return content
+
     def to_columns(self, rows: NDArray[Any], ny: int) -> NDArray[Any]:
         """From a slab of rows (ny_local, n) to a slab of columns (ny, n_local) of the same ny x n array."""
         return rows
@@ -73,6 +91,10 @@ class Communicator:
     def to_rows(self, columns: NDArray[Any], n: int) -> NDArray[Any]:
         """The inverse of `to_columns`: from (ny, n_local) to (ny_local, n)."""
         return columns
+
+    def exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
+        """Send block r (n, m) to rank r, and receive one of shape shapes[r] from it."""
+        return blocks
 
     def abort(self, message: str, code: int) -> None:
         """End the whole job with a message and an exit code."""
@@ -88,25 +110,41 @@ class MpiCommunicator(Communicator):
         self._mpi, self._comm = mpi, comm
         self.rank, self.size = comm.rank, comm.size
 
+    def _wait(self, *requests: Any) -> None:
+        """Wait for all of `requests`, and let other processes have the core meanwhile.
+
+        Between processes that only compute, a rank that spins keeps the core that its neighbour needs to send what it
+        waits for; one that sleeps gets the core back too late. Signals are answered while it waits.
+        """
+        done, start = self._mpi.Request.Testall, time.perf_counter()
+        while not done(requests):
+            if time.perf_counter() - start > _SPIN:
+                yield_core()
+
     def barrier(self) -> None:
-        self._comm.Barrier()
+        self._wait(self._comm.Ibarrier())
 
     def sum(self, x: float) -> float:
-        return float(sum(self._comm.allgather(x)))
+        return float(sum(self.each(np.array([float(x)]))[:, 0].tolist()))
 
     def max(self, x: float) -> float:
-        return float(self._comm.allreduce(x, op=self._mpi.MAX))
+        return float(self.each(np.array([float(x)])).max())
+
+    def each(self, x: NDArray[Any]) -> NDArray[Any]:
+        result = np.empty((self.size, *x.shape), dtype=x.dtype)
+        self._wait(self._comm.Iallgather(np.ascontiguousarray(x), result))
+        return result
 
     def any(self, flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
         result = np.empty_like(flags)
-        self._comm.Allreduce(np.ascontiguousarray(flags), result, op=self._mpi.LOR)
+        self._wait(self._comm.Iallreduce(np.ascontiguousarray(flags), result, op=self._mpi.LOR))
         return result
 
     def sum_rows(self, rows: Floats, ny: int) -> Floats:
         flat = rows.reshape(-1, rows.shape[-1])
         counts = np.diff(slab_bounds(ny, self.size)) * len(flat)
         every = np.empty((ny, len(flat)))
-        self._comm.Allgatherv(np.ascontiguousarray(flat.T), (every, counts))
+        self._wait(self._comm.Iallgatherv(np.ascontiguousarray(flat.T), (every, counts)))
         return np.ascontiguousarray(every.T).sum(axis=-1).reshape(rows.shape[:-1])
 
     def update(self, q: Floats, width: int = GHOSTS) -> None:
@@ -115,34 +153,62 @@ class MpiCommunicator(Communicator):
         down, up = (self.rank - 1) % self.size, (self.rank + 1) % self.size
         sent = np.ascontiguousarray(first), np.ascontiguousarray(last)
         received = np.empty(first.shape), np.empty(first.shape)
-        self._comm.Sendrecv(sent[0], down, 1, received[0], up, 1)
-        self._comm.Sendrecv(sent[1], up, 2, received[1], down, 2)
+        self._wait(
+            self._comm.Irecv(received[0], up, 1),
+            self._comm.Irecv(received[1], down, 2),
+            self._comm.Isend(sent[0], down, 1),
+            self._comm.Isend(sent[1], up, 2),
+        )
         above[...], below[...] = received
 
     def gather(self, q: Floats) -> Floats | None:
-        slabs = self._comm.gather(super().gather(q))
-        return None if slabs is None else np.concatenate(slabs, axis=-2)
+        mine = q[..., GHOSTS:-GHOSTS, GHOSTS:-GHOSTS].copy()
+        heights = self.each(np.array([mine.shape[-2]]))[:, 0]
+        if self.rank != 0:
+            self._wait(self._comm.Isend(mine, 0, 3))
+            return None
+        slabs = [np.empty((*mine.shape[:-2], height, mine.shape[-1]), mine.dtype) for height in heights[1:]]
+        self._wait(*(self._comm.Irecv(slab, rank, 3) for rank, slab in enumerate(slabs, start=1)))
+        return np.concatenate([mine, *slabs], axis=-2)
+
+    def scatter(self, whole: Floats | None, q: Floats) -> None:
+        height = q.shape[-2] - 2 * GHOSTS
+        heights = self.each(np.array([height]))[:, 0]
+        if whole is None:
+            mine = np.empty((*q.shape[:-2], height, q.shape[-1] - 2 * GHOSTS), q.dtype)
+            self._wait(self._comm.Irecv(mine, 0, 4))
+        else:
+            mine, *others = np.split(whole.astype(q.dtype, copy=False), np.cumsum(heights)[:-1], axis=-2)
+            sent = enumerate(map(np.ascontiguousarray, others), start=1)
+            self._wait(*(self._comm.Isend(slab, rank, 4) for rank, slab in sent))
+        super().scatter(mine, q)
+
+    def broadcast(self, content: Any) -> Any:
+        text = pickle.dumps(content) if self.rank == 0 else b""
+        buffer = np.empty(int(self.max(len(text))), dtype=np.uint8)
+        buffer[: len(text)] = np.frombuffer(text, np.uint8)
+        self._wait(self._comm.Ibcast(buffer))
+        return pickle.loads(buffer.tobytes())
 
     def to_columns(self, rows: NDArray[Any], ny: int) -> NDArray[Any]:
         cuts = slab_bounds(rows.shape[1], self.size)
         width = int(cuts[self.rank + 1] - cuts[self.rank])
         shapes = [(int(height), width) for height in np.diff(slab_bounds(ny, self.size))]
-        return np.concatenate(self._exchange(np.split(rows, cuts[1:-1], axis=1), shapes), axis=0)
+        return np.concatenate(self.exchange(np.split(rows, cuts[1:-1], axis=1), shapes), axis=0)
 
     def to_rows(self, columns: NDArray[Any], n: int) -> NDArray[Any]:
         cuts = slab_bounds(columns.shape[0], self.size)
         height = int(cuts[self.rank + 1] - cuts[self.rank])
         shapes = [(height, int(width)) for width in np.diff(slab_bounds(n, self.size))]
-        return np.concatenate(self._exchange(np.split(columns, cuts[1:-1], axis=0), shapes), axis=1)
+        return np.concatenate(self.exchange(np.split(columns, cuts[1:-1], axis=0), shapes), axis=1)
 
-    def _exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
-        """Send block r to rank r and receive one of shape shapes[r] from it, in one Alltoallv."""
+    def exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
         sent = np.concatenate([block.ravel() for block in blocks])
         sizes = np.array([height * width for height, width in shapes])
         received = np.empty(int(sizes.sum()), dtype=sent.dtype)
         kind = self._mpi._typedict[sent.dtype.char]
         counts = np.array([block.size for block in blocks])
-        self._comm.Alltoallv([sent, counts, kind], [received, sizes, kind])
+        self._wait(self._comm.Ialltoallv([sent, counts, kind], [received, sizes, kind]))
         parts = np.split(received, np.cumsum(sizes)[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
@@ -183,6 +249,7 @@ def connect() -> Communicator:
     comm = MpiCommunicator(MPI, world)
     sys.excepthook = _abort_all(comm)
     _share_threads(world.Split_type(MPI.COMM_TYPE_SHARED).size)
+    shorten_time_slices()
     return comm
 
 
@@ -190,9 +257,10 @@ def _abort_all(comm: Communicator) -> Callable[[type[BaseException], BaseExcepti
     """An excepthook that names rank and step and ends the job; without it the other ranks would wait for ever."""
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not isinstance(error, ChemnetError):
+        told = expected(error)
+        if told is None:
             traceback.print_exception(kind, error, trace)
-        comm.abort(f"[rank {comm.rank}] step {comm.step}: {error}", getattr(error, "exit_code", 70))
+        comm.abort(f"[rank {comm.rank}] step {comm.step}: {told or error}", exit_code(error) or 1)
 
     return hook
 

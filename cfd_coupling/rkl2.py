@@ -23,12 +23,12 @@ def stage_count(dt: float, dt_explicit: float) -> int:
 
 
 def coefficients(stages: int) -> list[Coefficients]:
-    """(mu, nu, mu~, gamma~) of the stages 1..s; the first has only mu~."""
+    """(mu, nu, mu~, gamma~) of the stages 1..s; the first has only mu~, the second no nu, the factor of y_0 - y_0."""
     w = 4.0 / (stages**2 + stages - 2)
     b = [1 / 3, 1 / 3, 1 / 3] + [(j * j + j - 2) / (2 * j * (j + 1)) for j in range(3, stages + 1)]
     result = [(0.0, 0.0, b[1] * w, 0.0)]
     for j in range(2, stages + 1):
         mu = (2 * j - 1) / j * b[j] / b[j - 1]
-        nu = -(j - 1) / j * b[j] / b[j - 2]
+        nu = -(j - 1) / j * b[j] / b[j - 2] if j > 2 else 0.0
         result.append((mu, nu, mu * w, -(1.0 - b[j - 1]) * mu * w))
     return result

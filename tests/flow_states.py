@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from cfd_coupling.compare import read_history
+from cfd_coupling.output import read_image, snapshots
 from cfd_coupling.verification.states import (
     ATMOSPHERE,
     COMM,
@@ -15,7 +19,17 @@ from cfd_coupling.verification.states import (
     mixture,
 )
 
-__all__ = ["ATMOSPHERE", "COMM", "HotConversion", "drm19", "kernel", "methane_air", "mixture", "run_ranks"]
+__all__ = [
+    "ATMOSPHERE",
+    "COMM",
+    "HotConversion",
+    "assert_same_run",
+    "drm19",
+    "kernel",
+    "methane_air",
+    "mixture",
+    "run_ranks",
+]
 
 
 def run_ranks(n, script, *arguments, timeout=120.0):
@@ -24,3 +38,17 @@ def run_ranks(n, script, *arguments, timeout=120.0):
     launcher = Path(sys.executable).parent / "mpiexec"
     command = [str(launcher), "-n", str(n), sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, env=environment, timeout=timeout, capture_output=True, text=True)
+
+
+def assert_same_run(one, other):
+    """The snapshots of two run folders and their histories, columns of clock and ranks aside, agree bit for bit."""
+    (mine, theirs) = (read_history(folder / "history.csv") for folder in (one, other))
+    for name in mine:
+        if not name.startswith(("seconds_", "cells_moved")):
+            np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+    mine, theirs = (snapshots(folder / "snapshots") for folder in (one, other))
+    assert [path.name for path in mine] == [path.name for path in theirs]
+    for path, its_path in zip(mine, theirs, strict=True):
+        arrays, others = read_image(path).arrays, read_image(its_path).arrays
+        for name in arrays:
+            np.testing.assert_array_equal(arrays[name], others[name], err_msg=f"{name} in {path.name}")

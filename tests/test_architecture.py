@@ -27,14 +27,14 @@ FLOORS = (
 # fmt: off
 CFD_COUPLING = [
     "config", "grid", "kernels",
-    "parallel", "fields",
+    "parallel", "fields", "rows", "load_balance",
     "gas",
     "active_cells", "rkl2",
     "convection", "diffusion", "expansion", "momentum", "pressure",
     "initial", "chemistry",
-    "output",
+    "output", "checkpoint",
     "stepping",
-    "monitors", "progress",
+    "monitors", "progress", "control", "summary", "folder",
     "simulation", "compare", "flame_speed",
     "verification",
     "__main__",
@@ -44,10 +44,11 @@ CFD_COUPLING = [
 # Which modules may import a heavy library (a package's name stands for all of its modules).
 DOORS = {
     "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
-    "h5py": {"chemnet.data.dataset", "cfd_coupling.output"},
+    "h5py": {"chemnet.runtime.hdf5", "chemnet.data.dataset", "cfd_coupling.output", "cfd_coupling.checkpoint"},
     "matplotlib": {"chemnet.runtime.plots"},
     "numba": {
         "chemnet.runtime.compilation",
+        "chemnet.runtime.simd",
         "chemnet.gas.thermo",
         "chemnet.gas.state",
         "chemnet.gas.closure",

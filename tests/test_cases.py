@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from flow_states import assert_same_run
 from tiny_model import save_tiny_model
 
-from cfd_coupling.__main__ import main
+from cfd_coupling.__main__ import default_folder, main
 from cfd_coupling.compare import read_history
 from cfd_coupling.config import load_case, variant_names
 from cfd_coupling.gas import Gas
@@ -125,19 +127,14 @@ def test_two_ranks_give_the_history_and_the_fields_of_one(tmp_path, ignited, kin
         finished = launch(ranks, *words, "--out", str(folder))
         assert finished.returncode == 0, finished.stderr
         assert "step     4/4" in finished.stdout
-    one, two = (read_history(folder / "history.csv") for folder in folders)
-    for name in ("T_min", "T_max", "p0", "mass", "energy", "heat_release", "burnt_area", "kinetic_energy"):
-        np.testing.assert_allclose(two[name], one[name], rtol=1e-10, atol=0.0, err_msg=name)
-    one, two = (last_fields(folder) for folder in folders)
-    for name in ("T", "rho", "CH4", "OH", "HO2"):
-        np.testing.assert_array_equal(two[name], one[name], err_msg=name)
+    assert_same_run(*folders)
     assert json.loads((tmp_path / "two" / "manifest.json").read_text())["ranks"] == 2
 
 
 POISONED = """
 import os, sys
 from cfd_coupling import chemistry
-from cfd_coupling.__main__ import main
+from cfd_coupling.__main__ import default_folder, main
 
 unbroken = chemistry.Frozen.apply
 
@@ -192,6 +189,90 @@ def test_a_model_of_another_time_step_is_told_in_three_lines(tmp_path, capfd):
     assert "dt = 1e-06 s is no multiple of the model's time step, 3e-06 s" in message
     assert len(message.strip().splitlines()) <= 3
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ([], "case-exact"),
+        (["chemistry.kind=cvode", "output.log_every=7"], "case-cvode"),
+        (["mixture.phi=0.8"], "case-exact-mixture.phi=0.8"),
+        (["mixture.phi=0.7", "grid.nx=64", "mixture.phi=0.8"], "case-exact-grid.nx=64-mixture.phi=0.8"),
+        (["mixture.fuel={CH4: 1, H2: 0.5}"], "case-exact-mixture.fuel=_CH4_1_H2_0.5"),
+        (["chemistry.model=a/b.safetensors"], "case-exact-chemistry.model=a_b.safetensors"),
+    ],
+)
+def test_the_default_folder_tells_runs_of_other_settings_apart(changes, name):
+    kind = "cvode" if "chemistry.kind=cvode" in changes else "exact"
+    case = SimpleNamespace(name="case", chemistry=SimpleNamespace(kind=kind))
+    assert default_folder(case, changes) == Path("runs") / name
+
+
+def test_a_run_of_another_mixture_goes_beside_the_demo(tmp_path, monkeypatch, capsys):
+    cases = CASES[0].parent
+    monkeypatch.chdir(tmp_path)
+    for words in ([], ["--set", "mixture.phi=0.8"]):
+        case = ["run", str(cases / "turbulent_ignition"), *SMALL, "--set", "chemistry.kind=frozen", *words]
+        assert main(case) == 0
+    assert sorted(path.name.partition("frozen")[2].count("phi=0.8") for path in (tmp_path / "runs").iterdir()) == [0, 1]
+    assert main(case) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_totals_are_written_as_json_and_to_standard_output(tmp_path, capsys):
+    case = ["run", "cases/turbulent_ignition", *SMALL, "--set", "chemistry.kind=frozen", "--overwrite"]
+    for file in (str(tmp_path / "totals.json"), "-"):
+        assert main([*case, "--out", str(tmp_path / "a"), "--json", file]) == 0
+        shown = capsys.readouterr()
+    for content in (json.loads((tmp_path / "totals.json").read_text()), json.loads(shown.out)):
+        assert content["command"].startswith("python -m cfd_coupling run cases/turbulent_ignition")
+        totals = {row["quantity"]: row["value"] for row in content["tables"][0]["rows"]}
+        assert (totals["steps"], totals["ended by"], totals["ranks"]) == (4, "end_time", 1)
+        assert totals["largest drift of mass, elements, energy"] < 1e-12
+    assert "finished: 4 steps" in shown.err
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_two_lines_with_4(tmp_path, capfd):
+    (tmp_path / "file").write_text("in the way")
+    assert main(["run", "cases/turbulent_ignition", *SMALL, "--out", str(tmp_path / "file" / "run")]) == 4
+    message = capfd.readouterr().err
+    assert message.startswith(f"cfd_coupling: Not a directory: {tmp_path / 'file' / 'run'}")
+    assert len(message.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_told_with_4_and_stays_as_it_is(tmp_path, capfd):
+    out = tmp_path / "a"
+    case = ["run", "cases/turbulent_ignition", *SMALL, "--set", "chemistry.kind=frozen", "--out", str(out)]
+    assert main(case) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    out.chmod(0o555)
+    try:
+        for words in (["--overwrite"], ["--resume", "--set", "end_time=5e-6"]):
+            assert main([*case, *words]) == 4
+            assert f"Permission denied: {out}" in capfd.readouterr().err
+    finally:
+        out.chmod(0o755)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+BAD_COMMANDS = {
+    "minutes": (["--max-minutes", "-3"], 2, "positive number of minutes"),
+    "both": (["--resume", "--overwrite"], 2, "not allowed with argument"),
+    "nothing to resume": (["--resume"], 4, "no checkpoint in"),
+    "misspelled field": (["--set", "output.fields=[vortcity]"], 2, "did you mean vorticity"),
+    "misspelled key": (["--set", "output.checkpoint_evry=3"], 2, "did you mean checkpoint_every"),
+    "none kept": (["--set", "output.keep_checkpoints=0"], 2, "greater than 0"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COMMANDS)
+def test_bad_requests_are_told_in_three_lines_with_their_exit_code(name, tmp_path, capfd):
+    words, code, expected = BAD_COMMANDS[name]
+    assert main(["run", "cases/turbulent_ignition", *words, "--out", str(tmp_path / "out")]) == code
+    message = capfd.readouterr().err
+    assert expected in message and len(message.strip().splitlines()) <= 3
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_case_is_a_file_error(capfd):

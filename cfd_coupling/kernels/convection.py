@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
+from numba import njit
 
 from chemnet.gas.thermo import row_njit
+from chemnet.runtime.simd import W, fma, kernel, load_at, maximum, minimum, select, splat, store_at
 
 _SMALLEST = 1e-36  # keeps the weights finite in a uniform field
 
@@ -34,100 +37,121 @@ def carry_density(rho, flux, sink, dx, dy, dt, out):
             new[i] = here[i] - dt * (out_flow + here[i] * taken[i])
 
 
-@row_njit
-def _weno(a, b, c, d, e, f, flux, floor, face, total):
-    """Upwind WENO5-Z face values between c and d (Borges et al. 2008), written as the upwind cell plus a correction.
+@kernel
+def _weno(q0, q1, q2, q3, q4, q5, rightward, floor):
+    """Upwind WENO5-Z value at the face between q2 and q3 (Borges et al. 2008), and by how much it differs from upwind.
 
-        a   b   c | d   e   f        flux > 0: from c, stencil a..e;  else from d, stencil f..b
+        q0  q1  q2 | q3  q4  q5        flux > 0: from q2, stencil q0..q4;  else from q3, stencil q5..q1
 
-    In a uniform field the correction is exactly zero. `total` gathers the corrections. A face value does not fall
-    below `floor` unless the upwind cell does.
+    In a uniform field the difference is exactly zero. The value does not fall below `floor` unless the upwind cell
+    does.
     """
-    for i in range(flux.shape[0]):
-        q0, q1, q2, q3, q4, q5 = a[i], b[i], c[i], d[i], e[i], f[i]  # loads first: selecting values is SIMD code
-        rightward = flux[i] > 0.0
-        centre = q2 if rightward else q3
-        d1 = q1 - q0 if rightward else q4 - q5
-        d2 = q2 - q1 if rightward else q3 - q4
-        d3 = q3 - q2 if rightward else q2 - q3
-        d4 = q4 - q3 if rightward else q1 - q2
-        left = 13.0 / 12.0 * (d2 - d1) ** 2 + 0.25 * (3.0 * d2 - d1) ** 2 + _SMALLEST
-        middle = 13.0 / 12.0 * (d3 - d2) ** 2 + 0.25 * (d3 + d2) ** 2 + _SMALLEST
-        right = 13.0 / 12.0 * (d4 - d3) ** 2 + 0.25 * (3.0 * d3 - d4) ** 2 + _SMALLEST
-        spread = (left - right) ** 2
-        left2, middle2, right2 = left * left, middle * middle, right * right
-        w0 = 0.1 * (left2 + spread) * middle2 * right2
-        w1 = 0.6 * (middle2 + spread) * left2 * right2
-        w2 = 0.3 * (right2 + spread) * left2 * middle2
-        correction = (w0 * (5.0 * d2 - 2.0 * d1) + w1 * (2.0 * d3 + d2) + w2 * (4.0 * d3 - d4)) / (6.0 * (w0 + w1 + w2))
-        value = max(centre + correction, min(centre, floor))
-        face[i] = value
-        total[i] += value - centre
+    centre = select(rightward, q2, q3)
+    d1, d2 = select(rightward, q1 - q0, q4 - q5), select(rightward, q2 - q1, q3 - q4)
+    d3, d4 = select(rightward, q3 - q2, q2 - q3), select(rightward, q4 - q3, q1 - q2)
+    s1, s2, s3 = d2 - d1, d3 - d2, d4 - d3
+    t1, t2, t3 = fma(3.0, d2, -d1), d3 + d2, fma(3.0, d3, -d4)
+    left = fma(13.0 / 12.0 * s1, s1, fma(0.25 * t1, t1, _SMALLEST))
+    middle = fma(13.0 / 12.0 * s2, s2, fma(0.25 * t2, t2, _SMALLEST))
+    right = fma(13.0 / 12.0 * s3, s3, fma(0.25 * t3, t3, _SMALLEST))
+    spread = (left - right) * (left - right)
+    left2, middle2, right2 = left * left, middle * middle, right * right
+    w0 = 0.1 * (left2 + spread) * (middle2 * right2)
+    w1 = 0.6 * (middle2 + spread) * (left2 * right2)
+    w2 = 0.3 * (right2 + spread) * (left2 * middle2)
+    above = fma(w0, fma(5.0, d2, -2.0 * d1), fma(w1, fma(2.0, d3, d2), w2 * fma(4.0, d3, -d4)))
+    value = maximum(centre + above / (6.0 * (w0 + w1 + w2)), minimum(centre, floor))
+    return value, value - centre
 
 
-@row_njit
-def _face_values(y, j, a, step_j, step_i, flux, faces, total):
-    """Values of all fields (K + 1, n) at the faces behind the cells (j, a + i); species divided by their sum.
+@kernel
+def _put_face(y, at, step, rightward, floor, faces, place):
+    value, difference = _weno(
+        load_at(y, at - 3 * step), load_at(y, at - 2 * step), load_at(y, at - step),
+        load_at(y, at), load_at(y, at + step), load_at(y, at + 2 * step), rightward, floor,
+    )  # fmt: skip
+    store_at(faces, place, value)
+    return difference
 
-    step (0, 1): west faces, (1, 0): south faces. The sum is taken as 1 plus the sum of the corrections, so a uniform
+
+@kernel
+def _put_faces(y, at, plane, step, flux, flux_at, n_fields, a, b, columns, faces, share):
+    """Values of all fields at the faces behind the cells [a, b) of the row that begins at `at`, into rows of `faces`.
+
+    step: to the cell across the face, 1 for west faces and a row for south ones. Species are still to be multiplied by
+    `share`, one over their sum. The sum is taken as 1 plus that of the differences from the upwind cell, so a uniform
     mixture stays as it is to the last bit.
     """
-    n, n_fields = flux.shape[0], y.shape[0]
-    total[:n] = 0.0
-    for k in range(n_fields):
-        if k == n_fields - 1:
-            for i in range(n):
-                total[i] = 1.0 / (1.0 + total[i])
-            for s in range(n_fields - 1):
-                face = faces[s, :n]
-                for i in range(n):
-                    face[i] *= total[i]
-        floor = 0.0 if k < n_fields - 1 else -np.inf
-        _weno(
-            y[k, j - 3 * step_j, a - 3 * step_i : a - 3 * step_i + n],
-            y[k, j - 2 * step_j, a - 2 * step_i : a - 2 * step_i + n],
-            y[k, j - step_j, a - step_i : a - step_i + n],
-            y[k, j, a : a + n],
-            y[k, j + step_j, a + step_i : a + step_i + n],
-            y[k, j + 2 * step_j, a + 2 * step_i : a + 2 * step_i + n],
-            flux,
-            floor,
-            faces[k, :n],
-            total[:n],
-        )
+    for i in range(a, b, W):
+        store_at(share, i, splat(1.0))
+    for k in range(n_fields - 1):
+        for i in range(a, b, W):
+            rightward = load_at(flux, flux_at + i) > 0.0
+            difference = _put_face(y, k * plane + at + i, step, rightward, 0.0, faces, k * columns + i)
+            store_at(share, i, load_at(share, i) + difference)
+    k = n_fields - 1
+    for i in range(a, b, W):
+        store_at(share, i, 1.0 / load_at(share, i))
+        rightward = load_at(flux, flux_at + i) > 0.0
+        _put_face(y, k * plane + at + i, step, rightward, -math.inf, faces, k * columns + i)
 
 
-@row_njit
-def convection_stage(blocks, y, y0, flux, rho0, rho1, dx, dy, dt, weight, out):
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def convection_stage(
+    blocks, y, y0, flux, rho0, rho1, rows, width, n_fields, columns, work, dx, dy, dt, weight, out
+):  # fmt: skip
     """One stage of SSP-RK2 for species and enthalpy (K + 1, ...): out = y + weight (rho0 (y0 - y) - dt S) / rho1.
 
     S = sum over faces of outward flux times (face value - y), rho0 and rho1 the density before and after the step:
     weight 1 from y = y0, then weight 1/2, is SSP-RK2 for rho y with the density that the same fluxes carry. In this
     form what is uniform stays uniform to the last bit. `out` may be y0.
+
+    y, y0, flux, rho0, rho1, out: flat, of fields of `rows` rows of `width` cells, ghosts counted, with room for one
+    vector behind the end. work: 3 (n_fields + 1) + 5 rows of `columns` >= width + 2 W, and the numbers 0, 1, ...
     """
-    n_fields, width = y.shape[0], y.shape[2]
-    y_faces, x_faces, total = np.empty((2, n_fields, width)), np.empty((n_fields, width)), np.empty(width)
+    plane, some = rows * width, (n_fields + 1) * columns
+    x_faces, y_faces, scale = work[:some], work[some : 3 * some], work[3 * some : 3 * some + 5 * columns]
+    lanes, species = load_at(work, 3 * some + 5 * columns), n_fields - 1
+    x_share, share_at = x_faces[n_fields * columns :], n_fields * columns
     for block in range(blocks.shape[0]):
-        j_start, j_stop, a = blocks[block, 0], blocks[block, 1], blocks[block, 2]
-        n = blocks[block, 3] - a
-        _face_values(y, j_start, a, 1, 0, flux[1, j_start, a : a + n], y_faces[0], total)
-        for j in range(j_start, j_stop):
-            parity = (j - j_start) % 2
-            _face_values(y, j + 1, a, 1, 0, flux[1, j + 1, a : a + n], y_faces[1 - parity], total)
-            _face_values(y, j, a, 0, 1, flux[0, j, a : a + n + 1], x_faces, total)
-            before, after = rho0[j, a : a + n], rho1[j, a : a + n]
-            m_west, m_east = flux[0, j, a : a + n], flux[0, j, a + 1 : a + n + 1]
-            m_south, m_north = flux[1, j, a : a + n], flux[1, j + 1, a : a + n]
+        j_start, j_stop, a, b = blocks[block, 0], blocks[block, 1], blocks[block, 2], blocks[block, 3]
+        for j in range(j_start, j_stop + 1):
+            at, lower, upper = j * width, (1 - j % 2) * some, (j % 2) * some
+            _put_faces(
+                y, at, plane, width, flux, plane + at, n_fields, a, b, columns,
+                y_faces[upper:], y_faces[upper + share_at :],
+            )  # fmt: skip
+            if j == j_start:
+                continue
+            at -= width
+            _put_faces(y, at, plane, 1, flux, at, n_fields, a, b + 1, columns, x_faces, x_share)
+            for i in range(a, b, W):
+                per_mass = weight / load_at(rho1, at + i)
+                per_x, per_y = -dt / dx * per_mass, -dt / dy * per_mass
+                store_at(scale, i, per_x * load_at(flux, at + i))
+                store_at(scale, columns + i, per_x * load_at(flux, at + i + 1))
+                store_at(scale, 2 * columns + i, per_y * load_at(flux, plane + at + i))
+                store_at(scale, 3 * columns + i, per_y * load_at(flux, plane + at + width + i))
+                store_at(scale, 4 * columns + i, load_at(rho0, at + i) * per_mass)
             for k in range(n_fields):
-                west, east = x_faces[k, :n], x_faces[k, 1 : n + 1]
-                south, north = y_faces[parity, k, :n], y_faces[1 - parity, k, :n]
-                value, start, new = y[k, j, a : a + n], y0[k, j, a : a + n], out[k, j, a : a + n]
-                for i in range(n):
-                    q = value[i]
-                    leaving = (m_east[i] * (east[i] - q) - m_west[i] * (west[i] - q)) / dx + (
-                        m_north[i] * (north[i] - q) - m_south[i] * (south[i] - q)
-                    ) / dy
-                    new[i] = q + weight * (before[i] * (start[i] - q) - dt * leaving) / after[i]
+                row = k * columns
+                for i in range(a, b, W):
+                    west, east = load_at(x_faces, row + i), load_at(x_faces, row + i + 1)
+                    south, north = load_at(y_faces, lower + row + i), load_at(y_faces, upper + row + i)
+                    if k < species:
+                        west, east = west * load_at(x_share, i), east * load_at(x_share, i + 1)
+                        south = south * load_at(y_faces, lower + share_at + i)
+                        north = north * load_at(y_faces, upper + share_at + i)
+                    cell = k * plane + at + i
+                    q = load_at(y, cell)
+                    along_x = load_at(scale, columns + i) * (east - q) - load_at(scale, i) * (west - q)
+                    along_y = load_at(scale, 3 * columns + i) * (north - q) - load_at(scale, 2 * columns + i) * (
+                        south - q
+                    )
+                    new = q + fma(load_at(scale, 4 * columns + i), load_at(y0, cell) - q, along_x + along_y)
+                    if b - i < W:  # beyond the block begins the next row
+                        new = select(lanes < float(b - i), new, load_at(out, cell))
+                    store_at(out, cell, new)
 
 
 @row_njit

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from chemnet.gas.thermo import row_njit
 
 
 @row_njit
-def face_coefficients(rho, out):
-    """1 / rho at the west and south faces into `out` (2, ...), density as the mean of both cells."""
+def face_coefficients(rho, density, inverse):
+    """Density at the west and south faces, the mean of both cells, and its inverse, (2, ...) each."""
     n = rho.shape[1]
     for j in range(1, rho.shape[0]):
         here, west, south = rho[j, 1:], rho[j, : n - 1], rho[j - 1, 1:]
-        x, y = out[0, j, 1:], out[1, j, 1:]
-        for i in range(n - 1):
-            x[i] = 2.0 / (west[i] + here[i])
-            y[i] = 2.0 / (south[i] + here[i])
+        for side in range(2):
+            other, mean, one_over = west if side == 0 else south, density[side, j, 1:], inverse[side, j, 1:]
+            for i in range(n - 1):
+                mean[i] = 0.5 * (other[i] + here[i])
+                one_over[i] = 1.0 / mean[i]
 
 
 @row_njit
@@ -42,14 +45,17 @@ def correct_velocity(velocity, phi, inverse_rho, dx, dy, dt):
 
 
 @row_njit
-def minus_laplacian(d, inverse_rho, dx, dy, out, sums):
-    """out = -div(grad(d) / rho) in the interior (rows, columns without ghosts); sums[j]: row sums of d out."""
+def minus_laplacian(d, coefficients, dx, dy, out, sums):
+    """out = -div(c grad d), c at the faces (2, ...), in the interior (rows, columns without ghosts).
+
+    sums[j]: row sums of d out.
+    """
     n = out.shape[1]
     for j in range(out.shape[0]):
         here, west, east = d[j + 3, 3 : 3 + n], d[j + 3, 2 : 2 + n], d[j + 3, 4 : 4 + n]
         south, north = d[j + 2, 3 : 3 + n], d[j + 4, 3 : 3 + n]
-        x, x_east = inverse_rho[0, j + 3, 3 : 3 + n], inverse_rho[0, j + 3, 4 : 4 + n]
-        y, y_north = inverse_rho[1, j + 3, 3 : 3 + n], inverse_rho[1, j + 4, 3 : 3 + n]
+        x, x_east = coefficients[0, j + 3, 3 : 3 + n], coefficients[0, j + 3, 4 : 4 + n]
+        y, y_north = coefficients[1, j + 3, 3 : 3 + n], coefficients[1, j + 4, 3 : 3 + n]
         row, total = out[j], 0.0
         for i in range(n):
             along_x = x[i] * (here[i] - west[i]) - x_east[i] * (east[i] - here[i])
@@ -60,29 +66,31 @@ def minus_laplacian(d, inverse_rho, dx, dy, out, sums):
 
 
 @row_njit
-def descend(alpha, d, applied, phi, residual, root_rho, scaled):
-    """phi += alpha d, residual -= alpha applied, scaled = sqrt(rho) residual; returns the largest |residual|."""
+def descend(alpha, d, applied, phi, residual, single):
+    """phi += alpha d, residual -= alpha applied, `single` the same in float32; returns the largest |residual|."""
     n, largest = residual.shape[1], 0.0
+    above = np.zeros(n)
     for j in range(residual.shape[0]):
         direction, solution = d[j + 3, 3 : 3 + n], phi[j + 3, 3 : 3 + n]
-        r, q, root, out = residual[j], applied[j], root_rho[j], scaled[j]
+        r, q, copy = residual[j], applied[j], single[j]
         for i in range(n):
             solution[i] += alpha * direction[i]
-            r[i] -= alpha * q[i]
-            out[i] = root[i] * r[i]
-        for i in range(n):
-            largest = max(largest, abs(r[i]))
+            left = r[i] - alpha * q[i]
+            r[i] = left
+            copy[i] = left
+            above[i] = max(above[i], abs(left))
+    for i in range(n):
+        largest = max(largest, above[i])
     return largest
 
 
 @row_njit
-def precondition(solved, root_rho, residual, out, sums):
-    """out = sqrt(rho) solved; sums[j]: row sums of out residual."""
-    for j in range(out.shape[0]):
-        z, root, raw, r, total = out[j], root_rho[j], solved[j], residual[j], 0.0
-        for i in range(out.shape[1]):
-            z[i] = root[i] * raw[i]
-            total += z[i] * r[i]
+def row_products(a, b, sums):
+    """sums[j]: row sums of a b."""
+    for j in range(a.shape[0]):
+        x, y, total = a[j], b[j], 0.0
+        for i in range(a.shape[1]):
+            total += x[i] * y[i]
         sums[j] = total
 
 

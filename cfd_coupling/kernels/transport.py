@@ -9,14 +9,18 @@ Zipperer (1936), sum(X mu sqrt(W)) / sum(X sqrt(W)), which needs no sum over pai
 from __future__ import annotations
 
 import numpy as np
+from numba import njit
 
-from chemnet.gas.thermo import row_njit, row_species_enthalpy_cp
+from cfd_coupling.kernels.rows import LEFT
+from chemnet.gas.nasa import enthalpy_and_cp, one_species
+from chemnet.gas.thermo import row_njit
+from chemnet.runtime.simd import W, fma, kernel, load, load_at, maximum, select, splat, sqrt, store, store_at
 
 _TRACE = 1e-14  # mole fraction added to each species: a species alone then has its self-diffusion limit
 
 
 @row_njit
-def _polynomial(coefficients, x, out):
+def _polynomial_row(coefficients, x, out):
     """out = coefficients[0] + x (coefficients[1] + ...), along a row."""
     last = coefficients.shape[0] - 1
     out[:] = coefficients[last]
@@ -24,23 +28,6 @@ def _polynomial(coefficients, x, out):
         c = coefficients[n]
         for i in range(x.shape[0]):
             out[i] = out[i] * x[i] + c
-
-
-@row_njit
-def _mole_fractions(Y, j, a, n, weights, X, mean_weight):
-    """X (K, n) and W [kg/kmol] of the cells [a, a + n) of row j."""
-    mean_weight[:n] = 0.0
-    for k in range(weights.shape[0]):
-        y, x, inverse = Y[k, j, a : a + n], X[k, :n], 1.0 / weights[k]
-        for i in range(n):
-            x[i] = y[i] * inverse
-            mean_weight[i] += x[i]
-    for i in range(n):
-        mean_weight[i] = 1.0 / mean_weight[i]
-    for k in range(weights.shape[0]):
-        x = X[k, :n]
-        for i in range(n):
-            x[i] = max(x[i] * mean_weight[i], 0.0) + _TRACE
 
 
 @row_njit
@@ -55,7 +42,7 @@ def viscosity(T, Y, weights, T_ref, fit, out):
         for i in range(n):
             x[i] = (t[i] - T_ref) / (t[i] + T_ref)
         for k in range(weights.shape[0]):
-            _polynomial(fit[k], x, pure)
+            _polynomial_row(fit[k], x, pure)
             y, weight = Y[k, j], 1.0 / np.sqrt(weights[k])
             for i in range(n):
                 part = y[i] * weight
@@ -65,78 +52,95 @@ def viscosity(T, Y, weights, T_ref, fit, out):
             out[j, i] = np.sqrt(t[i]) * above[i] / below[i]
 
 
-@row_njit
-def _conductivity_row(X, x, sqrt_T, fit, n, pure, inverse, out):
-    """Conductivity [W/m/K] of a row into `out`: the mean of the arithmetic and the harmonic mean over species."""
-    out[:n] = 0.0
-    inverse[:n] = 0.0
-    for k in range(X.shape[0]):
-        _polynomial(fit[k], x, pure[:n])
-        part = X[k, :n]
-        for i in range(n):
-            out[i] += part[i] * pure[i]
-            inverse[i] += part[i] / pure[i]
-    for i in range(n):
-        out[i] = 0.5 * sqrt_T[i] * (out[i] + 1.0 / inverse[i])
+@kernel
+def _polynomial(fit, x):
+    """fit[0] + x (fit[1] + ...)."""
+    value = splat(fit[fit.shape[0] - 1])
+    for n in range(fit.shape[0] - 2, -1, -1):
+        value = fma(value, x, fit[n])
+    return value
 
 
-@row_njit
-def _drag_row(X, basis, pairs, n, drag):
-    """drag[k] = sum over j other than k of X_j sum_r c_kjr B_r of a row; each pair is evaluated once."""
-    n_species = X.shape[0]
-    b0, b1, b2, b3 = basis[0, :n], basis[1, :n], basis[2, :n], basis[3, :n]
-    drag[:, :n] = 0.0
+@kernel
+def _put_mole_fractions(y, at, n_species, columns, inverse_weights, X):
+    """Mole fractions into X (K vectors), each with its trace."""
+    total = splat(0.0)
     for k in range(n_species):
-        x_k, drag_k = X[k, :n], drag[k, :n]
+        moles = load_at(y, at + k * columns) * inverse_weights[k]
+        store(X, k, moles)
+        total = total + moles
+    mean_weight = 1.0 / total
+    for k in range(n_species):
+        store(X, k, maximum(load(X, k) * mean_weight, 0.0) + _TRACE)
+
+
+@kernel
+def _conductivity(X, x, fit, n_species):
+    """Conductivity over sqrt(T): the mean of the arithmetic and the harmonic mean over species."""
+    above, below = splat(0.0), splat(0.0)
+    for k in range(n_species):
+        pure, part = _polynomial(fit[k], x), load(X, k)
+        above, below = fma(part, pure, above), below + part / pure
+    return 0.5 * (above + 1.0 / below)
+
+
+@kernel
+def _put_drag(X, x, basis, pairs, n_species, drag):
+    """drag[k] = sum over j other than k of X_j sum_r c_kjr B_r; each pair is evaluated once."""
+    b0, b1, b2, b3 = (
+        _polynomial(basis[0], x),
+        _polynomial(basis[1], x),
+        _polynomial(basis[2], x),
+        _polynomial(basis[3], x),
+    )
+    for k in range(n_species):
+        mine, X_k = splat(0.0), load(X, k)
         for j in range(k):
-            c0, c1, c2, c3 = pairs[k, j, 0], pairs[k, j, 1], pairs[k, j, 2], pairs[k, j, 3]
-            x_j, drag_j = X[j, :n], drag[j, :n]
-            for i in range(n):
-                value = c0 * b0[i] + c1 * b1[i] + c2 * b2[i] + c3 * b3[i]
-                drag_k[i] += x_j[i] * value
-                drag_j[i] += x_k[i] * value
+            c = pairs[k, j]
+            value = fma(c[3], b3, fma(c[2], b2, fma(c[1], b1, c[0] * b0)))
+            mine = fma(load(X, j), value, mine)
+            store(drag, j, fma(X_k, value, load(drag, j)))
+        store(drag, k, mine)
 
 
-@row_njit
-def transport(segments, T, Y, rho, p0, weights, nasa, T_ref, conductivity_fit, basis_fit, pairs, rho_D, lam_cp, h_k):
+@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def transport(
+    segments, T, y, rho, width, columns, p0, weights, inverse_weights, nasa, T_ref,
+    conductivity_fit, basis_fit, pairs, half, lam_cp, work,
+):  # fmt: skip
     """Coefficients of the diffusion fluxes in the cells of `segments`, and the largest diffusivity [m2/s] there.
 
-    Into rho_D (K, ...) [kg/m/s]: rho times the mixture-averaged diffusivity
-    D_k = (1 - Y_k) / sum_{j != k} X_j / D_kj; lam_cp [kg/m/s]: conductivity over heat capacity; h_k (K, ...) [J/kg].
+    Into half (2 K fields): half of rho D_k [kg/m/s], D_k = (1 - Y_k) / sum_{j != k} X_j / D_kj the mixture-averaged
+    diffusivity, and half of h_k [J/kg] in turn; into lam_cp [kg/m/s]: conductivity over heat capacity. y, half, lam_cp:
+    flat arrays of `Rows` of `columns` columns; T, rho: flat, rows of `width` cells, ghosts counted; work: 2 K + 2
+    vectors, the last of them the numbers 0, 1, ... What is written to the right of a segment, up to the next vector,
+    has no meaning.
     """
-    n_species, width = weights.shape[0], T.shape[1]
-    X, drag = np.empty((n_species, width)), np.empty((n_species, width))
-    basis = np.empty((basis_fit.shape[0], width))
-    x, sqrt_T, W, cp = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
-    lam, work, total, fastest = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    K = weights.shape[0]
+    X, drag, fastest, lanes = work[: K * W], work[K * W : 2 * K * W], work[2 * K * W :], load(work, 2 * K + 1)
     largest = 0.0
     for s in range(segments.shape[0]):
-        j, a, n = segments[s, 0], segments[s, 1], segments[s, 2] - segments[s, 1]
-        t, density = T[j, a : a + n], rho[j, a : a + n]
-        for i in range(n):
-            x[i] = (t[i] - T_ref) / (t[i] + T_ref)
-            sqrt_T[i] = np.sqrt(t[i])
-        _mole_fractions(Y, j, a, n, weights, X, W)
-        _conductivity_row(X, x[:n], sqrt_T, conductivity_fit, n, work, total, lam)
-        for r in range(basis_fit.shape[0]):
-            _polynomial(basis_fit[r], x[:n], basis[r, :n])
-        _drag_row(X, basis, pairs, n, drag)
-        row_species_enthalpy_cp(t, Y, j, a, nasa, h_k, cp)
-        ratio = lam_cp[j, a : a + n]
-        total[:n] = 0.0
-        for k in range(n_species):
-            part, weight = X[k, :n], weights[k]
-            for i in range(n):
-                total[i] += part[i] * weight
-        for i in range(n):
-            ratio[i] = lam[i] / cp[i]
-            fastest[i] = ratio[i]
-            work[i] = density[i] * sqrt_T[i] * t[i] / (p0 * total[i])
-        for k in range(n_species):
-            part, weight, below, out = X[k, :n], weights[k], drag[k, :n], rho_D[k, j, a : a + n]
-            for i in range(n):
-                out[i] = work[i] * (total[i] - part[i] * weight) / below[i]
-                fastest[i] = max(fastest[i], out[i])
-        for i in range(n):
-            largest = max(largest, fastest[i] / density[i])
+        j, a, b = segments[s, 0], segments[s, 1], segments[s, 2]
+        for i in range(a, b, W):
+            at, cell = j * (K + 1) * columns + i + LEFT, j * width + i
+            t, density = load_at(T, cell), load_at(rho, cell)
+            x, root = (t - T_ref) / (t + T_ref), sqrt(t)
+            _put_mole_fractions(y, at, K, columns, inverse_weights, X)
+            lam = root * _conductivity(X, x, conductivity_fit, K)
+            _put_drag(X, x, basis_fit, pairs, K, drag)
+            cp, total = splat(0.0), splat(0.0)
+            for k in range(K):
+                h_k, cp_k = enthalpy_and_cp(one_species(nasa[k], t), t)
+                cp, total = fma(load_at(y, at + k * columns), cp_k, cp), fma(load(X, k), weights[k], total)
+                store_at(half, 2 * (j * K + k) * columns + columns + i + LEFT, 0.5 * h_k)
+            ratio = lam / cp
+            store_at(lam_cp, j * columns + i + LEFT, ratio)
+            scale, most = density * root * t / (p0 * total), ratio
+            for k in range(K):
+                rho_D = scale * (total - load(X, k) * weights[k]) / load(drag, k)
+                store_at(half, 2 * (j * K + k) * columns + i + LEFT, 0.5 * rho_D)
+                most = maximum(rho_D, most)
+            store(fastest, 0, select(lanes < float(b - i), most / density, 0.0))
+            for lane in range(W):
+                largest = max(largest, fastest[lane])
     return largest

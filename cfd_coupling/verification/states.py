@@ -72,7 +72,7 @@ class HotConversion:
         """Convert for dt [s]."""
         self.calls.append((dt, fields.p0))
         Y, T, h = interior(fields.Y), interior(fields.T), interior(fields.h)
-        report, hot = ChemistryReport(np.zeros(self.gas.n_species)), np.greater(T, self.above)
+        report, hot = ChemistryReport.of_no_reaction(fields), np.greater(T, self.above)
         for j, i in zip(*np.nonzero(hot), strict=True):
             burnt = (1.0 - np.exp(-self.rate * dt)) * Y[self.fuel, j, i] / -self.change[self.fuel]
             Y[:, j, i] += burnt * self.change

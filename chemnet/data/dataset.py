@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from chemnet.runtime import checksum
 from chemnet.runtime.errors import FileError
-from chemnet.runtime.files import atomic
+from chemnet.runtime.hdf5 import new_file
 
 FORMAT = "chemnet-states-3"
 _CHUNK_ROWS = 4096
@@ -59,19 +59,17 @@ class Audit:
 def write(path: str | Path, parts: Iterable[Pairs], attributes: Mapping[str, Any], audit: Audit | None = None) -> int:
     """Write the parts one after the other into one file, atomically; returns the number of rows."""
     rows = 0
-    with atomic(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            for part in parts:
-                for name in _COLUMNS:
-                    _append(file, name, getattr(part, name), rows)
-                rows += len(part)
-            if audit is not None and len(audit.row) > 0:
-                for name, values in zip(_AUDIT, (audit.row, audit.difference), strict=True):
-                    file.create_dataset(name, data=values)
-        checksum.seal(temporary)
+    with new_file(path, sealed=True) as file:
+        file.attrs["format"] = FORMAT
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        for part in parts:
+            for name in _COLUMNS:
+                _append(file, name, getattr(part, name), rows)
+            rows += len(part)
+        if audit is not None and len(audit.row) > 0:
+            for name, values in zip(_AUDIT, (audit.row, audit.difference), strict=True):
+                file.create_dataset(name, data=values)
     return rows
 
 

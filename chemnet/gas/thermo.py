@@ -109,23 +109,6 @@ def _species(T, T_mid, low, high):
 
 
 @row_njit
-def row_species_enthalpy_cp(T, Y, j, start, nasa, h_k, cp):
-    """Species enthalpies [J/kg] and the mixture's heat capacity [J/kg/K] of a run of cells of one row of fields.
-
-    T (n,): the temperatures of the cells [start, start + n) of row j; Y, h_k (K, rows, columns): mass fractions, and
-    where the enthalpies go; cp (>= n,): where the heat capacity goes, from 0.
-    """
-    n = T.shape[0]
-    cp[:n] = 0.0
-    for k in range(nasa.shape[0]):
-        y, out = Y[k, j, start : start + n], h_k[k, j, start : start + n]
-        T_mid, low, high = _ranges(nasa, k)
-        for i in range(n):
-            out[i], cp_k = _species(T[i], T_mid, low, high)
-            cp[i] += y[i] * cp_k
-
-
-@row_njit
 def row_enthalpy_cp(T, Y, j, start, nasa, h, cp):
     """Enthalpy [J/kg] and heat capacity [J/kg/K] of the mixture in a run of cells, into h and cp (>= n,).
 

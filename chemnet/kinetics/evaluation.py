@@ -13,8 +13,8 @@ from chemnet.gas.state import Array, as_states
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
-from chemnet.kinetics.simd import W, aligned
 from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.simd import W, aligned
 
 
 class Evaluation(NamedTuple):

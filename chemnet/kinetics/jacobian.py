@@ -32,7 +32,7 @@ from chemnet.kinetics.rates import (
     troe_argument,
     troe_center,
 )
-from chemnet.kinetics.simd import aligned, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.runtime.simd import aligned, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
 
 
 class JacobianLanes(NamedTuple):

@@ -10,7 +10,7 @@ They are worked off in tiles of two rows and two columns, so that a vector that 
 
 from __future__ import annotations
 
-from chemnet.kinetics.simd import fma, kernel, load, splat, store
+from chemnet.runtime.simd import fma, kernel, load, splat, store
 
 
 @kernel

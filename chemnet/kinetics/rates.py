@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.simd import (
+from chemnet.runtime.simd import (
     W,
     absolute,
     aligned,

@@ -16,14 +16,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.state import is_valid, largest_element_change
 from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import complete, factorise, solve
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
-from chemnet.kinetics.simd import (
+from chemnet.runtime.simd import (
     W,
     absolute,
     aligned,

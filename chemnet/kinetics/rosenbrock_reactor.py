@@ -52,7 +52,7 @@ class RosenbrockReactor:
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
-        `stats` holds `n_steps`, `raw_drift` and `handed_over`.
+        `stats` holds `n_steps`, `raw_drift`, `handed_over` and `work`.
 
         Elements and enthalpy equal those of the input to round-off: the method keeps the one, every internal step
         restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
@@ -71,8 +71,9 @@ class RosenbrockReactor:
         next_states[negative] = closed
         status[negative[~ok]] = Status.FAILED
         given_up = np.flatnonzero(status == Status.FAILED)
-        self._hand_over(states, given_up, dt, next_states, status)
-        return StepResult(next_states, status, StepStats(n_steps, raw_drift, handed_over=given_up.size))
+        work = n_steps.astype(np.float64)
+        work[given_up] += self._hand_over(states, given_up, dt, next_states, status)
+        return StepResult(next_states, status, StepStats(n_steps, raw_drift, handed_over=given_up.size, work=work))
 
     def _integrate(self, states: Array, dt: float, results: Results) -> None:
         """Advance all rows; each thread takes the next one that waits."""
@@ -91,12 +92,15 @@ class RosenbrockReactor:
 
     def _hand_over(
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
-    ) -> None:
-        """Advance by CVODES what the integrator or the closure gave up."""
-        if rows.size:
-            cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
-            next_states[rows], status[rows] = cvodes.advance(states[rows], dt)
-            status[rows[status[rows] == Status.OK]] = Status.RETRIED
+    ) -> Array:
+        """Advance by CVODES what the integrator or the closure gave up; returns the work of these rows."""
+        if not rows.size:
+            return np.zeros(0)
+        cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
+        taken = cvodes.advance(states[rows], dt)
+        next_states[rows], status[rows] = taken
+        status[rows[status[rows] == Status.OK]] = Status.RETRIED
+        return np.asarray(taken.stats.work)
 
 
 def integrator_of(

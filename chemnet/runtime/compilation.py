@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from numba.core import event
 
-_LAUNCHERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+from chemnet.runtime.processes import is_first_rank
 
 
 class _Announcement(event.Listener):
@@ -31,6 +30,6 @@ class _Announcement(event.Listener):
 @functools.cache
 def announce_compilation(function: Callable[..., Any], what: str, seconds: int) -> None:
     """Print a line when a function is compiled; of the processes of a launcher, only the first one prints it."""
-    if all(os.environ.get(name, "0") == "0" for name in _LAUNCHERS):
+    if is_first_rank():
         text = f"compiling {what} for this machine, once (some {seconds} s)"
         event.register("numba:compile", _Announcement(function, text))

@@ -60,7 +60,28 @@ def _nearest(message: str, prog: str) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EISDIR, errno.ENOTDIR)
+_DISK_ERRORS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR,
+)  # fmt: skip
+
+
+def expected(error: BaseException) -> ChemnetError | None:
+    """The error as one with a message for the user: a ChemnetError, or an OSError of a disk as FileError; else None."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        where = f": {error.filename}" if error.filename else ""
+        return FileError(f"{error.strerror}{where}\nFree space or choose another folder.")
+    return error if isinstance(error, ChemnetError) else None
+
+
+def exit_code(error: BaseException) -> int:
+    """Exit code of a process that ends by this error, see `run_command`."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    told = expected(error)
+    return 70 if told is None else told.exit_code
 
 
 def _raise_on_sigterm(signum: int, frame: FrameType | None) -> None:
@@ -104,19 +125,16 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
         code = main() or 0
         sys.stdout.flush()  # a pipe without a reader must break here, not when the interpreter shuts down
         return code
-    except ChemnetError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # `head` and the like close the output early
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-            what = f"{error.strerror}: {error.filename}"
-            print(f"{name}: {what}\nFree space or choose another folder.", file=sys.stderr)
-            return FileError.exit_code
+        told = expected(error)
+        if told is not None:
+            print(f"{name}: {told}", file=sys.stderr)
+            return told.exit_code
         traceback.print_exc()
         print(f"{name}: internal error; please report the lines above.", file=sys.stderr)
         return 70

@@ -24,7 +24,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _runs(left.name.split(".")[-2]):
+        if not is_running(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -39,7 +39,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _runs(process: str) -> bool:
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that `atomic` fills; outside of it, what a killed process has left."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def is_running(process: str) -> bool:
     """Whether there is a process of this number on this machine."""
     try:
         os.kill(int(process), 0)
@@ -62,6 +67,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_text(path: str | Path, text: str) -> None:
+    """Append `text` (UTF-8) to a file. Raises OSError, naming the file, when it cannot be written."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from chemnet.gas.closure import Closure, close_rows
 from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.state import SUM_TOLERANCE, Array, is_valid
 from chemnet.gas.status import Status
-from chemnet.kinetics.nasa import add_species, enthalpy_and_cp, no_species
-from chemnet.kinetics.simd import W, absolute, aligned, fma, kernel, load, maximum, select, splat, sqrt, store
 from chemnet.runtime.compilation import announce_compilation
+from chemnet.runtime.simd import W, absolute, aligned, fma, kernel, load, maximum, select, splat, sqrt, store
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.transform import LAMBDA, Transform
 

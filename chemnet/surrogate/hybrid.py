@@ -17,6 +17,7 @@ from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.model import Surrogate
 
 _SLOW_TOLERANCES = (1e-2, 1e-7)  # one step of order 5 then takes slow gas to within 1e-5 K, and more would be no better
+_WORK = 0.5  # of the network, in internal steps of the exact integrator; what it refuses costs it less, but not nothing
 
 Outside = Literal["exact", "cvode", "freeze", "error"]
 
@@ -62,15 +63,15 @@ class HybridStep:
 
         A `SolutionArray` of Cantera, of any shape, gives a new one, and statuses of its shape. The input is not
         modified. Elements and enthalpy equal those of the input to round-off. A row's result is bitwise the same in any
-        company. `stats` holds the rows that are `slow` and `left`, and how many were `handed_over` to CVODES. Raises
-        UsageError for a wrong shape or a dt that the model was not made for.
+        company. `stats` holds the rows that are `slow` and `left`, how many were `handed_over` to CVODES, and the
+        `work`. Raises UsageError for a wrong shape or a dt that the model was not made for.
         """
         if is_solution_array(states):
             result = self.advance(states_of(states, self.mechanism), dt)
             return StepResult(array_of(result.states, states), result.status.reshape(states.shape), result.stats)
         states = as_states(states, self.mechanism)
         next_states, status = self.model.advance(states, dt)
-        chosen, handed_over = [], 0
+        chosen, handed_over, work = [], 0, np.full(len(states), _WORK)
         for step, refused in ((self.integrator, [Status.SLOW]), (self.outside_step, [Status.OUTSIDE, Status.FAILED])):
             rows = np.isin(status, refused)
             chosen.append(rows)
@@ -78,10 +79,11 @@ class HybridStep:
                 taken = step.advance(states[rows], self.dt if dt is None else dt)
                 next_states[rows], status[rows] = taken
                 handed_over += taken.stats.handed_over
+                work[rows] += 1.0 if taken.stats.work is None else taken.stats.work
         slow, left = chosen
         if self._freeze:
             status[left] = Status.OK
-        return StepResult(next_states, status, StepStats(slow=slow, left=left, handed_over=handed_over))
+        return StepResult(next_states, status, StepStats(slow=slow, left=left, handed_over=handed_over, work=work))
 
 
 def _slow_step(mechanism: Mechanism) -> ChemistryStep:

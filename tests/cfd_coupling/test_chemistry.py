@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_model import save_tiny_model
 
-from cfd_coupling.chemistry import Frozen, Reacting, build_chemistry
+from cfd_coupling.chemistry import KINDS, Frozen, Reacting, build_chemistry
 from cfd_coupling.config import ChemistryConfig
 from cfd_coupling.fields import Fields, interior
 from cfd_coupling.grid import GHOSTS, Grid
@@ -72,7 +72,8 @@ def test_frozen_changes_nothing_and_counts_all_cells(fields):
     report = Frozen().apply(fields, DT)
     np.testing.assert_array_equal(rows(fields), before)
     assert report.cells == {"frozen": 30, "exact": 0, "cvode": 0, "neural": 0, "fallback": 0}
-    assert not report.produced.any()
+    assert not report.hot.any() and report.change.shape == (0, len(fields.Y))
+    assert not report.kind_of_cells().any()
 
 
 @pytest.mark.parametrize(("minimum", "cells"), [(500.0, 15), (1500.0, 14), (4000.0, 0)])
@@ -130,11 +131,23 @@ def test_cells_of_a_second_attempt_are_counted_once_among_those_of_their_kind(fi
     assert report.cells["cvode"] == 15
 
 
-def test_the_mass_produced_is_the_change_of_the_box(fields, drm19):
-    rho, before = interior(fields.rho).ravel(), rows(fields)[:, 2:]
+def test_the_reported_change_is_the_mass_that_each_cell_has_gained(fields, drm19):
+    rho, before = interior(fields.rho), interior(fields.Y).copy()
     report = build_chemistry(ChemistryConfig(kind="cvode"), drm19, DT).apply(fields, DT)
-    np.testing.assert_allclose(report.produced, rho @ (rows(fields)[:, 2:] - before), rtol=1e-9, atol=1e-17)
-    assert report.produced[drm19.index("CH4")] < 0.0 < report.produced[drm19.index("CO")]
+    gained = rho * (interior(fields.Y) - before)
+    assert 0.0 < report.change[:, drm19.index("CO")].sum() < -report.change[:, drm19.index("CH4")].sum()
+    for k in range(drm19.n_species):
+        weights = np.zeros(drm19.n_species)
+        weights[k] = 2.0
+        np.testing.assert_allclose(report.weighed(weights), 2.0 * gained[k], rtol=1e-9, atol=1e-17)
+
+
+def test_the_kind_of_each_cell_adds_up_to_the_counts(fields):
+    hotter = np.greater(interior(fields.T), 2000.0)
+    report = Reacting("neural", Stub(limit=2000.0), min_temperature=500.0).apply(fields, DT)
+    kinds = report.kind_of_cells()
+    np.testing.assert_array_equal(kinds == KINDS.index("fallback"), hotter)
+    assert {kind: int((kinds == k).sum()) for k, kind in enumerate(KINDS)} == report.cells
 
 
 def test_a_multiple_of_the_models_step_is_taken_in_sub_calls(fields):

@@ -12,10 +12,10 @@ from chemnet.runtime.errors import FileError, UsageError
 SHAPE = (8, 10)
 
 
-def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0)):
+def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0), finished=True):
     """A run folder whose snapshots all hold T; heat release, drift and seconds grow with the step."""
     (folder / "snapshots").mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": True}))
+    (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": finished}))
     columns = (
         "step,heat_release,drift_mass,drift_energy,cells_neural,cells_fallback,cells_integrated,"
         "seconds_chemistry,seconds_diffusion,seconds_advection"
@@ -129,6 +129,25 @@ def test_runs_of_other_boxes_or_times_are_refused(tmp_path, T, change, message):
         compare(runs)
 
 
+def test_an_unfinished_run_is_compared_at_the_last_common_snapshot_and_the_title_says_so(tmp_path, T):
+    runs = [
+        write_run(tmp_path / "a", "cvode", T, steps=(0, 100, 200)),
+        write_run(tmp_path / "b", "neural", T, steps=(0, 100), finished=False),
+    ]
+    assert compare(runs).title == "Runs at step 100, t = 0.1 ms; unfinished: neural"
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_initial_states_are_not_compared(tmp_path, T, finished):
+    runs = [
+        write_run(tmp_path / "a", "cvode", T, steps=(0, 100)),
+        write_run(tmp_path / "b", "neural", T, steps=(0,), finished=finished),
+    ]
+    reason = "another snapshot_every" if finished else f"{runs[1]} is not finished"
+    with pytest.raises(UsageError, match=f"only their initial states in common: .*{reason}"):
+        compare(runs)
+
+
 def test_one_run_alone_is_refused(tmp_path, T):
     with pytest.raises(UsageError, match="two run folders"):
         compare([write_run(tmp_path / "a", "cvode", T)])
@@ -140,6 +159,8 @@ def test_a_folder_without_a_run_is_a_file_error(tmp_path, T):
 
 
 def test_a_damaged_history_is_a_file_error(tmp_path):
+    (tmp_path / "history.csv").write_text("step,time\n1,0.5\n2,0.")
+    assert read_history(tmp_path / "history.csv")["time"].tolist() == [0.5]  # a run that was killed while it wrote
     (tmp_path / "history.csv").write_text("step,time\n1\n")
     with pytest.raises(FileError, match="damaged"):
         read_history(tmp_path / "history.csv")

@@ -13,13 +13,15 @@ from cfd_coupling.parallel import Communicator, connect
 
 VERBS = """
 import numpy as np
+from mpi4py import MPI
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.parallel import Communicator, connect
 
 comm = connect()
 ny, nx, serial = 11, 6, Communicator()
 grid = Grid(nx, ny, 1.0, 1.0, comm.rank, comm.size)
-assert comm.size == 3 and grid.ny_local in (3, 4)
+size = comm.size
+assert grid.ny_local in (ny // size, ny // size + 1)
 rng = np.random.default_rng(0)
 whole = rng.random((2, ny, nx))
 mine = slice(grid.j_start, grid.j_stop)
@@ -31,32 +33,70 @@ assert np.array_equal(q, expected[:, grid.j_start : grid.j_stop + 2 * GHOSTS])
 
 sums = comm.sum_rows(whole[:, mine].sum(axis=-1), ny)
 assert np.array_equal(sums, serial.sum_rows(whole.sum(axis=-1), ny))
-assert comm.sum(comm.rank + 1.0) == 6.0 and comm.max(float(comm.rank)) == 2.0
-assert comm.any(np.arange(3) == comm.rank).all()
+assert comm.sum(comm.rank + 1.0) == size * (size + 1) / 2 and comm.max(float(comm.rank)) == size - 1
+assert comm.any(np.arange(size) == comm.rank).all()
+np.testing.assert_array_equal(comm.each(np.array([comm.rank, 7])), [[r, 7] for r in range(size)])
+blocks = [np.full((r, 2), 10.0 * comm.rank + r) for r in range(size)]
+for r, block in enumerate(comm.exchange(blocks, [(comm.rank, 2)] * size)):
+    np.testing.assert_array_equal(block, np.full((comm.rank, 2), 10.0 * r + comm.rank))
 
 spectrum = (whole[0] + 1j * whole[1]).astype(np.complex64)
 columns = comm.to_columns(spectrum[mine], ny)
-assert columns.shape == (ny, nx // 3)
-assert np.array_equal(columns, spectrum[:, 2 * comm.rank : 2 * comm.rank + 2])
+assert columns.shape == (ny, nx // size)
+assert np.array_equal(columns, spectrum[:, nx // size * comm.rank : nx // size * (comm.rank + 1)])
 assert np.array_equal(comm.to_rows(columns, nx), spectrum[mine])
 
 gathered = comm.gather(q)
 assert (gathered is None) == (comm.rank > 0)
 assert gathered is None or np.array_equal(gathered, whole)
+assert gathered is None or gathered.dtype == q.dtype
+
+x = rng.standard_normal(size) * 10.0 ** rng.integers(-9, 9, size)
+assert comm.sum(x[comm.rank]) == sum(MPI.COMM_WORLD.allgather(x[comm.rank]))
+assert comm.max(x[comm.rank]) == MPI.COMM_WORLD.allreduce(x[comm.rank], op=MPI.MAX)
 comm.barrier()
 print("rank", comm.rank, "agrees")
 """
 
-FAILURE = """
+INTERRUPTED = """
+import signal, sys, time
+from pathlib import Path
 from cfd_coupling.parallel import connect
+
+class Called(Exception):
+    pass
+
+def call(*_):
+    raise Called
+
+comm, told = connect(), Path(sys.argv[1])
+if comm.rank == 0:
+    signal.signal(signal.SIGALRM, call)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        comm.barrier()
+    except Called:
+        told.touch()
+else:
+    while not told.exists():
+        time.sleep(0.01)
+    comm.barrier()
+"""
+
+FAILURE = """
+import errno, sys
+from cfd_coupling import __main__ as command
 from chemnet.runtime.errors import NumericalError
 
-comm = connect()
-comm.step = 7
-if comm.rank == 1:
-    raise NumericalError("the flame went out")
-comm.barrier()
-comm.barrier()
+def run_case(arguments, words, comm, signals, start):
+    comm.step = 7
+    if comm.rank == 1:
+        raise ERROR
+    comm.barrier()
+    comm.barrier()
+
+command.run_case = run_case
+sys.exit(command.main(["run", "any"]))
 """
 
 
@@ -76,20 +116,38 @@ def test_update_of_one_layer_leaves_the_outer_ghosts_alone():
     assert (q[:2] == 1.0).all() and (q[-2:] == 1.0).all() and (q[:, :2] == 1.0).all() and (q[:, -2:] == 1.0).all()
 
 
-def test_all_verbs_agree_with_one_rank_on_three_uneven_slabs(tmp_path):
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_all_verbs_agree_with_one_rank_on_uneven_slabs_and_with_verbs_that_block(tmp_path, ranks):
     script = tmp_path / "verbs.py"
     script.write_text(VERBS)
-    done = run_ranks(3, script)
+    done = run_ranks(ranks, script)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("agrees") == 3
+    assert done.stdout.count("agrees") == ranks
 
 
-def test_an_error_on_one_rank_ends_the_job_and_names_rank_and_step(tmp_path):
+def test_a_signal_is_answered_by_a_rank_that_waits(tmp_path):
+    """Rank 1 comes to the barrier only when rank 0, which waits there, has heard the alarm."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED)
+    done = run_ranks(2, script, tmp_path / "told", timeout=30.0)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        ("NumericalError('the flame went out')", 3, "the flame went out"),
+        ("OSError(errno.ENOSPC, 'No space left on device', 'a.h5')", 4, "No space left on device: a.h5"),
+        ("SystemExit(0)", 1, "0"),
+    ],
+)
+def test_an_error_on_one_rank_ends_the_job_and_names_rank_and_step(tmp_path, error, code, message):
     script = tmp_path / "failure.py"
-    script.write_text(FAILURE)
+    script.write_text(FAILURE.replace("ERROR", error))
     done = run_ranks(2, script, timeout=30.0)
-    assert done.returncode == 3
-    assert "[rank 1] step 7: the flame went out" in done.stderr
+    assert done.returncode == code
+    assert f"[rank 1] step 7: {message}" in done.stderr
+    assert ("Traceback" in done.stderr) == (code == 1)
 
 
 def test_a_serial_run_needs_no_mpi4py():

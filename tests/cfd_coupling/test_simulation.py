@@ -1,19 +1,24 @@
 """A run as a whole: what its folder holds, what it conserves, what it refuses, and what it leaves when it fails."""
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
+from flow_states import assert_same_run
 
 from cfd_coupling import simulation
+from cfd_coupling.checkpoint import checkpoints, read_header
 from cfd_coupling.chemistry import KINDS, Frozen
 from cfd_coupling.compare import read_history
 from cfd_coupling.config import load_case
 from cfd_coupling.fields import interior
 from cfd_coupling.output import read_image, snapshots
 from cfd_coupling.parallel import Communicator
+from cfd_coupling.simulation import RunOptions
 from chemnet.gas.mechanism import load_mechanism
-from chemnet.runtime.errors import NumericalError, UsageError
+from chemnet.runtime.errors import FileError, NumericalError, UsageError, run_command
 
 SMALL = (
     "grid.nx=32",
@@ -46,7 +51,11 @@ def test_the_run_folder_holds_everything_that_was_asked_for(reacting):
     assert (manifest["kind"], manifest["finished"], manifest["steps"]) == ("run", True, 5)
     assert [path.stem for path in snapshots(reacting / "snapshots")] == ["0000000", "0000002", "0000004", "0000005"]
     assert read_history(reacting / "history.csv")["step"].tolist() == [0.0, 2.0, 4.0, 5.0]
-    assert len((reacting / "log.txt").read_text().splitlines()) == 3
+    log = (reacting / "log.txt").read_text().splitlines()
+    assert "32 x 24 cells" in log[0] and "drm19" in log[1] and "1 rank on" in log[2] and str(reacting) in log[2]
+    assert [line.split()[1] for line in log[3:6]] == ["2/5", "4/5", "5/5"]
+    assert log[6].startswith("finished: 5 steps") and "paraview" in log[7] and len(log) == 8
+    assert manifest["history_units"]["T_max"] == "K"
     assert load_case(reacting / "case.yaml") == load_case("turbulent_ignition", assignments=SMALL)
 
 
@@ -138,3 +147,153 @@ def test_an_unfinished_run_is_replaced(tmp_path):
     (tmp_path / "a" / "manifest.json").write_text('{"kind": "run", "finished": false}')
     run(tmp_path / "a", "chemistry.kind=frozen", "end_time=1e-6")
     assert json.loads((tmp_path / "a" / "manifest.json").read_text())["finished"] is True
+
+
+def resume(folder, *assignments):
+    case = load_case(folder, assignments=assignments)
+    return simulation.set_up(case, folder, Communicator(), RunOptions(resume=True)).run()
+
+
+def manifest(folder):
+    return json.loads((folder / "manifest.json").read_text())
+
+
+FROZEN = "chemistry.kind=frozen"
+
+
+@pytest.mark.parametrize("kind", ["exact", "frozen"])
+def test_two_halves_are_the_whole_bit_for_bit(tmp_path, kind):
+    """The first half ends between two rows and two snapshots of the whole."""
+    chemistry = f"chemistry.kind={kind}"
+    whole = run(tmp_path / "whole", chemistry, "end_time=8e-6")
+    parts = run(tmp_path / "parts", chemistry, "end_time=3e-6")
+    assert read_history(parts / "history.csv")["step"].tolist() == [0.0, 2.0, 3.0]
+    assert resume(parts, "end_time=8e-6").finished
+    assert_same_run(whole, parts)
+    assert manifest(parts)["finished"] is True and manifest(parts)["steps"] == 8
+    assert load_case(parts / "case.yaml") == load_case(whole / "case.yaml")
+
+
+def test_a_run_stops_by_a_file_and_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole", FROZEN)
+    unbroken = Frozen.apply
+
+    def touch(self, fields, dt):
+        if fields.step == 2:
+            (tmp_path / "parts" / "STOP").touch()
+        return unbroken(self, fields, dt)
+
+    monkeypatch.setattr(Frozen, "apply", touch)
+    case = load_case("turbulent_ignition", assignments=[*SMALL, FROZEN])
+    summary = simulation.set_up(case, tmp_path / "parts", Communicator()).run()
+    assert (summary.step, summary.finished, summary.exit_code) == (3, False, 75)
+    assert "--resume" in summary.text() and str(tmp_path / "parts") in summary.text()
+    assert manifest(tmp_path / "parts")["finished"] is False and not (tmp_path / "parts" / "run.lock").exists()
+    with pytest.raises(UsageError, match="unfinished run with a checkpoint at step 3;\ngo on with --resume"):
+        run(tmp_path / "parts", FROZEN)
+    monkeypatch.setattr(Frozen, "apply", unbroken)
+    assert resume(tmp_path / "parts").exit_code == 0
+    assert_same_run(whole, tmp_path / "parts")
+
+
+def test_a_damaged_last_checkpoint_costs_one_interval_and_no_bit(tmp_path, capsys):
+    whole = run(tmp_path / "whole", FROZEN)
+    folder = run(tmp_path / "a", FROZEN, "output.checkpoint_every=2", "output.keep_checkpoints=3")
+    assert [path.stem[-1] for path in checkpoints(folder / "checkpoints")] == ["2", "4", "5"]
+    assert "checkpoint at step 2\n" in (folder / "log.txt").read_text()
+    for path in checkpoints(folder / "checkpoints")[1:]:
+        path.write_bytes(path.read_bytes()[:1000])
+    capsys.readouterr()
+    resume(folder)
+    assert_same_run(whole, folder)
+    shown = capsys.readouterr().out
+    assert shown.count("warning: ") == 2 and "going on from" in shown and "step_0000002.h5" in shown
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path, capsys):
+    folder = run(tmp_path / "a", FROZEN)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+    assert resume(folder).exit_code == 0
+    assert "is finished at step 5; to go on, add --set end_time=" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("dt=5e-7", "of another run: case.dt was 1e-06, is 5e-07"),
+        ("grid.nx=36", "case.grid.nx was 32, is 36"),
+        ("chemistry.kind=exact", "case.chemistry.kind was frozen, is exact"),
+        ("mixture.phi=0.8", "case.mixture.phi was 1.0, is 0.8"),
+        ("end_time=2e-6", "is of step 5, end_time is at step 2"),
+    ],
+)
+def test_a_checkpoint_of_another_case_is_refused_with_the_first_difference(tmp_path, change, message):
+    folder = run(tmp_path / "a", FROZEN)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=re.escape(message)):
+        resume(folder, change)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_checkpoint_of_another_mechanism_or_model_is_refused(tmp_path, monkeypatch):
+    folder = run(tmp_path / "a", FROZEN)
+    for facts in ({"mechanism_sha256": "0" * 64}, {"model_sha256": "1" * 64}):
+        with monkeypatch.context() as patch:
+            patch.setattr(simulation, "chemistry_facts", lambda config, facts=facts: facts)
+            with pytest.raises(UsageError, match=f"of another run: {next(iter(facts))} was"):
+                resume(folder)
+
+
+def test_a_resume_without_a_checkpoint_is_a_file_error(tmp_path):
+    folder = run(tmp_path / "a", FROZEN)
+    for path in checkpoints(folder / "checkpoints"):
+        path.unlink()
+    with pytest.raises(FileError, match="no checkpoint in .* to resume from\nGive the folder of the run"):
+        resume(folder)
+
+
+def test_after_a_numerical_failure_the_last_good_checkpoint_is_there(tmp_path, monkeypatch):
+    unbroken = Frozen.apply
+
+    def poisoned(self, fields, dt):
+        if fields.step == 3:
+            interior(fields.scalars)[5, 7, 9] = np.nan
+        return unbroken(self, fields, dt)
+
+    monkeypatch.setattr(Frozen, "apply", poisoned)
+    names = load_mechanism("drm19").species_names
+    where = re.escape(f"{names[5]} is no number in cell (row 7, column 9), step 4, rank 0")
+    with pytest.raises(NumericalError, match=where):
+        run(tmp_path / "a", FROZEN, "output.checkpoint_every=1")
+    monkeypatch.setattr(Frozen, "apply", unbroken)
+    assert [path.stem[-1] for path in checkpoints(tmp_path / "a" / "checkpoints")] == ["2", "3"]
+    resume(tmp_path / "a")
+    assert_same_run(run(tmp_path / "whole", FROZEN), tmp_path / "a")
+
+
+FULL = {
+    "history.csv": "history.csv",
+    "log.txt": "log.txt",
+    "step_0000004.h5": f"checkpoints/.step_0000004.h5.{os.getpid()}.tmp",
+    "0000004.vtkhdf": f"snapshots/.0000004.vtkhdf.{os.getpid()}.tmp",
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_ends_with_4_names_the_file_and_keeps_the_checkpoint_before(tmp_path, monkeypatch, capsys, name):
+    unbroken, folder = Frozen.apply, tmp_path / "a"
+
+    def fill(self, fields, dt):
+        if fields.step == 3:
+            (folder / FULL[name]).unlink(missing_ok=True)
+            (folder / FULL[name]).symlink_to("/dev/full")
+        return unbroken(self, fields, dt)
+
+    monkeypatch.setattr(Frozen, "apply", fill)
+    assert run_command(lambda: run(folder, FROZEN, "output.checkpoint_every=2") and None, "x") == 4
+    shown = capsys.readouterr().err
+    assert "No space left on device: " in shown and name in shown
+    assert len(shown.splitlines()) == 2
+    assert read_header(checkpoints(folder / "checkpoints")[-1]).step == 2
+    assert not (folder / "run.lock").exists() and not list(folder.rglob(".*.tmp"))

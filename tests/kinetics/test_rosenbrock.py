@@ -127,6 +127,7 @@ def test_what_the_integrator_gives_up_is_left_to_cvodes_and_counted(drm19, monke
     next_states, status = result = reactor.advance(rows, DT)
     assert np.all(status == Status.RETRIED)
     assert result.stats.handed_over == 4
+    assert (result.stats.work > result.stats.n_steps).all()
     np.testing.assert_array_equal(next_states, CvodesReactor(drm19).advance(rows, DT)[0])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chemnet.kinetics.simd import fma, kernel, select, splat
+from chemnet.runtime.simd import fma, kernel, select, splat
 
 
 @kernel
@@ -12,13 +12,21 @@ def no_species():
 
 
 @kernel
-def add_species(mixed, amount, row, T):
-    """Mixed coefficients with the amount of one more species; row: T_mid, a_0..a_6 below it, a_0..a_6 above it."""
-    a0, a1, a2, a3, a4, a5 = mixed
+def one_species(row, T):
+    """Coefficients a_0..a_5 of a species at T [K]; row: T_mid, a_0..a_6 below it, a_0..a_6 above it."""
     low = row[0] >= T
-    a0, a1 = fma(amount, select(low, row[1], row[8]), a0), fma(amount, select(low, row[2], row[9]), a1)
-    a2, a3 = fma(amount, select(low, row[3], row[10]), a2), fma(amount, select(low, row[4], row[11]), a3)
-    a4, a5 = fma(amount, select(low, row[5], row[12]), a4), fma(amount, select(low, row[6], row[13]), a5)
+    a0, a1, a2 = select(low, row[1], row[8]), select(low, row[2], row[9]), select(low, row[3], row[10])
+    a3, a4, a5 = select(low, row[4], row[11]), select(low, row[5], row[12]), select(low, row[6], row[13])
+    return a0, a1, a2, a3, a4, a5
+
+
+@kernel
+def add_species(mixed, amount, row, T):
+    """Mixed coefficients with the amount of one more species; row as in `one_species`."""
+    a0, a1, a2, a3, a4, a5 = mixed
+    b0, b1, b2, b3, b4, b5 = one_species(row, T)
+    a0, a1, a2 = fma(amount, b0, a0), fma(amount, b1, a1), fma(amount, b2, a2)
+    a3, a4, a5 = fma(amount, b3, a3), fma(amount, b4, a4), fma(amount, b5, a5)
     return a0, a1, a2, a3, a4, a5
 
 

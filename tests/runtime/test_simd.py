@@ -5,7 +5,24 @@ import math
 import numpy as np
 from numba import njit
 
-from chemnet.kinetics.simd import W, absolute, aligned, exp, fma, load, log, maximum, minimum, select, sqrt, store
+from chemnet.runtime.simd import (
+    W,
+    absolute,
+    aligned,
+    exp,
+    fma,
+    load,
+    load_at,
+    log,
+    maximum,
+    minimum,
+    prefetch_at,
+    select,
+    shifted,
+    sqrt,
+    store,
+    store_at,
+)
 
 SPECIAL = np.array([math.nan, math.inf, -math.inf])
 
@@ -26,6 +43,14 @@ def arithmetic(a, b, out):
     store(out, 3, minimum(x, y))
     store(out, 4, maximum(x, 0.25))
     store(out, 5, sqrt(absolute(x)))
+
+
+@njit
+def places(doubles, singles, out):
+    prefetch_at(doubles, 5)
+    store_at(out, 1, load_at(doubles, 3) + load_at(singles, 2))
+    store_at(singles, 0, load_at(doubles, 1))
+    store_at(out, 1 + W, shifted(load_at(doubles, 0), load_at(doubles, W)))
 
 
 def vectors(values):
@@ -55,6 +80,18 @@ def test_arithmetic_is_that_of_numpy_in_every_lane():
         np.sqrt(np.abs(a)),
     ]
     np.testing.assert_allclose(out.reshape(6, W), expected, rtol=4e-16, atol=4e-16)
+
+
+def test_vectors_begin_at_any_element_of_double_and_single_arrays():
+    rng = np.random.default_rng(2)
+    doubles, singles, out = rng.normal(size=3 * W), rng.normal(size=2 * W).astype(np.float32), np.zeros(3 * W)
+    before = singles.copy()
+    places(doubles, singles, out)
+    np.testing.assert_array_equal(out[1 : 1 + W], doubles[3 : 3 + W] + before[2 : 2 + W].astype(float))
+    np.testing.assert_array_equal(singles[:W], doubles[1 : 1 + W].astype(np.float32))
+    np.testing.assert_array_equal(singles[W:], before[W:])
+    np.testing.assert_array_equal(out[1 + W : 1 + 2 * W], doubles[W - 1 : 2 * W - 1])
+    assert out[0] == 0.0 and not out[1 + 2 * W :].any()
 
 
 def test_exp_and_log_are_right_to_the_last_bits():

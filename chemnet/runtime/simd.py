@@ -1,12 +1,13 @@
 """A SIMD value for numba: `W` doubles that one instruction treats at once, one lane per cell.
 
-Plain loops over cells do not vectorise reliably (every pair of arrays might alias). Kernels of this package are
-therefore written for one cell, on values of this type, and W cells run through them side by side. LLVM maps the
+Plain loops over cells do not vectorise reliably (every pair of arrays might alias). Kernels of integrators and of flow
+are therefore written for one cell, on values of this type, and W cells run through them side by side. LLVM maps the
 vector onto what the processor has: one or more registers of AVX-512, AVX2, SSE2 or NEON.
 
 In compiled code: `load(array, i)` and `store(array, i, value)` treat a flat float64 array as consecutive vectors;
-`+ - * /`, comparisons and `&` act lane by lane and take plain numbers too; `select(mask, a, b)`, `fma(a, b, c)` =
-a b + c, `exp`, `log`. NaN propagates through all of them.
+`load_at(array, i)` and `store_at(array, i, value)` begin at element i, of float64 or float32, and `prefetch_at` asks
+for it ahead of time; `+ - * /`, comparisons and `&` act lane by lane and take plain numbers too;
+`select(mask, a, b)`, `fma(a, b, c)` = a b + c, `exp`, `log`. NaN propagates through all of them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 W = 16
+_LINE = 64  # bytes of a line of the cache
 
 
 def aligned(n: int) -> NDArray[np.float64]:
@@ -33,6 +35,7 @@ def aligned(n: int) -> NDArray[np.float64]:
 
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), W)
+_SINGLES = ir.VectorType(ir.FloatType(), W)
 _BITS = ir.VectorType(ir.IntType(64), W)
 _FLAGS = ir.VectorType(ir.IntType(1), W)
 
@@ -125,11 +128,33 @@ def _negative(context, builder, sig, args):
     return builder.fneg(args[0])
 
 
-def _address(context, builder, array_type, array, index):
-    """Pointer to the index-th vector of a flat float64 array."""
+def _pointer(context, builder, array_type, array, index, lanes):
+    """Pointer to the vector of type `lanes` that begins at element `index` of a flat array."""
     data = context.make_array(array_type)(context, builder, array).data
-    start = builder.mul(index, ir.IntType(64)(W))
-    return builder.bitcast(builder.gep(data, [start]), _DOUBLES.as_pointer())
+    return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
+
+
+def _load(context, builder, array_type, array, index):
+    if array_type.dtype == types.float32:
+        value = builder.load(_pointer(context, builder, array_type, array, index, _SINGLES))
+        value.align = 4
+        return builder.fpext(value, _DOUBLES)
+    value = builder.load(_pointer(context, builder, array_type, array, index, _DOUBLES))
+    value.align = 8
+    return value
+
+
+def _store(context, builder, array_type, array, index, value):
+    if array_type.dtype == types.float32:
+        pointer = _pointer(context, builder, array_type, array, index, _SINGLES)
+        builder.store(builder.fptrunc(value, _SINGLES), pointer).align = 4
+    else:
+        builder.store(value, _pointer(context, builder, array_type, array, index, _DOUBLES)).align = 8
+
+
+def _lines(context, builder, index, index_type):
+    """The element at which the index-th vector begins."""
+    return builder.mul(context.cast(builder, index, index_type, types.int64), ir.IntType(64)(W))
 
 
 @intrinsic
@@ -137,10 +162,7 @@ def load(typing, array, i):
     """The i-th vector of a flat array."""
 
     def generate(context, builder, sig, args):
-        index = context.cast(builder, args[1], sig.args[1], types.int64)
-        value = builder.load(_address(context, builder, sig.args[0], args[0], index))
-        value.align = 8
-        return value
+        return _load(context, builder, sig.args[0], args[0], _lines(context, builder, args[1], sig.args[1]))
 
     return vector(array, i), generate
 
@@ -150,12 +172,64 @@ def store(typing, array, i, value):
     """Write the i-th vector of a flat array."""
 
     def generate(context, builder, sig, args):
-        index = context.cast(builder, args[1], sig.args[1], types.int64)
         value = _as_vector(context, builder, args[2], sig.args[2])
-        builder.store(value, _address(context, builder, sig.args[0], args[0], index)).align = 8
+        _store(context, builder, sig.args[0], args[0], _lines(context, builder, args[1], sig.args[1]), value)
         return context.get_dummy_value()
 
     return types.void(array, i, value), generate
+
+
+@intrinsic
+def load_at(typing, array, i):
+    """The vector that begins at element i of a flat array of float64 or float32."""
+
+    def generate(context, builder, sig, args):
+        index = context.cast(builder, args[1], sig.args[1], types.int64)
+        return _load(context, builder, sig.args[0], args[0], index)
+
+    return vector(array, i), generate
+
+
+@intrinsic
+def store_at(typing, array, i, value):
+    """Write the vector that begins at element i of a flat array of float64, or of float32 to its precision."""
+
+    def generate(context, builder, sig, args):
+        index = context.cast(builder, args[1], sig.args[1], types.int64)
+        _store(context, builder, sig.args[0], args[0], index, _as_vector(context, builder, args[2], sig.args[2]))
+        return context.get_dummy_value()
+
+    return types.void(array, i, value), generate
+
+
+@intrinsic
+def prefetch_at(typing, array, i):
+    """Ask for the vector that begins at element i ahead of time; one beyond the array does no harm."""
+    per_line = _LINE // (array.dtype.bitwidth // 8)
+
+    def generate(context, builder, sig, args):
+        index = context.cast(builder, args[1], sig.args[1], types.int64)
+        number = ir.IntType(32)
+        for first in range(0, W, per_line):
+            element = builder.add(index, ir.IntType(64)(first))
+            place = _pointer(context, builder, sig.args[0], args[0], element, ir.IntType(8))
+            kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            builder.call(function, [place, number(0), number(2), number(1)])  # to read, into the second level, data
+        return context.get_dummy_value()
+
+    return types.void(array, i), generate
+
+
+@intrinsic
+def shifted(typing, before, here):
+    """Lanes of `here` moved up by one place; the last lane of `before` comes first."""
+
+    def generate(context, builder, sig, args):
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), W), [W - 1 + lane for lane in range(W)])
+        return builder.shuffle_vector(args[0], args[1], lanes)
+
+    return (vector(before, here), generate) if before is vector and here is vector else None
 
 
 @intrinsic

@@ -1,0 +1,62 @@
+"""HDF5 files are whole or absent, also when the disk is full: an error with the name of the file, never a crash."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from chemnet.runtime import checksum
+from chemnet.runtime.hdf5 import new_file
+
+FULL = """
+import resource, sys
+import numpy as np
+from chemnet.runtime.errors import run_command
+from chemnet.runtime.hdf5 import new_file
+
+def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    with new_file(sys.argv[1], sealed=True) as file:
+        for k in range(30):
+            file.create_dataset(str(k), data=np.full(1000, float(k)), chunks=(100,), fletcher32=True)
+
+sys.exit(run_command(main, "x"))
+"""
+
+
+def test_a_file_reads_back_and_carries_its_checksum(tmp_path):
+    values = np.random.default_rng(0).random((40, 30))
+    with new_file(tmp_path / "a.h5", sealed=True) as file:
+        file.create_dataset("values", data=values, chunks=(7, 30), fletcher32=True)
+        file.attrs["facts"] = "some"
+    assert checksum.is_whole(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5") as file:
+        np.testing.assert_array_equal(file["values"][:], values)
+        assert file.attrs["facts"] == "some"
+
+
+def test_an_error_while_filling_leaves_the_file_as_it_was(tmp_path):
+    (tmp_path / "a.h5").write_text("before")
+    with pytest.raises(RuntimeError), new_file(tmp_path / "a.h5"):
+        raise RuntimeError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_not_a_crash(tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_text("before")
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"x: File too large: {path}") and len(done.stderr.splitlines()) == 2
+    assert path.read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_device_without_space_is_the_error_of_the_device(tmp_path):
+    (tmp_path / f".a.h5.{os.getpid()}.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised, new_file(tmp_path / "a.h5") as file:
+        file.create_dataset("values", data=np.zeros(1000))
+    assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "a.h5")

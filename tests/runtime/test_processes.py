@@ -1,0 +1,44 @@
+"""Processes that wait for one another get their turns sooner, and no more of the processor."""
+
+import subprocess
+import sys
+
+import pytest
+
+SLICE = """
+import ctypes, os, platform, struct
+from chemnet.runtime.processes import shorten_time_slices
+
+def attributes():
+    found = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall({"x86_64": 315, "aarch64": 275}[platform.machine()], 0, found, 56, 0) == 0
+    _, policy, _, nice, _, slice, *_ = struct.unpack("=IIQiIQQQII", found.raw)
+    return policy, nice, slice
+
+os.nice(3)
+before = attributes()
+granted = shorten_time_slices()
+after = attributes()
+assert after[:2] == before[:2] == (os.SCHED_OTHER, 3)
+assert granted and after[2] in (100_000, before[2]), (granted, before, after)
+print(after[2])
+"""
+
+ELSEWHERE = """
+import sys
+sys.platform = "darwin"
+from chemnet.runtime.processes import shorten_time_slices
+print(shorten_time_slices())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
+def test_slices_get_shorter_and_policy_and_niceness_stay():
+    """Kernels before 6.12 know no slices of a process and tell 0, or the one that all have."""
+    done = subprocess.run([sys.executable, "-c", SLICE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_on_other_systems_nothing_changes():
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
