@@ -11,6 +11,8 @@ from cfd_coupling.verification import (
     flames,
     heating,
     manufactured,
+    protections,
+    ranks,
     splitting,
     turbulence,
     vortex,
@@ -31,6 +33,11 @@ CHECKS = (
     Check("heating", "p0 of a closed box against a reactor of constant volume", heating.closed_box),
     Check("flames", "planar flames against Cantera's, extrapolated to a fine grid", flames.speeds),
     Check("conservation", "mass, elements, energy and the constraint", conservation.box),
+    Check("ranks", "the same bits on any number of ranks and with one seed", ranks.same_bits),
+    Check("restart", "the same bits from a run that went on from a checkpoint", ranks.resumed_bits),
+    Check("one-rank", "a rank that fails ends the job", protections.one_rank),
+    Check("nan", "a field that is no number stops the run in its step", protections.no_number),
+    Check("disk", "a full disk and a read-only folder", protections.disk),
 )
 
 
