@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cfd_coupling.verification import (
     advection,
+    bad_input,
     conservation,
     flames,
     heating,
@@ -35,6 +36,7 @@ CHECKS = (
     Check("conservation", "mass, elements, energy and the constraint", conservation.box),
     Check("ranks", "the same bits on any number of ranks and with one seed", ranks.same_bits),
     Check("restart", "the same bits from a run that went on from a checkpoint", ranks.resumed_bits),
+    Check("bad-input", "configurations that must be refused", bad_input.refused),
     Check("one-rank", "a rank that fails ends the job", protections.one_rank),
     Check("nan", "a field that is no number stops the run in its step", protections.no_number),
     Check("disk", "a full disk and a read-only folder", protections.disk),
