@@ -12,6 +12,7 @@ from cfd_coupling.verification.scoreboard import Line, at_most
 _TOLERANCE = 0.5  # [%]
 _QUICK_TOLERANCE = 1.0  # [%] of a flame that has not relaxed
 _QUICK_GRIDS = 3  # of Cantera, coarse to fine
+_END = "end_time=1.6e-3"  # rich and lean flames relax slower than the stoichiometric one: 0.4 % at 0.8 ms
 _CELLS = {"29": 512, "58": 256}  # cells of 15 mm by their size [um]
 
 
@@ -24,7 +25,7 @@ def speeds(quick: bool) -> Iterator[Line]:
     for phi in (0.7, 1.0, 1.3):
         wanted = _reference(phi)
         for size, nx in _CELLS.items():
-            found = flame_speed(["chemistry.kind=exact", f"mixture.phi={phi}", *_box(nx)])["speed"]
+            found = flame_speed(["chemistry.kind=exact", f"mixture.phi={phi}", *_box(nx), _END])["speed"]
             name = f"flame, phi {phi:g}, {size} um, {found:.4f} for {wanted:.4f} m/s"
             yield _deviation(name, found, wanted, _TOLERANCE)
 
