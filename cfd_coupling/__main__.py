@@ -1,4 +1,4 @@
-"""`python -m cfd_coupling run CASE` and `info CASE`; under mpiexec every rank runs the same command."""
+"""`python -m cfd_coupling run CASE`, `info CASE` and `verify`; under mpiexec every rank runs the same command."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def parser() -> Parser:
     )
     run.add_argument("--max-minutes", type=_minutes, metavar="M", help="stop in time with a checkpoint, exit code 75")
     run.add_argument("--json", metavar="FILE", help="write the totals as JSON too; - for standard output")
+    verify = commands.add_parser("verify", help="measure orders, conservation, flames and protections: the scoreboard")
+    verify.add_argument("--quick", action="store_true", help="small sizes: a minute instead of a quarter of an hour")
+    verify.add_argument("--only", action="append", default=[], metavar="NAME", help="only this check; may be repeated")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write the scoreboard to a file, too")
     return main
 
 
@@ -169,6 +173,13 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def measure(arguments: argparse.Namespace) -> int:
+    """Print the scoreboard; 1 when a line misses its target."""
+    from cfd_coupling.verification.runner import verify
+
+    return 0 if verify(arguments.quick, arguments.only, arguments.json) else 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of the command line."""
     return run_command(lambda: _run(argv), NAME)
@@ -177,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(words)
+    if arguments.command == "verify":
+        return measure(arguments)
     return show(arguments) if arguments.command == "info" else launch(arguments, words)
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from cfd_coupling.compare import read_history
-from cfd_coupling.config import find_case, load_case
+from cfd_coupling.config import CaseConfig, find_case, load_case
+from cfd_coupling.initial import unburnt
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.simulation import run
+from chemnet.gas.canonical import solve_flame
+from chemnet.gas.mechanism import load_mechanism
 from chemnet.runtime.errors import NumericalError
 
 # The case as it stands, but as narrow as one process allows, without snapshots, and only until its speed has settled
@@ -25,6 +30,7 @@ _CHANGES = (
     "output.log_every=200",
 )
 _SETTLED = 0.75  # of the time until the end, or until the fronts of a fast flame reach the edges of the box
+_REFINEMENTS = ((0.06, 0.12), (0.03, 0.06), (0.015, 0.03), (0.0075, 0.015), (0.004, 0.008))  # (slope, curve)
 _FRESH = 1.0  # [K] what unburnt gas may be hotter than it was
 
 
@@ -45,6 +51,26 @@ def flame_speed(changes: Sequence[str]) -> dict[str, float]:
     speed = float(history["consumption_speed"][settled].mean())
     left = history["cells_fallback"].sum()
     return {"speed": speed, "left": float(left / (left + history["cells_neural"].sum())) if left else 0.0}
+
+
+def cantera_speeds(case: CaseConfig) -> Iterator[tuple[int, float]]:
+    """(number of points, speed [m/s]) of Cantera's free flame of a case's mixture, on grids from coarse to fine.
+
+    One solution continues the other. Raises NumericalError where there is no flame.
+    """
+    mechanism, mixture = load_mechanism(case.mechanism), case.mixture
+    gas = mechanism.gas()
+    state = np.hstack([mixture.temperature, mixture.pressure, unburnt(mechanism, mixture)])
+    flame = None
+    for slope, curve in _REFINEMENTS:
+        flame = solve_flame(gas, state, flame, ratio=2.0, slope=slope, curve=curve, max_points=10_000)
+        yield len(flame.grid), float(flame.velocity[0])
+
+
+def extrapolated(speeds: Sequence[tuple[int, float]]) -> float:
+    """Speed [m/s] on an infinitely fine grid: at 1/points = 0, linear through the last two (points, speed)."""
+    (n1, s1), (n2, s2) = speeds[-2:]
+    return s2 + (s2 - s1) * (1 / n2) / (1 / n1 - 1 / n2)
 
 
 def identity() -> str:

@@ -1,6 +1,5 @@
-"""What the tests of the flow solver share: one gas, small boxes, a simple chemistry, and runs on two ranks."""
+"""What the tests of the flow solver share: the states of its verification, and runs on several ranks."""
 
-import functools
 import os
 import subprocess
 import sys
@@ -10,51 +9,31 @@ import numpy as np
 
 from cfd_coupling import initial
 from cfd_coupling.boundary import Stream
-from cfd_coupling.chemistry import ChemistryReport
 from cfd_coupling.compare import read_history
 from cfd_coupling.fields import interior
-from cfd_coupling.gas import Gas
 from cfd_coupling.output import read_image, snapshots
-from cfd_coupling.parallel import Communicator
-from chemnet.gas.mechanism import load_mechanism
-from chemnet.gas.thermo import temperature_from_enthalpy
+from cfd_coupling.verification.states import (
+    ATMOSPHERE,
+    COMM,
+    HotConversion,
+    drm19,
+    kernel,
+    methane_air,
+    mixture,
+)
 
-ATMOSPHERE = 101325.0
-COMM = Communicator()
-
-
-@functools.cache
-def drm19() -> Gas:
-    return Gas.from_mechanism(load_mechanism("drm19"))
-
-
-def mixture(gas: Gas, **mole_fractions: float):
-    """Mass fractions (K,) of a mixture given by mole fractions."""
-    Y = np.zeros(gas.n_species)
-    for name, x in mole_fractions.items():
-        k = gas.mechanism.index(name)
-        Y[k] = x * gas.weights[k]
-    return Y / Y.sum()
-
-
-def methane_air(gas: Gas):
-    return mixture(gas, CH4=1.0, O2=2.0, N2=7.52)
-
-
-def kernel(grid, comm=COMM, **changes):
-    """A small turbulent box with a hot kernel."""
-    options = {
-        "Y": methane_air(drm19()),
-        "temperature": 300.0,
-        "pressure": ATMOSPHERE,
-        "rms_velocity": 3.0,
-        "integral_length": 5e-4,
-        "kernel_radius": 2.5e-4,
-        "kernel_temperature": 1800.0,
-        "kernel_edge_cells": 2.0,
-        "seed": 1,
-    } | changes
-    return initial.ignition(grid, comm, drm19(), **options)
+__all__ = [
+    "ATMOSPHERE",
+    "COMM",
+    "HotConversion",
+    "assert_same_run",
+    "drm19",
+    "hot_jet",
+    "kernel",
+    "methane_air",
+    "mixture",
+    "run_ranks",
+]
 
 
 def hot_jet(grid):
@@ -65,30 +44,6 @@ def hot_jet(grid):
     rows = np.broadcast_to(T, (grid.ny_local, grid.nx))
     fields = initial.at_rest(grid, COMM, gas, rows, methane_air(gas), ATMOSPHERE)
     return Stream(0.3 + 2.0 * shape, T, interior(fields.rho)[0], interior(fields.scalars)[:, 0])
-
-
-class HotConversion:
-    """CH4 + 2 O2 -> CO2 + 2 H2O at a fixed rate in hot cells, at constant p0 and h: stiff-free, exact in elements."""
-
-    def __init__(self, gas: Gas, rate: float = 2e4, above: float = 1000.0) -> None:
-        self.gas, self.rate, self.above = gas, rate, above
-        self.calls = []
-        change = dict(zip(("CH4", "O2", "CO2", "H2O"), (-1.0, -2.0, 1.0, 2.0), strict=True))
-        self.change = np.zeros(gas.n_species)
-        for name, moles in change.items():
-            k = gas.mechanism.index(name)
-            self.change[k] = moles * gas.weights[k]
-        self.fuel = gas.mechanism.index("CH4")
-
-    def apply(self, fields, dt):
-        self.calls.append((dt, fields.p0))
-        Y, T, h = interior(fields.Y), interior(fields.T), interior(fields.h)
-        report, hot = ChemistryReport.of_no_reaction(fields), np.greater(T, self.above)
-        for j, i in zip(*np.nonzero(hot), strict=True):
-            burnt = (1.0 - np.exp(-self.rate * dt)) * Y[self.fuel, j, i] / -self.change[self.fuel]
-            Y[:, j, i] += burnt * self.change
-            T[j, i] = temperature_from_enthalpy(h[j, i], Y[:, j, i].copy(), T[j, i], self.gas.nasa)
-        return report
 
 
 def run_ranks(n, script, *arguments, timeout=120.0):

@@ -37,6 +37,7 @@ CFD_COUPLING = [
     "stepping",
     "monitors", "progress", "control", "summary", "folder",
     "simulation", "compare", "flame_speed", "pictures", "report",
+    "verification",
     "__main__",
 ]
 # fmt: on

@@ -98,6 +98,16 @@ def new_reactor(gas: ct.Solution, state: Array) -> ct.IdealGasConstPressureReact
     return ct.IdealGasConstPressureReactor(gas, clone=False)
 
 
+def constant_volume_end(gas: ct.Solution, state: Array, end_time: float) -> tuple[float, float]:
+    """T [K] and P [Pa] of the state (2 + K,) `[T, P, Y]` after `end_time` [s] of reactions at constant volume."""
+    gas.TPY = state[0], state[1], state[2:]
+    reactor = ct.IdealGasReactor(gas, clone=False)
+    network = ct.ReactorNet([reactor])
+    network.rtol, network.atol = 1e-10, 1e-16
+    network.advance(end_time)
+    return float(gas.T), float(gas.P)
+
+
 def burnt(gas: ct.Solution, state: Array) -> Array:
     """The state (2 + K,) in equilibrium at the enthalpy and pressure of `state`."""
     gas.TPY = state[0], state[1], state[2:]

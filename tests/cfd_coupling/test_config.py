@@ -5,20 +5,9 @@ from pathlib import Path
 import pytest
 
 from cfd_coupling.config import CaseConfig, load_case, variant_names
+from cfd_coupling.verification.bad_input import ASSIGNMENTS, SMALL, TEXTS, fault
 from chemnet.runtime.config import dump_yaml, parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
-
-SMALL = """
-name: small
-dt: 1e-6
-end_time: 1e-5
-grid: {nx: 8, ny: 8, length_x: 1e-3, length_y: 1e-3}
-initial: {kind: taylor_green, velocity: 1.0}
-chemistry: {kind: frozen}
-variants:
-  wide:
-    grid: {nx: 16}
-"""
 
 
 @pytest.fixture
@@ -55,43 +44,17 @@ def test_the_number_of_steps_is_the_nearest_to_end_time(small, end_time, steps):
     assert load_case(small, assignments=[f"end_time={end_time}"]).n_steps == steps
 
 
-@pytest.mark.parametrize(
-    ("assignment", "message"),
-    [
-        ("chemisty.kind=cvode", "did you mean chemistry?"),
-        ("grid.lenght_x=3", "unknown key grid.lenght_x; did you mean length_x?"),
-        ("initial.velocty=1", "did you mean velocity?"),
-        ("chemistry.kind=cvod", "'frozen', 'exact', 'cvode' or 'neural'"),
-        ("initial.kind=vortex", "taylor_green"),
-        ("dt=-1e-6", "dt: Input should be greater than 0"),
-        ("dt=.nan", "dt: "),
-        ("grid.nx=8.5", "grid.nx: "),
-        ("end_time=1e-7", "shorter than one step"),
-        ("grid.nx.more=1", "no keys below it"),
-        ("grid.nx", "expected key=value"),
-    ],
-)
-def test_wrong_assignments_are_usage_errors_that_name_the_key(small, assignment, message):
-    with pytest.raises(UsageError) as caught:
-        load_case(small, assignments=[assignment])
-    assert message in str(caught.value)
-    assert len(str(caught.value).splitlines()) <= 3
+BAD = [(SMALL, [words], said) for words, said in ASSIGNMENTS] + [(text, [], said) for text, said in TEXTS]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("dt: 1e-6\ndt: 2e-6\n", 'duplicate key "dt"'),
-        ("dt: [1e-6\n", "line "),
-        ("- 1\n", "expected a mapping"),
-        (SMALL.replace("wide:\n    grid: {nx: 16}", "wide: 3"), "variants"),
-        (SMALL.replace("dt: 1e-6\n", ""), "dt: Field required"),
-    ],
-)
-def test_broken_files_are_usage_errors(tmp_path, text, message):
-    (tmp_path / "case.yaml").write_text(text)
-    with pytest.raises(UsageError, match=message):
-        load_case(tmp_path)
+@pytest.mark.parametrize(("text", "words", "said"), BAD)
+def test_a_wrong_configuration_is_refused_with_its_key_before_anything_is_written(tmp_path, text, words, said):
+    assert fault(tmp_path / "case.yaml", text, words, said) == ""
+
+
+def test_a_right_configuration_or_a_message_without_the_key_would_be_told(tmp_path):
+    assert "accepted" in fault(tmp_path / "case.yaml", SMALL, ["grid.nx=16"], "")
+    assert "lenght_x" in fault(tmp_path / "case.yaml", SMALL, ["grid.lenght_x=3"], "velocity")
 
 
 def test_an_unknown_variant_names_the_nearest(small):

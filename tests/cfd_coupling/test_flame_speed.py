@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cfd_coupling import flame_speed
+from cfd_coupling.config import load_case
 from chemnet.runtime.errors import NumericalError, UsageError
 
 SHORT = ("end_time=2e-5", "grid.nx=256", "grid.length_y=1.7578125e-4", "initial.points=200", "chemistry.kind=exact")
@@ -36,3 +37,15 @@ def test_the_identity_is_that_of_solver_and_case():
     assert flame_speed.identity() == flame_speed.identity() and len(flame_speed.identity()) == 64
     with pytest.raises(UsageError, match="did you mean chemistry"):
         flame_speed.flame_speed(["chemisty.kind=exact"])
+
+
+def test_cantera_s_speeds_come_from_coarse_to_fine_grids():
+    speeds = flame_speed.cantera_speeds(load_case("free_flame"))
+    (coarse, first), (fine, second) = next(speeds), next(speeds)
+    assert coarse < fine
+    assert 0.396 < second < first < 0.41
+
+
+def test_the_limit_is_linear_in_the_spacing():
+    """The first grid does not count; 2 + 3 / n has the limit 2."""
+    assert flame_speed.extrapolated([(10, 7.0), (20, 2.15), (60, 2.05)]) == pytest.approx(2.0, rel=1e-14, abs=0.0)

@@ -1,15 +1,15 @@
-"""The whole time step: order, conservation, the constraint, ranks, splitting, and failures that say where."""
+"""The whole time step: conservation, the constraint, ranks, splitting, and failures that say where."""
 
 import numpy as np
 import pytest
-from flow_states import ATMOSPHERE, COMM, HotConversion, drm19, kernel, methane_air, run_ranks
+from flow_states import ATMOSPHERE, COMM, HotConversion, drm19, kernel, run_ranks
 
-from cfd_coupling import initial
 from cfd_coupling.chemistry import Frozen
 from cfd_coupling.config import FlowConfig
 from cfd_coupling.fields import interior
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.stepping import Stepper
+from cfd_coupling.verification.states import totals
 from chemnet.runtime.errors import NumericalError
 
 GRID = Grid(48, 40, 1.5e-3, 1.25e-3)
@@ -22,14 +22,6 @@ def run(fields, steps, grid=GRID, chemistry=None, dt=DT, **options):
     return [stepper.step(fields, dt) for _ in range(steps)]
 
 
-def totals(fields):
-    """Mass, species masses, energy without the pressure work of the box."""
-    rho = interior(fields.rho)
-    species = (rho * interior(fields.Y)).sum(axis=(1, 2))
-    energy = (rho * interior(fields.h) - fields.p0).sum()
-    return np.array([rho.sum(), *(drm19().mechanism.element_mass @ species), energy])
-
-
 def burning(steps=30, **options):
     """A hot kernel that burns; returns fields, totals before and after, reports."""
     chemistry = HotConversion(drm19())
@@ -37,35 +29,6 @@ def burning(steps=30, **options):
     before = totals(fields)
     reports = run(fields, steps, chemistry=chemistry, **options)
     return fields, before, reports, chemistry
-
-
-@pytest.mark.parametrize("drift", [(0.0, 0.0), (2.0, -1.0)])
-def test_a_taylor_green_vortex_decays_with_second_order(drift):
-    """At rest the time step hardly matters; carried along, the vortex and its pressure move through the stages."""
-    gas, velocity, end, errors = drm19(), 1.0, 1e-4, []
-    Y = methane_air(gas)
-    nu = initial.kinematic_viscosity(gas, Y, 300.0, ATMOSPHERE)
-    for n in (16, 32, 64):
-        grid = Grid(n, n, 1e-3, 1e-3)
-        fields = initial.taylor_green(grid, COMM, gas, Y=Y, temperature=300.0, pressure=ATMOSPHERE, velocity=velocity)
-        fields.velocity += np.array(drift)[:, None, None]
-        reports = run(fields, n, grid, dt=end / n)
-        exact = carried_vortex(grid, velocity, nu, end, drift)
-        errors.append(np.sqrt(np.mean((interior(fields.velocity) - exact) ** 2)))
-        assert max(report.residual for report in reports) < 1e-11
-    orders = np.log2(np.array(errors[:-1]) / errors[1:])
-    assert np.all(orders >= 1.9), orders
-    assert errors[-1] < 1e-3 * velocity
-
-
-def carried_vortex(grid, velocity, nu, time, drift):
-    """The exact vortex, moved by drift * time, in a uniform stream."""
-    a, (u0, v0) = 2.0 * np.pi / grid.length_x, drift
-    x, y = grid.x[None, :] - u0 * time, grid.y[:, None] - v0 * time
-    decayed = velocity * np.exp(-2.0 * nu * a * a * time)
-    u = np.cos(a * (x - 0.5 * grid.dx)) * np.sin(a * y)
-    v = -np.sin(a * x) * np.cos(a * (y - 0.5 * grid.dy))
-    return decayed * np.array([u, v]) + np.array(drift)[:, None, None]
 
 
 @pytest.mark.parametrize("splitting", ["strang", "lie"])
@@ -200,6 +163,7 @@ from cfd_coupling.grid import Grid
 from cfd_coupling.parallel import connect
 from cfd_coupling.config import FlowConfig
 from cfd_coupling.stepping import Stepper
+from cfd_coupling.verification.states import totals
 from flow_states import drm19, kernel
 
 comm = connect()
