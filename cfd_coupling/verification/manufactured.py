@@ -20,7 +20,7 @@ from numpy.polynomial.polynomial import polyval
 from cfd_coupling import initial
 from cfd_coupling.chemistry import Frozen
 from cfd_coupling.config import FlowConfig
-from cfd_coupling.fields import Fields, Floats, interior
+from cfd_coupling.fields import Fields, Floats, interior, padded_zeros
 from cfd_coupling.grid import Grid
 from cfd_coupling.kernels.transport import viscosity
 from cfd_coupling.stepping import Stepper
@@ -85,8 +85,8 @@ def sources(fields: Fields, grid: Grid) -> tuple[Floats, Floats]:
     flux = rho * _at_faces(interior(fields.velocity), back=True)
     carried = sum(m * _derivative(q, grid, axis) for axis, m in enumerate(flux))
     spread = sum(_derivative(_diffusive_flux(fields, grid, axis), grid, axis) for axis in (0, 1))
-    mu = np.empty(grid.shape)
-    viscosity(fields.T, fields.scalars, gas.weights, gas.T_ref, gas.viscosity, mu)
+    mu, roots = padded_zeros(*grid.shape), 1.0 / np.sqrt(gas.weights)
+    viscosity(fields.T.ravel(), fields.scalars.ravel(), roots, gas.T_ref, gas.viscosity, mu.ravel())
     velocity = flux / rho
     slope = np.array([[_derivative(u, grid, axis) for axis in (0, 1)] for u in velocity])
     tau = interior(mu) * (slope + slope.swapaxes(0, 1) - 2.0 / 3.0 * np.eye(2)[..., None, None] * np.trace(slope))

@@ -157,6 +157,11 @@ def _lines(context, builder, index, index_type):
     return builder.mul(context.cast(builder, index, index_type, types.int64), ir.IntType(64)(W))
 
 
+def _is_flat(array):
+    """Whether a type is that of a contiguous array of one dimension: an index of another means something else."""
+    return isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C"
+
+
 @intrinsic
 def load(typing, array, i):
     """The i-th vector of a flat array."""
@@ -164,7 +169,7 @@ def load(typing, array, i):
     def generate(context, builder, sig, args):
         return _load(context, builder, sig.args[0], args[0], _lines(context, builder, args[1], sig.args[1]))
 
-    return vector(array, i), generate
+    return (vector(array, i), generate) if _is_flat(array) else None
 
 
 @intrinsic
@@ -176,7 +181,7 @@ def store(typing, array, i, value):
         _store(context, builder, sig.args[0], args[0], _lines(context, builder, args[1], sig.args[1]), value)
         return context.get_dummy_value()
 
-    return types.void(array, i, value), generate
+    return (types.void(array, i, value), generate) if _is_flat(array) else None
 
 
 @intrinsic
@@ -187,7 +192,7 @@ def load_at(typing, array, i):
         index = context.cast(builder, args[1], sig.args[1], types.int64)
         return _load(context, builder, sig.args[0], args[0], index)
 
-    return vector(array, i), generate
+    return (vector(array, i), generate) if _is_flat(array) else None
 
 
 @intrinsic
@@ -199,7 +204,7 @@ def store_at(typing, array, i, value):
         _store(context, builder, sig.args[0], args[0], index, _as_vector(context, builder, args[2], sig.args[2]))
         return context.get_dummy_value()
 
-    return types.void(array, i, value), generate
+    return (types.void(array, i, value), generate) if _is_flat(array) else None
 
 
 @intrinsic
@@ -218,7 +223,7 @@ def prefetch_at(typing, array, i):
             builder.call(function, [place, number(0), number(2), number(1)])  # to read, into the second level, data
         return context.get_dummy_value()
 
-    return types.void(array, i), generate
+    return (types.void(array, i), generate) if _is_flat(array) else None
 
 
 @intrinsic

@@ -3,7 +3,9 @@
 import math
 
 import numpy as np
+import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 from chemnet.runtime.simd import (
     W,
@@ -92,6 +94,13 @@ def test_vectors_begin_at_any_element_of_double_and_single_arrays():
     np.testing.assert_array_equal(singles[W:], before[W:])
     np.testing.assert_array_equal(out[1 + W : 1 + 2 * W], doubles[W - 1 : 2 * W - 1])
     assert out[0] == 0.0 and not out[1 + 2 * W :].any()
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 4 * W)), np.zeros(8 * W)[::2]])
+def test_arrays_that_are_not_flat_are_refused(array):
+    out = np.zeros(4 * W)
+    with pytest.raises(TypingError):
+        places(array, np.zeros(2 * W, dtype=np.float32), out)
 
 
 def test_exp_and_log_are_right_to_the_last_bits():
