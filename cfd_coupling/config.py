@@ -63,6 +63,13 @@ class FreeFlameConfig(Config):
     points: PositiveInt = 1400
 
 
+class ChannelConfig(Config):
+    """Uniform gas that moves between two walls with the profile of a sine: its largest velocity [m/s]."""
+
+    kind: Literal["channel"]
+    velocity: PositiveFloat
+
+
 class StandingFlameConfig(Config):
     """A planar premixed flame (Cantera's profile) normal to y in an inflow: T is half-way up at y = `position` [m]."""
 
@@ -78,7 +85,7 @@ class JetStartConfig(Config):
 
 
 InitialConfig = Annotated[
-    IgnitionConfig | TaylorGreenConfig | FreeFlameConfig | StandingFlameConfig | JetStartConfig,
+    IgnitionConfig | TaylorGreenConfig | FreeFlameConfig | ChannelConfig | StandingFlameConfig | JetStartConfig,
     Field(discriminator="kind"),
 ]
 
@@ -235,6 +242,8 @@ class CaseConfig(Config):
             raise ValueError("boundary.y=flow has an outflow: flow.box=closed contradicts it; set flow.box=open")
         if y != "flow" and kind in ("standing_flame", "jet"):
             raise ValueError(f"initial.kind={kind} needs an inflow: set boundary.y=flow and boundary.inflow.velocity")
+        if y != "walls" and kind == "channel":
+            raise ValueError("initial.kind=channel needs walls: set boundary.y=walls")
         return self
 
     @property

@@ -40,6 +40,8 @@ def build(case: CaseConfig, grid: Grid, comm: Communicator, gas: Gas) -> Fields:
         return taylor_green(grid, comm, gas, **settings)
     if case.initial.kind == "free_flame":
         return free_flame(grid, comm, gas, **settings)
+    if case.initial.kind == "channel":
+        return channel(grid, comm, gas, **settings)
     stream = inflow(case, grid, gas)
     assert stream is not None, "the schema asks for an inflow"
     if case.initial.kind == "jet":
@@ -213,6 +215,16 @@ def taylor_green_velocity(grid: Grid, velocity: float, nu: float, time: float) -
     u = np.cos(a * (x - 0.5 * grid.dx)) * np.sin(b * y)
     v = -(a / b) * np.sin(a * x) * np.cos(b * (y - 0.5 * grid.dy))
     return decayed * np.array([u, v])
+
+
+def channel(
+    grid: Grid, comm: Communicator, gas: Gas, *, Y: Floats, temperature: float, pressure: float, velocity: float
+) -> Fields:
+    """Uniform gas with u = velocity sin(pi y / H) between two walls; it decays as exp(-nu (pi / H)^2 t)."""
+    fields = at_rest(grid, comm, gas, np.full((grid.ny_local, grid.nx), temperature), Y, pressure)
+    interior(fields.u)[:] = velocity * np.sin(np.pi * grid.y / grid.length_y)[:, None]
+    comm.update(fields.velocity)
+    return fields
 
 
 def kinematic_viscosity(gas: Gas, Y: Floats, temperature: float, pressure: float) -> float:

@@ -143,11 +143,30 @@ def test_kinetic_energy_of_taylor_green_converges_with_second_order(tmp_path):
 def taylor_green_decay() -> float:
     """Kinetic energy at end_time over that at the start, exactly, with the viscosity that the solver uses."""
     case = load_case("cases/taylor_green")
+    k = 2.0 * np.pi / case.grid.length_x
+    return float(np.exp(-4.0 * case_viscosity(case) * k**2 * case.end_time))
+
+
+def case_viscosity(case) -> float:
+    """Kinematic viscosity [m2/s] of a case's unburnt gas."""
     mechanism, mixture = load_mechanism(case.mechanism), case.mixture
     gas = Gas.from_mechanism(mechanism)
-    nu = kinematic_viscosity(gas, unburnt(mechanism, mixture), mixture.temperature, mixture.pressure)
-    k = 2.0 * np.pi / case.grid.length_x
-    return float(np.exp(-4.0 * nu * k**2 * case.end_time))
+    return kinematic_viscosity(gas, unburnt(mechanism, mixture), mixture.temperature, mixture.pressure)
+
+
+def test_kinetic_energy_of_the_channel_converges_with_second_order(tmp_path):
+    """Oracle: exp(-2 nu (pi/H)^2 t)."""
+    case, errors = load_case("cases/channel", "short"), []
+    rate = 2.0 * case_viscosity(case) * (np.pi / case.grid.length_y) ** 2
+    for n in (8, 16):
+        out = tmp_path / str(n)
+        assert main(["run", "cases/channel", "--variant", "short", f"--set=grid.ny={n}", "--out", str(out)]) == 0
+        history = read_history(out / "history.csv")
+        energy = history["kinetic_energy"] / history["kinetic_energy"][0]
+        errors.append(np.abs(energy - np.exp(-rate * history["time"])).max())
+        drift = [np.abs(history[name]).max() for name in history if name.startswith("drift_")]
+        assert len(drift) >= 5 and max(drift) < 1e-13
+    assert np.log2(errors[0] / errors[1]) >= 1.9
 
 
 @needs_mpi

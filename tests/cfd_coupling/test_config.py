@@ -83,6 +83,7 @@ def test_schema_and_file_agree_without_variants(small):
         (["boundary.wall_temperature=400"], "wall_temperature is for y=walls, not y=periodic"),
         (["boundary.y=walls", "boundary.wall_temperature=-3"], "wall_temperature: one temperature .*, not -3"),
         (["boundary.y=walls", "boundary.wall_temperature=[300]"], r"wall_temperature: one temperature .*, not \[300\]"),
+        (["initial={kind: channel, velocity: 1}"], "initial.kind=channel needs walls"),
         (["boundary.y=wall"], "boundary.y"),
         (["initial={kind: standing_flame, position: 1e-3}"], "initial.kind=standing_flame needs an inflow"),
     ],
