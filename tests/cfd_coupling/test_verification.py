@@ -1,11 +1,13 @@
 """The quick scoreboard: every check meets its targets; what the command prints, writes and refuses."""
 
+import dataclasses
 import json
 
 import pytest
 
 from cfd_coupling.__main__ import main
-from cfd_coupling.verification import runner, scoreboard
+from cfd_coupling.stepping import Stepper
+from cfd_coupling.verification import manufactured, runner, scoreboard, states
 from cfd_coupling.verification.jobs import job
 
 # Held case by case in test_config.
@@ -17,6 +19,18 @@ def test_the_quick_check_meets_its_targets(check):
     lines = list(check.lines(True))
     assert lines
     assert not [line for line in lines if line.ok is False]
+
+
+@pytest.mark.parametrize(("fit", "variable"), [("conductivity", "T"), ("pairs", "Y(CH4)"), ("viscosity", "u")])
+def test_the_manufactured_flow_notices_a_wrong_transport_coefficient(monkeypatch, fit, variable):
+    def order():
+        errors = [manufactured._errors(n, n * n // 32) for n in (16, 32)]
+        return dict(zip((*manufactured._NAMES, "p"), states.orders(errors)[0], strict=True))[variable]
+
+    assert order() > 1.85
+    gas = dataclasses.replace(states.drm19(), **{fit: 1.3 * getattr(states.drm19(), fit)})
+    monkeypatch.setattr(manufactured, "Stepper", lambda grid, comm, _, *others: Stepper(grid, comm, gas, *others))
+    assert order() < 1.5
 
 
 def test_a_figure_that_is_no_number_fails_both_ways():
