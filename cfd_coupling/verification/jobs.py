@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -32,15 +33,12 @@ class Ended:
 
 def job(module: str, *words: str, ranks: int = 1, seconds: float = 120.0, file_bytes: int | None = None) -> Ended:
     """Run `python -m module words` on some ranks; `file_bytes` is the most that a file may hold, as on a full disk."""
-    command = [sys.executable, "-m", module, *words]
-    if ranks > 1:
-        command = [str(LAUNCHER), "-n", str(ranks), *command]
+    command = _on_ranks(ranks, "-m", module, *words)
     if file_bytes is not None:
         limit = f"ulimit -f {file_bytes // 1024}; trap '' XFSZ; exec \"$@\""
         command = ["bash", "-c", limit, "limited", *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     code: int | None
     try:
@@ -51,6 +49,55 @@ def job(module: str, *words: str, ranks: int = 1, seconds: float = 120.0, file_b
         out, err = process.communicate()
         code = None
     return Ended(code, out, err, time.time())
+
+
+def begin(ranks: int, *words: object, **variables: str) -> subprocess.Popen[str]:
+    """Start `python -m cfd_coupling words` with variables of the environment; output and errors are one pipe."""
+    return subprocess.Popen(
+        _on_ranks(ranks, "-m", "cfd_coupling", *map(str, words)),
+        env=_environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[str], seconds: float) -> tuple[str, float]:
+    """Output and time [s] to the end of a process that should end by itself within `seconds`.
+
+    Raises AssertionError, and kills it, when it does not.
+    """
+    start = time.monotonic()
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"it hung:\n{output}") from None
+    return output, time.monotonic() - start
+
+
+def until_step(process: subprocess.Popen[str], step: int) -> str:
+    """Read the log of a run until it has come to a step; returns what was read."""
+    read = ""
+    for line in process.stdout or ():
+        read += line
+        reached = re.match(r"step\s+(\d+)/", line)
+        if reached and int(reached[1]) >= step:
+            return read
+    raise AssertionError(f"it ended before step {step}:\n{read}")
+
+
+def _on_ranks(ranks: int, *words: str) -> list[str]:
+    """The command of Python with some words on a number of ranks."""
+    launcher = [str(LAUNCHER), "-n", str(ranks)] if ranks > 1 else []
+    return [*launcher, sys.executable, *words]
+
+
+def _environment() -> dict[str, str]:
+    """Environment of a process that finds what this one finds, with one thread a rank."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def small_run(folder: Path, steps: int, *changes: str, kind: str = "frozen") -> list[str]:

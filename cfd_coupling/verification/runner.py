@@ -40,6 +40,7 @@ CHECKS = (
     Check("one-rank", "a rank that fails ends the job", protections.one_rank),
     Check("nan", "a field that is no number stops the run in its step", protections.no_number),
     Check("disk", "a full disk and a read-only folder", protections.disk),
+    Check("signals", "a signal ends a run with a checkpoint", protections.signals),
 )
 
 

@@ -5,11 +5,8 @@ The quick tests interrupt a run in its steps; the slow ones do it at random time
 
 import os
 import random
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,49 +15,15 @@ from flow_states import assert_same_run, run_ranks
 
 from cfd_coupling.__main__ import main
 from cfd_coupling.checkpoint import checkpoints, read_header
+from cfd_coupling.verification.jobs import LAUNCHER, begin, end, until_step
 
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
-needs_mpi = pytest.mark.skipif(not MPIEXEC.exists(), reason="needs mpiexec of the mpich wheel")
+needs_mpi = pytest.mark.skipif(not LAUNCHER.exists(), reason="needs mpiexec of the mpich wheel")
 CASE = (
     "cases/turbulent_ignition", "--variant", "demo", "--set", "grid.nx=32", "--set", "grid.ny=24",
     "--set", "grid.length_x=1.875e-3", "--set", "grid.length_y=1.40625e-3", "--set", "chemistry.kind=exact",
     "--set", "output.history_every=4", "--set", "output.snapshot_every=7",
 )  # fmt: skip
 LONG = ("--set", "end_time=1")  # longer than any test
-
-
-def begin(ranks, *words, **options):
-    """A run as a user would start it, in a session of its own; its output is one pipe."""
-    command = [sys.executable, "-m", "cfd_coupling", "run", *map(str, words)]
-    if ranks > 1:
-        command = [str(MPIEXEC), "-n", str(ranks), *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)} | options
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def end(process, seconds):
-    """Output and time [s] to the end of a process that should end by itself within `seconds`."""
-    start = time.monotonic()
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        raise AssertionError(f"it hung:\n{output}") from None
-    return output, time.monotonic() - start
-
-
-def until_step(process, step):
-    """Read the log until it has come to a step; returns what was read."""
-    read = ""
-    for line in process.stdout:
-        read += line
-        reached = re.match(r"step\s+(\d+)/", line)
-        if reached and int(reached[1]) >= step:
-            return read
-    raise AssertionError(f"it ended before step {step}:\n{read}")
 
 
 def descendants(process):
@@ -87,7 +50,7 @@ def finish(folder, step):
 
 @needs_mpi
 def test_a_terminated_run_on_two_ranks_goes_on_with_the_same_bits_on_one(tmp_path):
-    process = begin(2, *CASE, *LONG, "--out", tmp_path / "parts")
+    process = begin(2, "run", *CASE, *LONG, "--out", tmp_path / "parts")
     until_step(process, 10)
     process.send_signal(signal.SIGTERM)
     output, seconds = end(process, 30.0)
@@ -104,7 +67,7 @@ def test_a_terminated_run_on_two_ranks_goes_on_with_the_same_bits_on_one(tmp_pat
 def test_a_run_goes_on_with_the_same_bits_from_2_to_3_to_1_ranks(tmp_path):
     parts = tmp_path / "parts"
     for ranks, words in ((2, (*CASE, *LONG, "--out", parts)), (3, (parts, "--resume"))):
-        process = begin(ranks, *words, "--max-minutes", "0.1")
+        process = begin(ranks, "run", *words, "--max-minutes", "0.1")
         output, _ = end(process, 60.0)
         assert process.returncode == 75 and "stopped by --max-minutes" in output, output
     step = last_step(parts)
@@ -115,7 +78,7 @@ def test_a_run_goes_on_with_the_same_bits_from_2_to_3_to_1_ranks(tmp_path):
 
 
 def test_ctrl_c_ends_a_run_with_a_checkpoint_and_a_second_run_in_its_folder_is_refused(tmp_path, capfd):
-    process = begin(1, *CASE, *LONG, "--out", tmp_path / "a")
+    process = begin(1, "run", *CASE, *LONG, "--out", tmp_path / "a")
     until_step(process, 10)
     assert main(["run", *CASE, "--out", str(tmp_path / "a"), "--overwrite"]) == 2
     assert f"process {process.pid} on" in capfd.readouterr().err
@@ -129,7 +92,7 @@ def test_ctrl_c_ends_a_run_with_a_checkpoint_and_a_second_run_in_its_folder_is_r
 
 @needs_mpi
 def test_a_killed_rank_ends_the_job_and_costs_one_interval(tmp_path):
-    process = begin(2, *CASE, *LONG, "--set", "output.checkpoint_every=5", "--out", tmp_path / "a")
+    process = begin(2, "run", *CASE, *LONG, "--set", "output.checkpoint_every=5", "--out", tmp_path / "a")
     until_step(process, 10)
     os.kill(descendants(process.pid)[-1], signal.SIGKILL)
     output, seconds = end(process, 30.0)
@@ -150,7 +113,7 @@ def test_interrupts_at_random_times_end_within_5_s_and_leave_a_run_or_nothing(tm
         shutil.rmtree(folder, ignore_errors=True)
         options = {"NUMBA_CACHE_DIR": str(tmp_path / f"cache-{trial}")} if kernels == "to be compiled" else {}
         case = ("cases/free_flame", "--variant", "short", "--set", "chemistry.kind=exact") if trial % 2 else CASE
-        process = begin(ranks, *case, *LONG, "--out", folder, **options)
+        process = begin(ranks, "run", *case, *LONG, "--out", folder, **options)
         until_started(process, ranks)
         time.sleep(chance.uniform(0.0, 15.0 if options else 9.0))
         process.send_signal(number)
@@ -175,7 +138,7 @@ def test_kill_9_while_checkpoints_are_written_costs_one_interval_at_most(tmp_pat
     chance, folder, step, halves = random.Random(1), tmp_path / "a", 0, 0
     words = (*CASE, "--set", "grid.nx=64", "--set", "grid.ny=64", "--set", "output.checkpoint_every=1", "--out", folder)
     for trial in range(100):
-        process = begin(1, *words, *LONG, *(("--resume",) if trial else ()))
+        process = begin(1, "run", *words, *LONG, *(("--resume",) if trial else ()))
         written = until_checkpoint(process, folder, step + 1)
         while not list((folder / "checkpoints").glob(".*.tmp")):
             assert process.poll() is None

@@ -1,7 +1,6 @@
 """A run as a whole: what its folder holds, what it conserves, what it refuses, and what it leaves when it fails."""
 
 import json
-import os
 import re
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from flow_states import assert_same_run
 
 from cfd_coupling import simulation
-from cfd_coupling.checkpoint import checkpoints, read_header
+from cfd_coupling.checkpoint import checkpoints
 from cfd_coupling.chemistry import KINDS, Frozen
 from cfd_coupling.compare import read_history
 from cfd_coupling.config import load_case
@@ -18,7 +17,7 @@ from cfd_coupling.output import read_image, snapshots
 from cfd_coupling.parallel import Communicator
 from cfd_coupling.simulation import RunOptions
 from chemnet.gas.mechanism import load_mechanism
-from chemnet.runtime.errors import FileError, NumericalError, UsageError, run_command
+from chemnet.runtime.errors import FileError, NumericalError, UsageError
 
 SMALL = (
     "grid.nx=32",
@@ -270,30 +269,3 @@ def test_after_a_numerical_failure_the_last_good_checkpoint_is_there(tmp_path, m
     assert [path.stem[-1] for path in checkpoints(tmp_path / "a" / "checkpoints")] == ["2", "3"]
     resume(tmp_path / "a")
     assert_same_run(run(tmp_path / "whole", FROZEN), tmp_path / "a")
-
-
-FULL = {
-    "history.csv": "history.csv",
-    "log.txt": "log.txt",
-    "step_0000004.h5": f"checkpoints/.step_0000004.h5.{os.getpid()}.tmp",
-    "0000004.vtkhdf": f"snapshots/.0000004.vtkhdf.{os.getpid()}.tmp",
-}
-
-
-@pytest.mark.parametrize("name", FULL)
-def test_a_full_disk_ends_with_4_names_the_file_and_keeps_the_checkpoint_before(tmp_path, monkeypatch, capsys, name):
-    unbroken, folder = Frozen.apply, tmp_path / "a"
-
-    def fill(self, fields, dt):
-        if fields.step == 3:
-            (folder / FULL[name]).unlink(missing_ok=True)
-            (folder / FULL[name]).symlink_to("/dev/full")
-        return unbroken(self, fields, dt)
-
-    monkeypatch.setattr(Frozen, "apply", fill)
-    assert run_command(lambda: run(folder, FROZEN, "output.checkpoint_every=2") and None, "x") == 4
-    shown = capsys.readouterr().err
-    assert "No space left on device: " in shown and name in shown
-    assert len(shown.splitlines()) == 2
-    assert read_header(checkpoints(folder / "checkpoints")[-1]).step == 2
-    assert not (folder / "run.lock").exists() and not list(folder.rglob(".*.tmp"))
