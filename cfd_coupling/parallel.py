@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from cfd_coupling.grid import GHOSTS, slab_bounds
 from chemnet.runtime.errors import exit_code, expected
-from chemnet.runtime.processes import mpi_world, shorten_time_slices, yield_core
+from chemnet.runtime.processes import keep_freed_memory, mpi_world, shorten_time_slices, yield_core
 
 Floats = NDArray[np.float64]
 
@@ -196,16 +196,34 @@ class MpiCommunicator(Communicator):
         return pickle.loads(buffer.tobytes())
 
     def to_columns(self, rows: NDArray[Any], ny: int) -> NDArray[Any]:
-        cuts = slab_bounds(rows.shape[1], self.size)
-        width = int(cuts[self.rank + 1] - cuts[self.rank])
-        shapes = [(int(height), width) for height in np.diff(slab_bounds(ny, self.size))]
-        return np.concatenate(self.exchange(np.split(rows, cuts[1:-1], axis=1), shapes), axis=0)
+        heights, widths = _slices(ny, self.size), _slices(rows.shape[1], self.size)
+        mine = widths[self.rank]
+        columns = np.empty((ny, mine.stop - mine.start), rows.dtype)
+        sent = {rank: np.ascontiguousarray(rows[:, widths[rank]]) for rank in self._others()}
+        self._swap(sent, {rank: columns[heights[rank]] for rank in self._others()})
+        columns[heights[self.rank]] = rows[:, mine]
+        return columns
 
     def to_rows(self, columns: NDArray[Any], n: int) -> NDArray[Any]:
-        cuts = slab_bounds(columns.shape[0], self.size)
-        height = int(cuts[self.rank + 1] - cuts[self.rank])
-        shapes = [(height, int(width)) for width in np.diff(slab_bounds(n, self.size))]
-        return np.concatenate(self.exchange(np.split(columns, cuts[1:-1], axis=0), shapes), axis=1)
+        heights, widths = _slices(columns.shape[0], self.size), _slices(n, self.size)
+        mine = heights[self.rank]
+        height = mine.stop - mine.start
+        rows = np.empty((height, n), columns.dtype)
+        received = {rank: np.empty((height, w.stop - w.start), columns.dtype) for rank, w in enumerate(widths)}
+        received[self.rank] = columns[mine]
+        others = {rank: block for rank, block in received.items() if rank != self.rank}
+        self._swap({rank: columns[heights[rank]] for rank in others}, others)
+        for rank, block in received.items():
+            rows[:, widths[rank]] = block
+        return rows
+
+    def _others(self) -> list[int]:
+        return [rank for rank in range(self.size) if rank != self.rank]
+
+    def _swap(self, sent: dict[int, NDArray[Any]], received: dict[int, NDArray[Any]]) -> None:
+        """Send contiguous arrays to ranks and fill others with what they send."""
+        receive = [self._comm.Irecv(block, rank, 5) for rank, block in received.items()]
+        self._wait(*receive, *(self._comm.Isend(block, rank, 5) for rank, block in sent.items()))
 
     def exchange(self, blocks: list[NDArray[Any]], shapes: list[tuple[int, int]]) -> list[NDArray[Any]]:
         sent = np.concatenate([block.ravel() for block in blocks])
@@ -221,6 +239,12 @@ class MpiCommunicator(Communicator):
         print(message, file=sys.stderr, flush=True)
         time.sleep(_LAST_WORDS)
         self._comm.Abort(code)
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    """The slabs of n rows or columns on `size` ranks."""
+    cuts = slab_bounds(n, size).tolist()
+    return [slice(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
 def _wrap_columns(q: Floats, width: int) -> None:
@@ -246,6 +270,7 @@ def connect() -> Communicator:
     Under MPI an uncaught exception on any rank ends the whole job, and thread counts are divided among the ranks of
     the machine unless the user set them. Raises UsageError when the launcher belongs to another MPI than mpi4py's.
     """
+    keep_freed_memory()
     world = mpi_world()
     if world is None:
         return Communicator()
