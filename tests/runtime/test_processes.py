@@ -1,5 +1,6 @@
 """Processes that wait for one another get their turns sooner, and no more of the processor."""
 
+import platform
 import subprocess
 import sys
 
@@ -42,3 +43,19 @@ def test_slices_get_shorter_and_policy_and_niceness_stay():
 def test_on_other_systems_nothing_changes():
     done = subprocess.run([sys.executable, "-c", ELSEWHERE], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept_and_not_asked_for_again():
+    script = (
+        "import resource, numpy as np\n"
+        "from chemnet.runtime.processes import keep_freed_memory\n"
+        "assert keep_freed_memory()\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for _ in range(20): np.ones(200_000)\n"
+        "before = faults()\n"
+        "for _ in range(200): np.ones(200_000)\n"
+        "print(faults() - before)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert int(run.stdout) < 200  # each array has 390 pages
