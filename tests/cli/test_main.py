@@ -218,6 +218,6 @@ def test_the_parsers_accept_the_commands_of_the_readme(line):
     if "cfd_coupling" in words:
         from cfd_coupling.__main__ import parser
 
-        assert parser().parse_args(words[words.index("cfd_coupling") + 1 :]).case
+        assert parser().parse_args(words[words.index("cfd_coupling") + 1 :]).command
     else:
         assert callable(build_parser().parse_args(words[1:]).body)
