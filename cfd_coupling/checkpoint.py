@@ -1,8 +1,7 @@
 """Checkpoints: the full state of a run in one HDF5 file, for any number of ranks.
 
-Layout: `fields/<name>` (..., ny, nx) are the arrays of `Fields`, `carried/<name>` those that the stepper keeps between
-two steps; the attribute `content` is JSON: step, time, p0, the facts of the run (case, mechanism, model), and what
-the monitors and the stepper keep as numbers. The file ends with its SHA-256.
+Layout: `fields/<name>` (..., ny, nx) are the arrays of `Fields`; the attribute `content` is JSON: step, time, p0, the
+facts of the run (case, mechanism, model), and what the monitors keep. The file ends with its SHA-256.
 """
 
 from __future__ import annotations
@@ -29,15 +28,13 @@ FOLDER = "checkpoints"
 _ARRAYS = ("scalars", "velocity", "rho", "T", "p")
 _CHUNK_ROWS = 64
 
-Carried = dict[str, "Floats | float"]  # cell arrays with ghosts, and numbers that are the same on all ranks
-
 
 @dataclass(frozen=True)
 class Header:
     """What a checkpoint holds beside its arrays; plain data.
 
-    facts: what a run that goes on must have in common; monitors: their states; numbers: of the stepper. row, snapshot:
-    whether those of the step were due, and not only written because the run ended there. seconds: wall time so far.
+    facts: what a run that goes on must have in common; monitors: their states; row, snapshot: whether those of the step
+    were due, and not only written because the run ended there; seconds: wall time so far.
     """
 
     step: int
@@ -45,13 +42,12 @@ class Header:
     p0: float
     facts: Mapping[str, Any]
     monitors: Mapping[str, Any]
-    numbers: Mapping[str, float]
     row: bool
     snapshot: bool
     seconds: float
 
 
-def write_checkpoint(folder: Path, fields: Fields, comm: Communicator, carried: Carried, **content: Any) -> Path:
+def write_checkpoint(folder: Path, fields: Fields, comm: Communicator, **content: Any) -> Path:
     """Write `folder/step_<n>.h5` from rank 0 (every rank calls it), plane by plane, and return its path.
 
     content: the rest of `Header`. Raises NumericalError for a state that is not finite; then, and when
@@ -59,14 +55,12 @@ def write_checkpoint(folder: Path, fields: Fields, comm: Communicator, carried: 
     """
     _check_finite(fields, comm)
     arrays = {f"fields/{name}": getattr(fields, name) for name in _ARRAYS}
-    arrays |= {f"carried/{name}": value for name, value in carried.items() if isinstance(value, np.ndarray)}
-    numbers = {name: value for name, value in carried.items() if not isinstance(value, np.ndarray)}
     path = folder / f"step_{fields.step:07d}.h5"
     if comm.rank != 0:
         for q in arrays.values():
             _write_planes(q, comm, None)
         return path
-    header = {"step": fields.step, "time": fields.time, "p0": fields.p0, "numbers": numbers, **content}
+    header = {"step": fields.step, "time": fields.time, "p0": fields.p0, **content}
     with new_file(path, sealed=True) as file:
         file.attrs["format"] = FORMAT
         file.attrs["content"] = json.dumps(header)
@@ -140,24 +134,18 @@ def check_there_are_some(folder: Path) -> None:
         )
 
 
-def read_fields(path: Path, header: Header, grid: Grid, comm: Communicator, n_species: int) -> tuple[Fields, Carried]:
-    """State and what the stepper carries, ghosts filled; rank 0 reads `path` and every rank gets its rows."""
+def read_fields(path: Path, header: Header, grid: Grid, comm: Communicator, n_species: int) -> Fields:
+    """State of a checkpoint, ghosts filled; rank 0 reads `path` and every rank gets its rows."""
     fields = Fields.empty(grid, n_species, header.p0)
     fields.time, fields.step = header.time, header.step
-    carried: Carried = dict(header.numbers)
     file = h5py.File(path) if comm.rank == 0 else None
     try:
         for name in _ARRAYS:
             _read_planes(getattr(fields, name), comm, file[f"fields/{name}"] if file else None)
-        shapes = {name: d.shape[:-2] for name, d in file.get("carried", {}).items()} if file else {}
-        for name, outer in comm.broadcast(shapes).items():
-            q = np.zeros((*outer, *grid.shape))
-            _read_planes(q, comm, file[f"carried/{name}"] if file else None)
-            carried[name] = q
     finally:
         if file:
             file.close()
-    return fields, carried
+    return fields
 
 
 def _read_planes(q: Floats, comm: Communicator, dataset: h5py.Dataset | None) -> None:

@@ -211,8 +211,7 @@ class Simulation:
     def _go_on(self, header: Header) -> Fields:
         """The state of the checkpoint; what the folder holds of later steps is removed."""
         path = self.checkpoint[0] if self.checkpoint else self.folder.checkpoints
-        fields, carried = read_fields(path, header, self.grid, self.comm, self.gas.n_species)
-        self.stepper.restore(carried)
+        fields = read_fields(path, header, self.grid, self.comm, self.gas.n_species)
         self.history.restore(header.monitors)
         self._write_manifest(finished=False)
         if self.comm.rank == 0:
@@ -247,7 +246,6 @@ class Simulation:
             self.folder.checkpoints,
             fields,
             self.comm,
-            self.stepper.state(),
             facts=self._facts(),
             monitors=states,
             row=row,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -22,7 +22,7 @@ from cfd_coupling.config import FlowConfig
 from cfd_coupling.convection import Convection
 from cfd_coupling.diffusion import Diffusion
 from cfd_coupling.expansion import Expansion
-from cfd_coupling.fields import Fields, Floats
+from cfd_coupling.fields import Fields
 from cfd_coupling.gas import Gas
 from cfd_coupling.grid import GHOSTS, Grid
 from cfd_coupling.kernels.convection import largest_cfl
@@ -114,16 +114,6 @@ class Stepper:
         fields.time += dt
         fields.step += 1
         return report
-
-    def state(self) -> dict[str, Floats | float]:
-        """What the next step takes from this one beside `Fields`, by name, for a checkpoint.
-
-        Cell arrays with ghosts, and numbers that are the same on all ranks. None so far.
-        """
-        return {}
-
-    def restore(self, state: Mapping[str, Floats | float]) -> None:
-        """Return to what `state` gave, on any number of ranks."""
 
     def _react_and_diffuse(self, fields: Fields, dt: float, seconds: dict[str, float]) -> ChemistryReport:
         strang = self.options.splitting == "strang"
