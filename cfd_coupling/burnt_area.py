@@ -45,6 +45,23 @@ def _share(a: Floats, b: Floats, c: Floats) -> Floats:
     return np.where(high <= 0.0, 0.0, np.where(low > 0.0, 1.0, share))
 
 
-def burnt_area(T: Floats, dx: float, dy: float) -> float:
-    """Area [m2] of the gas hotter than BURNT_TEMPERATURE in a periodic box; T (ny, nx) [K], spacing [m]."""
-    return float(area_above(np.pad(T, ((0, 1), (0, 1)), mode="wrap"), BURNT_TEMPERATURE).sum()) * dx * dy
+def burnt_rows(T: Floats, first: bool, last: bool) -> Floats:
+    """Burnt area in cells by row (ny,); T (ny + 1, nx + 1) [K] as of `area_above`.
+
+    first, last: whether the box begins or ends with these rows, instead of going on. Half a row of cells lies between
+    the centres and the end then, with the T of the centres, and nothing beyond.
+    """
+    rows = area_above(T, BURNT_TEMPERATURE)
+    if last:
+        rows[-1] = 0.5 * area_above(T[[-2, -2]], BURNT_TEMPERATURE)[0]
+    if first:
+        rows[0] += 0.5 * area_above(T[[0, 0]], BURNT_TEMPERATURE)[0]
+    return rows
+
+
+def burnt_area(T: Floats, dx: float, dy: float, ends: bool = False) -> float:
+    """Area [m2] of the gas hotter than BURNT_TEMPERATURE; T (ny, nx) [K], spacing [m].
+
+    The box is periodic in x, and in y too unless it has `ends` there.
+    """
+    return float(burnt_rows(np.pad(T, ((0, 1), (0, 1)), mode="wrap"), ends, ends).sum()) * dx * dy

@@ -88,7 +88,7 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
     is the largest relative one of mass, element masses and energy. None where there is nothing to divide by.
     """
     relative, p999 = temperature_difference(run.snapshot.arrays["T"], reference.snapshot.arrays["T"])
-    area, reference_area = (burnt_area(s.arrays["T"], s.dx, s.dy) for s in (run.snapshot, reference.snapshot))
+    area, reference_area = (burnt_area(s.arrays["T"], s.dx, s.dy, s.ends) for s in (run.snapshot, reference.snapshot))
     chemistry, flow = run.chemistry_seconds, run.flow_seconds
     total = reference.chemistry_seconds + reference.flow_seconds
     return {

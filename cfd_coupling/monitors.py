@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from cfd_coupling.burnt_area import BURNT_TEMPERATURE, area_above
+from cfd_coupling.burnt_area import burnt_rows
 from cfd_coupling.chemistry import KINDS, formation_enthalpies
 from cfd_coupling.config import ConsumptionConfig
 from cfd_coupling.fields import Fields, interior
@@ -259,13 +259,12 @@ class Combustion(Monitor):
         self.unburnt_fuel = state["unburnt_fuel"]
 
     def _burnt_cells(self, fields: Fields) -> float:
-        """Burnt area in cells, by the contour of T; beyond a wall or an outflow T is as it is there."""
-        T = fields.T.copy()
+        """Burnt area in cells, by the contour of T."""
+        T, grid = fields.T.copy(), self.grid
         self.comm.update(T, width=1)
-        if self.ends and self.grid.j_stop == self.grid.ny:
-            T[-GHOSTS] = T[-GHOSTS - 1]
         near = T[GHOSTS : T.shape[0] - GHOSTS + 1, GHOSTS : T.shape[1] - GHOSTS + 1]
-        return float(self.comm.sum_rows(area_above(near, BURNT_TEMPERATURE), self.grid.ny))
+        rows = burnt_rows(near, self.ends and grid.j_start == 0, self.ends and grid.j_stop == grid.ny)
+        return float(self.comm.sum_rows(rows, grid.ny))
 
     def _unburnt_fuel_per_speed(self, fields: Fields, consumption: ConsumptionConfig) -> float:
         """Fuel [kg/s/m per m/s] that fronts moving into the initial unburnt gas would burn."""

@@ -8,7 +8,7 @@ the group `chemnet`. `flow.vtkhdf.series` (JSON) is what ParaView opens to see a
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 class Snapshot:
     """One snapshot as read back: cell arrays (ny, nx) or (ny, nx, 3), time [s], step, p0 [Pa], spacing [m].
 
-    kinds: names of the numbers in the array `chemistry`.
+    kinds: names of the numbers in the array `chemistry`; ends: whether the box has walls or streams in y.
     """
 
     arrays: Mapping[str, Floats]
@@ -51,6 +51,7 @@ class Snapshot:
     dx: float
     dy: float
     kinds: tuple[str, ...] = ()
+    ends: bool = False
 
 
 class SnapshotWriter:
@@ -58,7 +59,7 @@ class SnapshotWriter:
 
     names: T, rho, h, p, velocity (at cell centres, from the faces), vorticity, heat_release and chemistry (which kind
     advanced each cell, both in the step before), a species, or `species` for all of them. UsageError lists them for
-    another. dt [s]: of that step.
+    another. dt [s]: of that step; boundary: what bounds the box in y.
     """
 
     def __init__(
@@ -70,12 +71,13 @@ class SnapshotWriter:
         mechanism: Mechanism,
         dt: float,
         config_text: str = "",
+        boundary: str = "periodic",
     ) -> None:
         self.folder, self.grid, self.comm = folder, grid, comm
         self.species = {name: k for k, name in enumerate(mechanism.species_names)}
         self.names = self._checked(names)
         self.heat_of_change = -formation_enthalpies(mechanism) / dt
-        self.config_text = config_text
+        self.notes = {"config": config_text, "boundary_y": boundary}
 
     def _checked(self, names: Sequence[str]) -> tuple[str, ...]:
         """The names, each once, with those of all species for `species`."""
@@ -101,8 +103,7 @@ class SnapshotWriter:
             attributes: dict[str, dict[str, Any]] = {name: {"units": UNITS.get(name, "1")} for name in arrays}
             if "chemistry" in attributes:
                 attributes["chemistry"]["names"] = list(KINDS)
-            notes = {"config": self.config_text}
-            write_image(path, arrays, clock, (self.grid.dx, self.grid.dy), notes, attributes)
+            write_image(path, arrays, clock, (self.grid.dx, self.grid.dy), self.notes, attributes)
             _add_to_series(self.folder, path.name, fields.time)
         return path
 
@@ -210,19 +211,23 @@ def write_image(
         file.create_group("chemnet").attrs.update(dict(notes))
 
 
-def read_image(path: Path) -> Snapshot:
-    """A snapshot back as arrays. Raises FileError when it is missing, damaged or not one of ours."""
+def read_image(path: Path, names: Collection[str] | None = None) -> Snapshot:
+    """A snapshot back as arrays, those of `names` that it holds or all.
+
+    Raises FileError when it is missing, damaged or not one of ours.
+    """
     try:
         with h5py.File(path) as file:
             root = file["VTKHDF"]
-            arrays = {name: dataset[()] for name, dataset in root["CellData"].items()}
+            arrays = {n: dataset[()] for n, dataset in root["CellData"].items() if names is None or n in names}
             value: dict[str, Any] = {name: dataset[0] for name, dataset in root["FieldData"].items()}
             dx, dy = root.attrs["Spacing"][:2]
             kinds = tuple(root["CellData"]["chemistry"].attrs["names"]) if "chemistry" in arrays else ()
+            ends = file["chemnet"].attrs.get("boundary_y", "periodic") != "periodic"
     except (OSError, KeyError) as error:
         raise FileError(f"{path} is not a readable snapshot: {error}") from None
     return Snapshot(
-        arrays, float(value["TimeValue"]), int(value["step"]), float(value["p0"]), float(dx), float(dy), kinds
+        arrays, float(value["TimeValue"]), int(value["step"]), float(value["p0"]), float(dx), float(dy), kinds, ends
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ _ADVANCED = "all cells"
 def draw_run(
     folder: Path, fields: Sequence[str] = (), times: Sequence[float] = (), movie: Path | None = None
 ) -> dict[str, Path]:
-    """Draw fields.png, history.png and scatter.png into a run folder, and a movie if asked; their paths by name.
+    """Draw fields.png, history.png and, with T and species, scatter.png into a run folder, and a movie; paths by name.
 
     fields: names in the snapshots (default: T, OH, heat release and vorticity where they are); times [s]: the nearest
     snapshots (default: four, evenly spaced). The movie shows the first field. Raises FileError for a folder without a
@@ -36,13 +36,14 @@ def draw_run(
     paths = _snapshots_of(folder)
     chosen = [read_image(path) for path in _nearest(paths, times)]
     names = _checked(chosen[0], fields, folder)
-    drawn = {"fields": folder / "fields.png", "history": folder / "history.png", "scatter": folder / "scatter.png"}
+    drawn = {"fields": folder / "fields.png", "history": folder / "history.png"}
     units = _units(names)
     spacing = chosen[0].dx, chosen[0].dy
     planes = {name: [plane(snapshot, name) for snapshot in chosen] for name in names}
     flow_plots.field_panels(drawn["fields"], planes, units, [snapshot.time for snapshot in chosen], spacing)
     flow_plots.history(drawn["history"], read_history(folder / "history.csv"))
-    _draw_scatter(drawn["scatter"], read_image(paths[-1]))
+    if _draw_scatter(folder / "scatter.png", read_image(paths[-1])):
+        drawn["scatter"] = folder / "scatter.png"
     if movie is not None:
         _draw_movie(movie, paths, names[0])
         drawn["movie"] = movie
@@ -73,6 +74,8 @@ def _checked(snapshot: Snapshot, fields: Sequence[str], folder: Path) -> list[st
     held = [name for name in snapshot.arrays if name != "velocity"]
     held += ["vorticity"] if "velocity" in snapshot.arrays and "vorticity" not in held else []
     missing = [name for name in fields if name not in held]
+    if "velocity" in missing and "velocity" in snapshot.arrays:
+        raise UsageError("velocity is a vector, which is not drawn; name its vorticity.")
     if missing:
         raise UsageError(
             f"the snapshots of {folder} hold no {missing[0]}, but {', '.join(held)}\n"
@@ -85,10 +88,8 @@ def plane(snapshot: Snapshot, name: str) -> NDArray[np.float64]:
     """A field (ny, nx) of a snapshot; the vorticity [1/s] from the velocity at cell centres where it is not stored."""
     if name == "vorticity" and name not in snapshot.arrays:
         u, v = snapshot.arrays["velocity"][..., 0], snapshot.arrays["velocity"][..., 1]
-        return np.asarray(
-            (np.roll(v, -1, 1) - np.roll(v, 1, 1)) / (2.0 * snapshot.dx)
-            - (np.roll(u, -1, 0) - np.roll(u, 1, 0)) / (2.0 * snapshot.dy)
-        )
+        along_y = np.gradient(u, axis=0) if snapshot.ends else 0.5 * (np.roll(u, -1, 0) - np.roll(u, 1, 0))
+        return np.asarray(0.5 * (np.roll(v, -1, 1) - np.roll(v, 1, 1)) / snapshot.dx - along_y / snapshot.dy)
     return np.asarray(snapshot.arrays[name], dtype=np.float64)
 
 
@@ -96,15 +97,19 @@ def _units(names: Sequence[str]) -> dict[str, str]:
     return {name: UNITS.get(name, "1") for name in names}
 
 
-def _draw_scatter(picture: Path, snapshot: Snapshot) -> None:
+def _draw_scatter(picture: Path, snapshot: Snapshot) -> bool:
+    """Draw heat release and species over T where the snapshot holds them; whether it does."""
     from chemnet.runtime import flow_plots
 
+    names = [name for name in _SCATTERED if name in snapshot.arrays]
+    if "T" not in snapshot.arrays or not names:
+        return False
     T = snapshot.arrays["T"].ravel()
     hot = T > _REACTING
-    names = [name for name in _SCATTERED if name in snapshot.arrays] or ["T"]
     quantities = {name: plane(snapshot, name).ravel()[hot] for name in names}
     title = f"cells above {_REACTING:g} K at t = {snapshot.time * 1e3:.3g} ms"
     flow_plots.scatter(picture, T[hot], quantities, _units(names), _kinds(snapshot, hot), title)
+    return True
 
 
 def _kinds(snapshot: Snapshot, hot: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
@@ -117,11 +122,14 @@ def _kinds(snapshot: Snapshot, hot: NDArray[np.bool_]) -> dict[str, NDArray[np.b
 
 
 def _draw_movie(movie: Path, paths: Sequence[Path], name: str) -> None:
+    """Draw a movie of one field; snapshots are read one at a time, first for the scale of colours."""
     from chemnet.runtime import flow_plots
 
-    frames = [read_image(path) for path in paths]
-    planes = [plane(frame, name) for frame in frames]
-    limits = min(float(q.min()) for q in planes), max(float(q.max()) for q in planes)
-    content = zip((frame.time for frame in frames), planes, strict=True)
-    spacing = frames[0].dx, frames[0].dy
-    flow_plots.movie(movie, name, UNITS.get(name, "1"), content, limits, spacing)
+    def frames() -> Iterator[Snapshot]:
+        return (read_image(path, (name, "velocity")) for path in paths)
+
+    lows, highs = zip(*(flow_plots.limits(name, plane(frame, name)) for frame in frames()), strict=True)
+    first = next(frames())
+    content = ((frame.time, plane(frame, name)) for frame in frames())
+    spacing = first.dx, first.dy
+    flow_plots.movie(movie, name, UNITS.get(name, "1"), content, (min(lows), max(highs)), spacing)

@@ -89,7 +89,14 @@ class Simulation:
         initial.unburnt(self.mechanism, case.mixture)
         self.grid = Grid(**case.grid.model_dump(), rank=comm.rank, size=comm.size)
         self.snapshots = SnapshotWriter(
-            self.folder.snapshots, self.grid, comm, case.output.fields, self.mechanism, case.dt, dump_yaml(case)
+            self.folder.snapshots,
+            self.grid,
+            comm,
+            case.output.fields,
+            self.mechanism,
+            case.dt,
+            dump_yaml(case),
+            case.boundary.y,
         )
         self.chemistry = build_chemistry(case.chemistry, self.mechanism, case.dt, self.grid.j_start, comm)
         self.gas = Gas.from_mechanism(self.mechanism)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ def add(commands: Any) -> None:
     text = "run: names in its snapshots, with commas (default T,OH,heat_release,vorticity)"
     command.add_argument("--fields", type=_names, metavar="NAMES", default=(), help=text)
     text = "run: times [s], with commas; the nearest snapshots (default: four)"
-    command.add_argument("--times", type=_numbers, metavar="TIMES", default=(), help=text)
+    command.add_argument("--times", type=_times, metavar="TIMES", default=(), help=text)
     command.add_argument("--movie", type=Path, metavar="FILE", help="run: a movie of the first field, .gif or .mp4")
 
 
@@ -46,8 +48,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(number) for number in _names(text))
+def _times(text: str) -> tuple[float, ...]:
+    try:
+        times = tuple(float(number) for number in _names(text))
+    except ValueError:
+        times = (math.nan,)
+    if not all(0.0 <= time < math.inf for time in times):
+        raise argparse.ArgumentTypeError(f"{text!r} are not times [s], such as 2e-4,1e-3")
+    return times
 
 
 def _draw_run(options: Options) -> Table:

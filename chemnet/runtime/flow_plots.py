@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,21 +106,21 @@ def movie(
     limits: of the colour scale. Raises UsageError where MP4 cannot be encoded.
     """
     check_movie(path)
-    look = _colours(name, [_shown(name, np.array(limits))])
+    look = _scale(name, *(_factor(name) * limit for limit in limits))
     shown = ((time, _shown(name, plane)) for time, plane in frames)
-    pictures = list(_pictures(_label(name, {name: unit}), look, shown, spacing))
+    pictures = _pictures(_label(name, {name: unit}), look, shown, spacing)
     with atomic(path) as temporary:
         if path.suffix == ".gif":
-            first, *rest = [Image.fromarray(picture) for picture in pictures]
+            images = (Image.fromarray(picture) for picture in pictures)
             duration = 1000 // FRAMES_PER_SECOND
-            first.save(temporary, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
+            next(images).save(temporary, "GIF", save_all=True, append_images=images, duration=duration, loop=0)
         else:
             _encode(temporary, pictures)
 
 
 def _pictures(
     label: str, look: tuple[str, Normalize], frames: Iterable[tuple[float, Floats]], spacing: tuple[float, float]
-) -> Iterable[NDArray[np.uint8]]:
+) -> Iterator[NDArray[np.uint8]]:
     figure = Figure(figsize=(6.0, 5.2), layout="constrained", dpi=100)
     canvas, panel = FigureCanvasAgg(figure), figure.subplots()
     image: AxesImage | None = None
@@ -134,13 +135,14 @@ def _pictures(
         yield np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _encode(path: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
-    height, width = pictures[0].shape[:2]
+def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> None:
+    first = next(pictures)
+    height, width = first.shape[:2]
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     FigureCanvasAgg(figure)
     writer = FFMpegWriter(fps=FRAMES_PER_SECOND, extra_args=["-f", "mp4", "-pix_fmt", "yuv420p"])
     with writer.saving(figure, str(path), dpi=100):
-        for picture in pictures:
+        for picture in chain([first], pictures):
             figure.clear()
             figure.figimage(picture)
             writer.grab_frame()
@@ -218,13 +220,21 @@ def _draw(axes: Axes, plane: NDArray[Any], spacing: tuple[float, float], colours
     return axes.imshow(plane, origin="lower", extent=extent, cmap=colours, norm=scale, interpolation="nearest")
 
 
+def limits(name: str, plane: NDArray[Any]) -> tuple[float, float]:
+    """Limits of a field's colour scale, in the unit of `plane`."""
+    high = float(np.percentile(plane, _BRIGHT)) if name in _SHOWN else float(plane.max())
+    return float(plane.min()), high
+
+
 def _colours(name: str, planes: Sequence[NDArray[Any]]) -> tuple[str, Normalize]:
-    """Colour map and scale of a field, one for all of its planes."""
+    """Colour map and scale of a field as it is shown, one for all of its planes."""
+    lows, highs = zip(*(limits(name, q) for q in planes), strict=True)
+    return _scale(name, min(lows), max(highs))
+
+
+def _scale(name: str, low: float, high: float) -> tuple[str, Normalize]:
     if name in _SIGNED:
-        return "RdBu_r", _symmetric(planes)
-    low, high = min(float(q.min()) for q in planes), max(float(q.max()) for q in planes)
-    if name in _SHOWN and len(planes[0].shape) == 2:
-        high = float(np.percentile(planes, _BRIGHT))
+        return "RdBu_r", _symmetric([np.array([low, high])])
     return "inferno" if name == "T" else "viridis", Normalize(low, high if high > low else low + 1.0)
 
 
@@ -233,8 +243,12 @@ def _symmetric(planes: Sequence[NDArray[Any]]) -> Normalize:
     return TwoSlopeNorm(0.0, -largest, largest)
 
 
+def _factor(name: str) -> float:
+    return _SHOWN[name][0] if name in _SHOWN else 1.0
+
+
 def _shown(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    return values * _SHOWN[name][0] if name in _SHOWN else values
+    return _factor(name) * values
 
 
 def _label(name: str, units: Mapping[str, str]) -> str:

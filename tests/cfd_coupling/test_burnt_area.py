@@ -32,6 +32,14 @@ def test_a_straight_contour_is_exact(slope):
     assert 0.0 <= fewer < 1e-7
 
 
+def test_a_box_with_ends_has_half_a_row_behind_its_outer_centres():
+    T = np.full((10, 4), 300.0)
+    T[5:] = 3900.0  # the contour is a third of a cell above the centres of row 4
+    assert burnt_area(T, 1.0, 1.0, ends=True) == pytest.approx(4 * (5.0 + 1 / 6), rel=1e-12, abs=0.0)
+    assert burnt_area(T[::-1], 1.0, 1.0, ends=True) == pytest.approx(4 * (5.0 + 1 / 6), rel=1e-12, abs=0.0)
+    assert burnt_area(np.full((10, 4), 2000.0), 1.0, 1.0, ends=True) == pytest.approx(40.0, rel=1e-12, abs=0.0)
+
+
 def test_all_and_nothing():
     assert area_above(np.full((4, 6), 2.0), 1.0).tolist() == [5.0, 5.0, 5.0]
     assert area_above(np.full((4, 6), 1.0), 1.0).tolist() == [0.0, 0.0, 0.0]

@@ -60,6 +60,38 @@ def test_vorticity_comes_from_the_velocity_where_it_is_not_stored():
     np.testing.assert_allclose(plane(snapshot, "vorticity"), exact, rtol=0.0, atol=4e-3)
 
 
+def test_vorticity_of_a_box_with_walls_does_not_wrap_round():
+    y = (np.arange(32) + 0.5) / 32
+    u = np.broadcast_to(3.0 * y[:, None], (32, 8))
+    velocity = np.stack([u, 0.0 * u, 0.0 * u], axis=-1)
+    snapshot = Snapshot({"velocity": velocity}, 0.0, 0, 1e5, 1 / 8, 1 / 32, ends=True)
+    np.testing.assert_allclose(plane(snapshot, "vorticity"), -3.0, rtol=0.0, atol=1e-12)
+
+
+def test_without_species_there_is_no_scatter_plot_and_a_movie_of_any_field(run, tmp_path):
+    import shutil
+
+    from cfd_coupling.output import read_image, snapshots, write_image
+
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "scatter.png").unlink(missing_ok=True)
+    for path in snapshots(copy / "snapshots"):
+        image = read_image(path, ("heat_release", "velocity"))
+        clock = {"TimeValue": image.time, "step": image.step, "p0": image.p0}
+        write_image(path, image.arrays, clock, (image.dx, image.dy), {})
+    drawn = draw_run(copy, ["heat_release"], movie=tmp_path / "heat.gif")
+    assert set(drawn) == {"fields", "history", "movie"} and not (copy / "scatter.png").exists()
+    with pytest.raises(UsageError, match="velocity is a vector"):
+        draw_run(copy, ["velocity"])
+
+
+@pytest.mark.parametrize("times", ["soon", "nan", "-1e-4", "inf"])
+def test_times_that_are_none_are_refused(run, times, capsys):
+    assert main(["plot", "run", str(run), f"--times={times}"]) == 2
+    assert "are not times [s]" in capsys.readouterr().err
+
+
 def test_a_field_that_is_not_there_is_named(run):
     with pytest.raises(UsageError, match=r"hold no CO, but OH, T, chemistry.*\nAdd it"):
         draw_run(run, ["T", "CO"])
