@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,7 +43,7 @@ def flame_speed(changes: Sequence[str]) -> dict[str, float]:
     Raises UsageError for changes that do not fit together, NumericalError when the flame breaks off.
     """
     case = load_case("free_flame", assignments=[*_CHANGES, *changes])
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         history = read_history(run(case, Path(folder) / "run", Communicator()) / "history.csv")
     time = history["time"]
     burning = history["T_min"] < case.mixture.temperature + _FRESH
