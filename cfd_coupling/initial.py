@@ -147,9 +147,7 @@ def ignition(
     a kernel is a tanh of `kernel_edge_cells` cells: T = T_u + (T_k - T_u) (1 - tanh((r - R) / edge)) / 2, r the
     distance from the nearest centre.
     """
-    r = np.min(
-        [distance(grid, x * grid.length_x, y * grid.length_y, periodic_y) for x, y in kernel_centres], axis=0
-    )
+    r = np.min([distance(grid, x * grid.length_x, y * grid.length_y, periodic_y) for x, y in kernel_centres], axis=0)
     inside = 0.5 * (1.0 - np.tanh((r - kernel_radius) / (kernel_edge_cells * grid.dx)))
     fields = at_rest(grid, comm, gas, temperature + (kernel_temperature - temperature) * inside, Y, pressure)
     _set_velocity(fields, grid, comm, turbulence(grid, rms_velocity, integral_length, seed))

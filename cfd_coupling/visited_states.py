@@ -7,7 +7,7 @@ gets, bit by bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,17 +43,20 @@ def states_of(snapshot: Snapshot, mechanism: Mechanism) -> Floats:
 def burn(case: CaseConfig) -> Iterator[Snapshot]:
     """The snapshots of a run of a case of this process alone, in a folder that vanishes, without the initial one.
 
-    A run that fails ends early. Raises what `cfd_coupling.simulation.set_up` raises.
+    A run that breaks off gives those that it wrote, and then raises its NumericalError. Raises what
+    `cfd_coupling.simulation.set_up` raises.
     """
     with TemporaryDirectory() as folder:
-        out = Path(folder) / "run"
+        out, failure = Path(folder) / "run", None
         try:
             with redirect_stdout(StringIO()):
                 run(case, out, Communicator())
-        except NumericalError:
-            pass
+        except NumericalError as error:
+            failure = error
         for path in snapshots(out / "snapshots")[1:]:
             yield read_image(path)
+        if failure:
+            raise failure
 
 
 def visited_states(
@@ -62,16 +65,19 @@ def visited_states(
     """At most `rows` states (n, 2 + K) that a run of a case with `key=value` changes hands to its chemistry.
 
     They are spread over the snapshots after the first one, and over T in classes of 50 K from the case's
-    `chemistry.min_temperature` on: most cells of a flow are alike. Raises UsageError and FileError as `load_case` does.
+    `chemistry.min_temperature` on: most cells of a flow are alike. A run that breaks off gives what it had visited.
+    Raises UsageError and FileError as `load_case` does.
     """
     loaded = load_case(case, variant, [f"output.fields=[T, {ALL_SPECIES}]", *changes])
-    mechanism, found = load_mechanism(loaded.mechanism), []
+    mechanism = load_mechanism(loaded.mechanism)
     each = -(-rows // max(1, loaded.n_steps // loaded.output.snapshot_every))
-    for snapshot in burn(loaded):
-        states = states_of(snapshot, mechanism)
-        hot = states[states[:, 0] > loaded.chemistry.min_temperature]
-        found.append(hot[spread(hot[:, 0], each, rng)])
-    return np.concatenate(found)[:rows] if found else np.empty((0, 2 + mechanism.n_species))
+    found = [np.empty((0, 2 + mechanism.n_species))]
+    with suppress(NumericalError):
+        for snapshot in burn(loaded):
+            states = states_of(snapshot, mechanism)
+            hot = states[states[:, 0] > loaded.chemistry.min_temperature]
+            found.append(hot[spread(hot[:, 0], each, rng)])
+    return np.concatenate(found)[:rows]
 
 
 def spread(T: Floats, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
