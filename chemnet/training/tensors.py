@@ -87,11 +87,12 @@ def learning_set_for(model: Surrogate, data: Data) -> LearningSet:
 
     Raises UsageError when it was made for another mechanism or time step.
     """
+    for path in files_of(data):
+        facts = dataset.read_attributes(path)
+        if facts["mechanism_sha256"] != model.mechanism.sha256:
+            raise UsageError(f"{path} was made with {facts['mechanism']}, the model with {model.mechanism.name}")
+        model.check_dt(float(facts["dt"]))
     learning = load_learning_set(data, transform=model.transform)
-    if learning.mechanism.sha256 != model.mechanism.sha256:
-        made = f"{files_of(data)[0]} was made with {learning.mechanism.name}"
-        raise UsageError(f"{made}, the model with {model.mechanism.name}")
-    model.check_dt(learning.dt)
     return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 
