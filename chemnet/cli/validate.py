@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chemnet.cli.arguments import DEFAULT_MODEL, TRAINING_SET, Options, add_command, add_group, add_set, mixture
 from chemnet.runtime.tables import Table
+
+if TYPE_CHECKING:
+    from chemnet.validation.flow import FlowSolver
 
 
 def add(commands: Any) -> None:
@@ -54,10 +57,8 @@ def validate_exact(options: Options) -> list[Table]:
 def _given(options: Options) -> dict[str, Any]:
     """Arguments that both commands share, and the flow solver for planar and turbulent flames."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
-    from cfd_coupling import flame_speed, small_box
-    from cfd_coupling.compare import temperature_difference
+    from cfd_coupling import flame_speed
     from chemnet.validation import load_cases
-    from chemnet.validation.flow import FlowSolver
 
     cases = load_cases(options.quick, options.cases, options.changes)
     return {
@@ -67,5 +68,14 @@ def _given(options: Options) -> dict[str, Any]:
         "data": options.data,
         "burn": flame_speed.flame_speed,
         "solver": flame_speed.identity(),
-        "flow": FlowSolver(small_box.burn_box, temperature_difference, small_box.identity()),
+        "flow": flow_solver(),
     }
+
+
+def flow_solver() -> FlowSolver:
+    """The flow solver for small turbulent flames."""
+    from cfd_coupling import small_box
+    from cfd_coupling.compare import temperature_difference
+    from chemnet.validation.flow import FlowSolver
+
+    return FlowSolver(small_box.burn_box, temperature_difference, small_box.identity())
