@@ -71,7 +71,7 @@ def test_a_change_too_large_by_two_percent_is_an_error_of_two_percent_with_its_s
     assert signed[1] == pytest.approx(-2.0, rel=1e-6, abs=0.0)  # too much fuel is burnt
     found = figures(flow_steps.figures(steps))
     assert found["one step: absolute error of T [%]"].met == "no"
-    assert found["one step: signed error of CH4, size [%]"].value == pytest.approx(2.0, rel=1e-6, abs=0.0)
+    assert found["one step: bias of CH4 [%]"].value == pytest.approx(2.0, rel=1e-6, abs=0.0)
 
 
 def test_rows_count_by_their_density():
