@@ -48,3 +48,13 @@ def refine(options: Options) -> list[Table]:
     config = load_config(options.config, options.changes)
     loop = given(options, "rounds", "runs", "rows", "rate")
     return [refine(options.model, config, _flow_figures, **loop, **training_options(options))]
+
+
+def _flow_figures(model: Path) -> Sequence[Figure]:
+    """Figures of the check `flow`."""
+    from chemnet.cli.validate import flow_solver
+    from chemnet.validation.references import REFERENCES
+    from chemnet.validation.suite import Checks, Suite
+
+    _, figures = Checks(Suite(str(model), cache=REFERENCES, flow=flow_solver())).flow()
+    return figures

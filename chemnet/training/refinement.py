@@ -111,7 +111,7 @@ def _judged(model: Path, kept: Path, judge: FlowJudge, report: Callable[[str], N
     if found is None:
         report(f"judging {model}")
         figures = judge(model)
-        found = {"figures": [[f.check, f.name, f.value, f.target] for f in figures]}
+        found = {"figures": [[f.check, f.name, f.value, f.target, f.lower] for f in figures]}
         write_kept(kept, origin, found)
     return [Figure(*row) for row in found["figures"]]
 
@@ -121,5 +121,5 @@ def _table(judged: Sequence[Sequence[Figure]]) -> Table:
     names = ("start", *(f"round {number}" for number in range(1, len(judged))))
     rows = []
     for i, figure in enumerate(judged[0]):
-        rows.append((figure.check, figure.name, figure.target, *(figures[i].value for figures in judged)))
+        rows.append((figure.check, figure.name, figure.bound, *(figures[i].value for figures in judged)))
     return Table("refinement by flows", ("check", "figure", "target", *names), rows)

@@ -50,14 +50,18 @@ def test_each_round_runs_flows_by_the_model_before_and_trains_on_all_states_so_f
 
     def judge(model):
         judged.append(model)
-        return [Figure("flow", "error [%]", 4.0 - len(judged), 2.5)]
+        return [
+            Figure("flow", "error [%]", 4.0 - len(judged), 2.5),
+            Figure("flow", "share [%]", 95.0, 90.0, lower=True),
+        ]
 
     table = refinement.refine(start, config, judge, rounds=2, out=tmp_path, device="cpu", **SIZE, **SILENT)
     models = [
         start / "model.safetensors",
         *(tmp_path / f"round-{i}" / "training" / "model.safetensors" for i in (1, 2)),
     ]
-    assert judged == models[:2] and table.rows == [("flow", "error [%]", 2.5, 3.0, 2.0)]  # met after the first round
+    assert judged == models[:2]  # the targets are met after the first round
+    assert table.rows == [("flow", "error [%]", 2.5, 3.0, 2.0), ("flow", "share [%]", ">= 90", 95.0, 95.0)]
     assert [(kind, model) for kind, model, _ in flows] == [("neural", str(models[0].resolve()))] * 2
     judged.clear()
     flows.clear()
