@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     command.add_argument("--rows", type=positive, default=60_000, metavar="N", help="states of a round (default 60000)")
     rate = "learning rate of the rounds, in parts of the config's (default 0.2)"
     command.add_argument("--rate", type=positive_number, default=0.2, metavar="X", help=rate)
-    add_training(command)
+    add_training(command, out="runs/<config>-refined")
 
 
 def refine(options: Options) -> list[Table]:
