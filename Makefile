@@ -8,10 +8,11 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo full test lint format clean
 
 help:
 	@echo "make demo    turbulent ignition by CVODE, by the exact integrator and by a network: a table and a picture"
+	@echo "make full    the same at full size by six kinds of chemistry: an hour and a half, goes on where it was interrupted"
 	@echo "make test    lint, types and tests"
 	@echo "make lint    the first two of them;  make format  applies the formatter"
 	@echo "make setup   only builds $(VENV);  make clean  removes it and the caches"
@@ -36,6 +37,25 @@ demo: $(READY)
 	$(RUN) --set chemistry.kind=exact
 	$(RUN) --set chemistry.kind=neural
 	$(BIN)/chemnet compare flow $(RUNS)-cvode $(RUNS)-exact $(RUNS)-neural --picture runs/demo.png
+
+# The whole case, 512 x 512 cells to 1 ms, by each kind of chemistry; a run that is there is gone on with, or left. Other
+# flames: make full FLAME=phi-0.8 CHANGES='--set mixture.phi=0.8'
+FLAME   = full
+CHANGES =
+WHOLE   = $(BIN)/mpiexec -n 2 $(BIN)/python -m cfd_coupling run cases/turbulent_ignition $(CHANGES)
+KINDS   = cvode exact original stage3 condensed small
+FOLDERS = $(KINDS:%=runs/$(FLAME)/%)
+whole   = $(WHOLE) --out runs/$(FLAME)/$(1) --set $(2) $(if $(wildcard runs/$(FLAME)/$(1)/checkpoints/*.h5),--resume)
+
+full: $(READY)
+	$(call whole,exact,chemistry.kind=exact)
+	$(call whole,small,chemistry.kind=neural --set chemistry.model=drm19-small)
+	$(call whole,condensed,chemistry.kind=neural --set chemistry.model=drm19-condensed)
+	$(call whole,stage3,chemistry.kind=neural --set chemistry.model=drm19-stage3)
+	$(call whole,original,chemistry.kind=neural --set chemistry.model=drm19-original)
+	$(call whole,cvode,chemistry.kind=cvode)
+	$(BIN)/chemnet compare flow $(FOLDERS) --picture runs/$(FLAME)/compare.png --json runs/$(FLAME)/compare.json
+	$(BIN)/chemnet compare flow runs/$(FLAME)/exact $(filter-out %/exact,$(FOLDERS))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,8 @@ from chemnet.runtime.config import Config, override, parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import shipped
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class GridConfig(Config):
     """Cells and size [m] of the uniform box."""
@@ -35,9 +37,10 @@ class MixtureConfig(Config):
 
 
 class IgnitionConfig(Config):
-    """Decaying turbulence (Passot-Pouquet spectrum) and a round hot kernel of unburnt mixture in the middle.
+    """Decaying turbulence (Passot-Pouquet spectrum) and round hot kernels of unburnt mixture, by default one.
 
-    Velocities in m/s, lengths in m, temperature in K; the kernel's tanh edge is given in cells.
+    Velocities in m/s, lengths in m, temperature in K; the kernels' tanh edge is given in cells, and their centres as
+    shares of the box in x and y.
     """
 
     kind: Literal["ignition"]
@@ -46,6 +49,7 @@ class IgnitionConfig(Config):
     kernel_radius: PositiveFloat
     kernel_temperature: PositiveFloat
     kernel_edge_cells: PositiveFloat = 2.0
+    kernel_centres: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=1)] = ((0.5, 0.5),)
 
 
 class TaylorGreenConfig(Config):

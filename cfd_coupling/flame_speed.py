@@ -75,10 +75,10 @@ def extrapolated(speeds: Sequence[tuple[int, float]]) -> float:
     return s2 + (s2 - s1) * (1 / n2) / (1 / n1 - 1 / n2)
 
 
-def identity() -> str:
-    """A hash of the solver's sources and of the case: what its results depend on."""
+def identity(case: str = "free_flame", changes: Sequence[str] = _CHANGES) -> str:
+    """A hash of the solver's sources, of a case and of its changes: what the results depend on."""
     sources = sorted(Path(__file__).parent.rglob("*.py"))
-    digest = hashlib.sha256(repr(_CHANGES).encode())
-    for path in (find_case("free_flame"), *sources):
+    digest = hashlib.sha256(repr(tuple(changes)).encode())
+    for path in (find_case(case), *sources):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cfd_coupling.boundary import Stream
@@ -35,7 +37,7 @@ def build(case: CaseConfig, grid: Grid, comm: Communicator, gas: Gas) -> Fields:
         "pressure": mixture.pressure,
     }
     if case.initial.kind == "ignition":
-        return ignition(grid, comm, gas, seed=case.seed, **settings)
+        return ignition(grid, comm, gas, seed=case.seed, periodic_y=case.boundary.y == "periodic", **settings)
     if case.initial.kind == "taylor_green":
         return taylor_green(grid, comm, gas, **settings)
     if case.initial.kind == "free_flame":
@@ -135,18 +137,30 @@ def ignition(
     kernel_radius: float,
     kernel_temperature: float,
     kernel_edge_cells: float,
+    kernel_centres: Sequence[tuple[float, float]] = ((0.5, 0.5),),
     seed: int,
+    periodic_y: bool = True,
 ) -> Fields:
-    """Turbulence in the mixture Y (K,), with a round kernel of the same mixture at `kernel_temperature` in the middle.
+    """Turbulence in the mixture Y (K,), with round kernels of the same mixture at `kernel_temperature`.
 
-    Temperatures in K, pressure in Pa, lengths in m, velocity in m/s. The kernel's edge is a tanh of
-    `kernel_edge_cells` cells: T = T_u + (T_k - T_u) (1 - tanh((r - R) / edge)) / 2.
+    Temperatures in K, pressure in Pa, lengths in m, velocity in m/s; `kernel_centres` in shares of the box. The edge of
+    a kernel is a tanh of `kernel_edge_cells` cells: T = T_u + (T_k - T_u) (1 - tanh((r - R) / edge)) / 2, r the
+    distance from the nearest centre.
     """
-    r = np.hypot(grid.x[None, :] - 0.5 * grid.length_x, grid.y[:, None] - 0.5 * grid.length_y)
+    r = np.min([distance(grid, x * grid.length_x, y * grid.length_y, periodic_y) for x, y in kernel_centres], axis=0)
     inside = 0.5 * (1.0 - np.tanh((r - kernel_radius) / (kernel_edge_cells * grid.dx)))
     fields = at_rest(grid, comm, gas, temperature + (kernel_temperature - temperature) * inside, Y, pressure)
     _set_velocity(fields, grid, comm, turbulence(grid, rms_velocity, integral_length, seed))
     return fields
+
+
+def distance(grid: Grid, x: float, y: float, periodic_y: bool = True) -> Floats:
+    """Distance [m] of the cells (ny_local, nx) from the point (x, y), or from an image of it beyond a periodic end."""
+    across, along = np.abs(grid.x - x), np.abs(grid.y - y)
+    across = np.minimum(across, grid.length_x - across)
+    if periodic_y:
+        along = np.minimum(along, grid.length_y - along)
+    return np.hypot(across[None, :], along[:, None])
 
 
 def turbulence(grid: Grid, rms_velocity: float, integral_length: float, seed: int) -> Floats:

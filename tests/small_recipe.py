@@ -17,6 +17,11 @@ SMALL = (  # hydrogen: its flame is solved in a second
     "flames.at=[[101325, 300]]",
     "validation_share=0.2",
     "transported.steps=3",
+    "flow.runs=2",
+    "flow.rows_per_run=60",
+    "flow.set={grid: {nx: 16, ny: 16, length_x: 1e-3, length_y: 1e-3}, end_time: 6e-6, output.snapshot_every: 2}",
+    "flow.between={initial.kernel_temperature: [1200, 1600]}",
+    "flow.choose={initial.kernel_radius: [3e-4, 4e-4]}",
     "integrator.audit=0.05",
 )
 

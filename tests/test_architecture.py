@@ -36,7 +36,7 @@ CFD_COUPLING = [
     "output", "checkpoint",
     "stepping",
     "monitors", "progress", "control", "summary", "folder",
-    "simulation", "compare", "flame_speed", "pictures", "report",
+    "simulation", "compare", "flame_speed", "visited_states", "small_box", "pictures", "report",
     "verification",
     "__main__",
 ]

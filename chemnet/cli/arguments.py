@@ -39,10 +39,10 @@ def add_set(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
-def add_training(command: argparse.ArgumentParser) -> None:
-    """Add the arguments of trainings: data, run folder, seed, device, minutes."""
+def add_training(command: argparse.ArgumentParser, out: str = "runs/<config>") -> None:
+    """Add the arguments of trainings: data, run folder (by default `out`), seed, device, minutes."""
     command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
-    command.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/<config>)")
+    command.add_argument("--out", type=Path, metavar="DIR", help=f"run folder (default {out})")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     add_max_minutes(command)

@@ -16,6 +16,8 @@ def add(commands: Any) -> None:
     command.add_argument("--config", metavar="CONFIG", default="drm19", help=configs)
     add_set(command)
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training of the run folder")
+    start = "train this model on: name or path; its network takes the place of the config's"
+    command.add_argument("--start-from", metavar="MODEL", help=start)
     add_training(command)
     rates = (
         "compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to four "
@@ -34,9 +36,10 @@ def train(options: Options) -> list[Table]:
 
     config = load_config(options.config, options.changes)
     if options.scan_rates is not None:
-        if options.resume:
-            raise UsageError("--scan-rates starts every training anew; leave --resume away")
+        if options.resume or options.start_from:
+            raise UsageError("--scan-rates starts every training anew; leave --resume and --start-from away")
         table = scan_rates(config, options.scan_rates, **training_options(options))
     else:
-        table = run_table(train(config, resume=options.resume, **training_options(options)), nested=False)
+        how = {"resume": options.resume, "start_from": options.start_from}
+        table = run_table(train(config, **how, **training_options(options)), nested=False)
     return [table] if leads() else []

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chemnet.cli.arguments import DEFAULT_MODEL, TRAINING_SET, Options, add_command, add_group, add_set, mixture
 from chemnet.runtime.tables import Table
+
+if TYPE_CHECKING:
+    from chemnet.validation.flow import FlowSolver
 
 
 def add(commands: Any) -> None:
@@ -16,11 +19,11 @@ def add(commands: Any) -> None:
     group = add_group(commands, "validate", "roll a model or the exact step out through ignitions and flames")
     command = add_command(group, "model", validate_model, "validate a model beside CVODES and the exact step")
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
-    _add_cases(command, "steps, ignition, pressure, cold, flames or cost")
+    _add_cases(command, "steps, ignition, pressure, cold, flames, flow or cost")
     command = add_command(group, "exact", validate_exact, "validate the exact step beside CVODES")
     command.add_argument("--mechanism", metavar="M", default="drm19", help="name or Cantera file (default drm19)")
     command.add_argument("--dt", type=float, metavar="S", default=1e-6, help="time step [s] (default 1e-6)")
-    _add_cases(command, "steps, ignition, pressure, cold or flames")
+    _add_cases(command, "steps, ignition, pressure, cold, flames or flow")
 
 
 def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
@@ -52,9 +55,9 @@ def validate_exact(options: Options) -> list[Table]:
 
 
 def _given(options: Options) -> dict[str, Any]:
-    """Arguments that both commands share, and the flow solver for the flames."""
+    """Arguments that both commands share, and the flow solver for planar and turbulent flames."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
-    from cfd_coupling.flame_speed import flame_speed, identity
+    from cfd_coupling import flame_speed
     from chemnet.validation import load_cases
 
     cases = load_cases(options.quick, options.cases, options.changes)
@@ -63,6 +66,16 @@ def _given(options: Options) -> dict[str, Any]:
         "checks": options.checks,
         "cases": cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
         "data": options.data,
-        "burn": flame_speed,
-        "solver": identity(),
+        "burn": flame_speed.flame_speed,
+        "solver": flame_speed.identity(),
+        "flow": flow_solver(),
     }
+
+
+def flow_solver() -> FlowSolver:
+    """The flow solver for small turbulent flames."""
+    from cfd_coupling import small_box
+    from cfd_coupling.compare import temperature_difference
+    from chemnet.validation.flow import FlowSolver
+
+    return FlowSolver(small_box.burn_box, temperature_difference, small_box.identity())

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.data.dataset import Pairs
-from chemnet.data.recipe import KINDS, SOURCES, Mixing, Perturbation, Range, Recipe, Transport
+from chemnet.data.recipe import CHANGING, KINDS, PLAIN, Mixing, Perturbation, Range, Recipe, Transport
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.state import T_MAX, T_MIN, Array, enthalpy
@@ -42,18 +42,18 @@ class Drawer:
 
     def draw(self, kind: str, n: int, split: int, rng: np.random.Generator) -> Pairs:
         """n states of one kind; those to be evolved have been."""
-        if kind in SOURCES:
+        if kind in PLAIN:
             return self.pick(n, (kind,), split, rng)
         settings: Perturbation | Mixing | Transport = getattr(self.recipe, kind)
         if isinstance(settings, Transport):
             picked = self.pick(n, ("flames",), split, rng)
             states = self._transport(picked.states, settings, rng)
         elif isinstance(settings, Mixing):
-            picked = self.pick(n, SOURCES[:3], split, rng)
+            picked = self.pick(n, CHANGING, split, rng)
             states = mix(self._partners(picked, split, rng), self._partners(picked, split, rng), self.mechanism, rng)
             states = self._evolve(states, settings, rng)
         else:
-            picked = self.pick(n, SOURCES[:3], split, rng)
+            picked = self.pick(n, CHANGING, split, rng)
             states = self._evolve(perturb(picked.states, settings, rng), settings, rng)
         return Pairs(states, states, picked.split, picked.group, np.full(n, KINDS.index(kind), np.int8))
 
@@ -61,7 +61,7 @@ class Drawer:
         """States to mix (n, 2 + K), one for each picked row and at its pressure, in the roles of `Mixing`."""
         n, mixing = len(picked), self.recipe.mixed
         role = rng.random(n)
-        states = self.pick(n, SOURCES[:3], split, rng).states
+        states = self.pick(n, CHANGING, split, rng).states
         states[role < mixing.burnt] = self.pick(n, ("burnt",), split, rng).states[role < mixing.burnt]
         coldest, hottest = mixing.T_unburnt
         heated = coldest + (hottest - coldest) * rng.random(n) ** mixing.heated_power

@@ -18,7 +18,9 @@ from chemnet.runtime.files import shipped
 
 SOURCES = ("ignition", "kernel", "flames", "burnt")
 PERTURBED = ("perturbed", "strongly_perturbed")
-KINDS = (*SOURCES, *PERTURBED, "mixed", "transported")
+PLAIN = (*SOURCES, "flow")  # drawn as they were computed
+KINDS = (*SOURCES, *PERTURBED, "mixed", "transported", "flow")
+CHANGING = ("ignition", "kernel", "flames")  # sources in which chemistry is fast; others begin as such states
 
 
 def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
@@ -114,6 +116,31 @@ class Transport(Config):
     factor: Range
 
 
+class Flow(Config):
+    """Runs of small turbulent flames with exact chemistry: share of the rows, number of runs, and rows of each.
+
+    A run is a `case` of the flow solver, or a `variant` of it. Its gas, phi and pressure are drawn as everywhere in the
+    recipe, its seed is the number of the run from `first_seed` on; `set` gives other keys of the case, `between` those
+    that are uniform in a range, `choose` those that take one of several values.
+    """
+
+    share: Share
+    runs: int = Field(ge=2)
+    rows_per_run: int = Field(ge=1)
+    case: str = "turbulent_ignition"
+    variant: str | None = None
+    first_seed: int = Field(default=1000, ge=0)
+    set: dict[str, Any] = {}
+    between: dict[str, Range] = {}
+    choose: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+
+    def draw(self, run: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Keys of the case of one run with their values."""
+        uniform = {key: float(rng.uniform(*limits)) for key, limits in self.between.items()}
+        chosen = {key: values[rng.integers(len(values))] for key, values in self.choose.items()}
+        return {"seed": self.first_seed + run, **self.set, **uniform, **chosen}
+
+
 class Oxidizer(Config):
     """Oxidizer, in moles by species, and its share of the paths, flames and unburnt gases."""
 
@@ -171,6 +198,7 @@ class Recipe(Config):
     strongly_perturbed: Perturbation
     mixed: Mixing
     transported: Transport | None = None
+    flow: Flow | None = None
     probes: Probing = Probing()
 
     def draw_oxidizer(self, rng: np.random.Generator) -> dict[str, float]:
@@ -187,6 +215,34 @@ class Recipe(Config):
         without = () if self.flames else ("transported",)
         shares = np.array([0.0 if kind in without else getattr(getattr(self, kind), "share", 0.0) for kind in KINDS])
         return shares / shares.sum()
+
+    def of_flows(self, changes: Mapping[str, Any], runs: int, rows: int, first_seed: int) -> Recipe:
+        """The recipe of states of its flow alone: other runs, with `changes` of their case.
+
+        Raises UsageError for a recipe without a flow.
+        """
+        if self.flow is None:
+            raise UsageError("the recipe has no flow: take one that has, such as that of DRM19")
+        own = {"share": 1.0, "runs": runs, "first_seed": first_seed, "set": {**self.flow.set, **changes}}
+        none = {kind: getattr(self, kind).model_copy(update={"share": 0.0}) for kind in KINDS if getattr(self, kind)}
+        return self.model_copy(update={**none, "rows": rows, "flow": self.flow.model_copy(update=own)})
+
+    def sources(self) -> set[str]:
+        """The kinds of sources that rows are drawn from, directly or to be changed."""
+        drawn = {kind for kind, share in zip(KINDS, self.shares(), strict=True) if share > 0.0}
+        used = drawn & set(PLAIN)
+        if drawn & {*PERTURBED, "mixed"}:
+            used.update(CHANGING)
+        if "mixed" in drawn:
+            used.add("burnt")
+        if "transported" in drawn:
+            used.add("flames")
+        return used if self.flames else used - {"flames"}
+
+    @property
+    def needs_transport(self) -> bool:
+        """Whether flames or flows are computed, which takes transport data."""
+        return bool(self.sources() & {"flames", "flow"})
 
 
 def load_recipe(

@@ -1,19 +1,22 @@
 """Sampling of a training set: a recipe becomes one HDF5 file of states and labels.
 
-First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F) and burnt
-gas (B). Then chunks of rows are drawn from them, plain, perturbed (P, Q) or mixed (M), some evolved for a while, and
-labelled by the exact step; a share of the labels is audited by CVODES (`label_audit.py`). Every task has its own random
-generator, seeded by the recipe's seed and the task's number, so that the content depends neither on the number of
-workers nor on interruptions; finished tasks are kept as shards beside the file until it is whole.
+First the sources are computed: ignition paths (D), hotter ones of an ignition kernel (K), free flames (F), burnt gas
+(B) and turbulent flames (V), run by a flow solver that is not known here (`Visit`); those that no row is drawn from are
+left out. Then chunks of rows are drawn from them, plain, perturbed (P, Q), mixed (M) or transported (T), some evolved
+for a while, and labelled by the exact step; a share of the labels is audited by CVODES (`label_audit.py`). Every task
+has its own random generator, seeded by the recipe's seed and the task's number, so that the content depends neither on
+the number of workers nor on interruptions; finished tasks are kept as shards beside the file until it is whole.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,10 @@ _PATHS_PER_TASK = 10
 _CLOCKS = ("seconds_drawing", "seconds_labels", "seconds_audit")
 
 Facts = dict[str, float]
+# Runs a case of a flow solver, or a variant of it, with `key=value` changes, and gives at most so many of the states
+# (n, 2 + K) that its chemistry gets.
+Visit = Callable[[str, "str | None", Sequence[str], int, np.random.Generator], Array]
+VISITS = "chemnet.visited_states"  # group of entry points; an installed flow solver offers its `Visit` there
 
 
 def sample(
@@ -49,31 +56,44 @@ def sample(
     out: str | Path,
     *,
     workers: int = 1,
+    visit: Visit | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
     """Write the training set of a recipe, or recipe file, at `out`; goes on from the shards of an interrupted run.
 
-    Raises UsageError for an unknown mechanism or species, or when the shards at `out` come from another recipe, and
-    whatever sources and store raise.
+    The flow of a recipe is run by `visit`, by default that of the installed flow solver. Raises UsageError where there
+    is none, for an unknown mechanism or species, or when the shards at `out` come from another recipe, and whatever
+    sources and store raise.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     mechanism = load_mechanism(recipe.mechanism)
     unburnt = [canonical.premixed(mechanism, recipe.phi[0], recipe.fuel, air.moles) for air in recipe.oxidizers]
-    if recipe.flames:
+    if recipe.needs_transport:
         canonical.check_transport(mechanism)
+    if recipe.flow:
+        visit = visit or _installed_visit()
     labeller = _labeller(recipe)
     out = Path(out)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe)
     n_shards = -(-recipe.rows // ROWS_PER_SHARD)
-    _run_tasks(_source_tasks(recipe), parts, workers, "sources", report)
+    run_task = functools.partial(_run_task, parts, visit)
+    _run_tasks(run_task, _source_tasks(recipe), parts, workers, "sources", report)
     _compile(labeller, unburnt[0], recipe)
-    _run_tasks([("rows", i) for i in range(n_shards)], parts, workers, "shards", report)
+    _run_tasks(run_task, [("rows", i) for i in range(n_shards)], parts, workers, "shards", report)
     pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
     for line in _merge(recipe, pieces, out):
         report(line)
     shutil.rmtree(parts)
+
+
+def _installed_visit() -> Visit:
+    """The `Visit` of the installed flow solver. Raises UsageError where there is none."""
+    for offered in entry_points(group=VISITS):
+        visit: Visit = offered.load()
+        return visit
+    raise UsageError("the recipe's flow needs a flow solver: install cfd_coupling, or leave it out by --set flow=null")
 
 
 def _merge(recipe: Recipe, pieces: list[Path], out: Path) -> list[str]:
@@ -141,19 +161,30 @@ Task = tuple[str, int]
 
 
 def _source_tasks(recipe: Recipe) -> list[Task]:
-    """Flames first: they take longest."""
-    tasks = [("flames", i) for i in range(len(recipe.flames.at) if recipe.flames else 0)] + [("burnt", 0)]
-    for kind in ("ignition", "kernel"):
-        n_tasks = -(-getattr(recipe, kind).trajectories // _PATHS_PER_TASK)
-        tasks += [(kind, i) for i in range(n_tasks)]
-    return tasks
+    """Flows and flames first: they take longest."""
+    n_tasks = {
+        "flow": recipe.flow.runs if recipe.flow else 0,
+        "flames": len(recipe.flames.at) if recipe.flames else 0,
+        "burnt": 1,
+        "ignition": -(-recipe.ignition.trajectories // _PATHS_PER_TASK),
+        "kernel": -(-recipe.kernel.trajectories // _PATHS_PER_TASK),
+    }
+    used = recipe.sources()
+    return [(kind, i) for kind, n in n_tasks.items() if kind in used for i in range(n)]
 
 
-def _run_tasks(tasks: list[Task], parts: Path, n_workers: int, what: str, report: Callable[[str], None]) -> None:
+def _run_tasks(
+    run_task: Callable[[Task], None],
+    tasks: list[Task],
+    parts: Path,
+    n_workers: int,
+    what: str,
+    report: Callable[[str], None],
+) -> None:
     """Run the tasks that have no shard yet; about every ten seconds a line with the time still needed."""
     missing = [task for task in tasks if not (parts / _shard_name(task)).exists()]
     start = last = time.monotonic()
-    for done, _ in enumerate(ordered_map(functools.partial(_run_task, parts), missing, n_workers), start=1):
+    for done, _ in enumerate(ordered_map(run_task, missing, n_workers), start=1):
         now = time.monotonic()
         if now - last > 10.0 or done == len(missing):
             last = now
@@ -165,7 +196,7 @@ def _shard_name(task: Task) -> str:
     return f"{task[0]}-{task[1]:05d}.h5"
 
 
-def _run_task(parts: Path, task: Task) -> None:
+def _run_task(parts: Path, visit: Visit | None, task: Task) -> None:
     kind, number = task
     text = (parts / _RECIPE).read_text()
     recipe = _recipe(text)
@@ -174,6 +205,9 @@ def _run_task(parts: Path, task: Task) -> None:
     if kind == "rows":
         pairs, audit, facts = _labelled_rows(_drawer(parts, text), number, rng)
         dataset.write(parts / _shard_name(task), [pairs], facts, audit)
+    elif kind == "flow":
+        assert visit is not None
+        dataset.write(parts / _shard_name(task), [_flow_rows(recipe, visit, number, rng)], {})
     else:
         make = {"flames": _flame_rows, "burnt": _burnt_rows}.get(kind, _path_rows)
         dataset.write(parts / _shard_name(task), [make(recipe, kind, number, rng)], {})
@@ -220,6 +254,27 @@ def _burnt_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator
     return _source_pairs(rows, kind, recipe, rng)
 
 
+def _flow_rows(recipe: Recipe, visit: Visit, number: int, rng: np.random.Generator) -> Pairs:
+    """Source rows of one run of a flow: a group, of those within the recipe's pressures, which a closed box exceeds."""
+    flow = recipe.flow
+    assert flow is not None
+    own = flow.draw(number, rng)
+    gas = {
+        "mechanism": recipe.mechanism,
+        "dt": recipe.dt,
+        "mixture.fuel": recipe.fuel,
+        "mixture.oxidizer": recipe.draw_oxidizer(rng),
+        "mixture.phi": float(rng.uniform(*recipe.phi)),
+        "mixture.pressure": float(rng.uniform(*recipe.pressure)),
+        "chemistry.kind": "exact",
+    }
+    changes = [f"{key}={json.dumps(value)}" for key, value in {**gas, **own}.items()]
+    states = visit(flow.case, flow.variant, changes, flow.rows_per_run, rng)
+    low, high = recipe.pressure
+    usual = (states[:, 1] >= low) & (states[:, 1] <= high)
+    return _source_pairs([states[usual]], "flow", recipe, rng)
+
+
 def _source_pairs(rows: list[Array], kind: str, recipe: Recipe, rng: np.random.Generator) -> Pairs:
     """Unlabelled rows: `next_states` equals `states`; each path or flame belongs to one side of the split."""
     states = np.maximum(np.concatenate(rows), 0.0)  # the integrator leaves traces like -1e-14
@@ -257,7 +312,7 @@ def _read_sources(recipe: Recipe, parts: Path) -> Pairs:
     for task in _source_tasks(recipe):
         piece = dataset.read(parts / _shard_name(task))
         pieces.append(Pairs(piece.states, piece.next_states, piece.split, piece.group + groups, piece.kind))
-        groups += int(piece.group[-1]) + 1
+        groups += int(piece.group.max(initial=-1)) + 1
     rows = dataset.concatenate(pieces)
     for kind in np.unique(rows.kind):
         of_kind = rows.kind == kind

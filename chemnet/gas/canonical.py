@@ -194,7 +194,9 @@ def flames(
 def check_transport(mechanism: Mechanism) -> None:
     """Raises UsageError unless flames of the mechanism can be computed."""
     if not has_transport(mechanism):
-        raise UsageError(f"{mechanism.name} has no transport data for flames\nSample without: --set flames=null")
+        raise UsageError(
+            f"{mechanism.name} has no transport data for flames\nSample without: --set flames=null --set flow=null"
+        )
 
 
 def has_transport(mechanism: Mechanism) -> bool:

@@ -33,7 +33,7 @@ from chemnet.reduction.comparison import (
     Trained,
 )
 from chemnet.reduction.methods import METHODS, USUAL, Clock, Large, Part, plan, start_of, taught
-from chemnet.reduction.run import find_data, find_original, learning_set_for
+from chemnet.reduction.run import find_data, find_original
 from chemnet.reduction.stage_run import calibration
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
@@ -49,6 +49,7 @@ from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.checkpoint import write_checkpoint
 from chemnet.training.loop import fit
 from chemnet.training.options import FitOptions, choose_device
+from chemnet.training.tensors import learning_set_for
 from chemnet.validation import QUICK, IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
-from chemnet.training.batches import TrainingData, few
+from chemnet.training.batches import TrainingData
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.rollout_score import ignition_judge, judging_cases
 from chemnet.training.run import ensure_data
-from chemnet.training.tensors import LearningSet, load_learning_set
+from chemnet.training.tensors import learning_set_for
 from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean
 from chemnet.validation.references import REFERENCES
@@ -236,18 +235,6 @@ def find_data(original: Surrogate, config: TrainConfig, data: Path | None, repor
         raise FileError(f"no training set {config.data}, and its recipe does not ship\nName it: --data FILE")
     ensure_data(config, config.data, report)
     return config.data
-
-
-def learning_set_for(model: Surrogate, path: Path) -> LearningSet:
-    """A training set as the model sees it, with as many rows as it was trained on.
-
-    Raises UsageError when it was made for another mechanism or time step.
-    """
-    learning = load_learning_set(path, transform=model.transform)
-    if learning.mechanism.sha256 != model.mechanism.sha256:
-        raise UsageError(f"{path} was made with {learning.mechanism.name}, the model with {model.mechanism.name}")
-    model.check_dt(learning.dt)
-    return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 
 def delays_by(cases: IgnitionCases | None) -> Callable[[Surrogate], Delays] | None:

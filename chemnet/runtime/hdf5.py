@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from chemnet.runtime import checksum
+from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import atomic
 
 
@@ -72,3 +75,22 @@ def new_file(path: str | Path, *, sealed: bool = False) -> Iterator[h5py.File]:
                     raise disk.error
         if sealed:
             checksum.seal(temporary)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], note: str = "") -> None:
+    """Write arrays of one or more dimensions by their names, with a note, atomically and with the SHA-256 of all."""
+    with new_file(path, sealed=True) as file:
+        file.attrs["note"] = note
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, compression="gzip", compression_opts=1, shuffle=True)
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[np.float64]]:
+    """The arrays of `write_arrays`. Raises FileError when the file is missing or damaged."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"no file {path}")
+    if not checksum.is_whole(path):
+        raise FileError(f"{path} is damaged (its SHA-256 is not that of its content)")
+    with h5py.File(path, "r") as file:
+        return {name: dataset[()] for name, dataset in file.items()}

@@ -6,7 +6,7 @@ The folder holds `config.yaml` as used, `loss.csv` and `loss.png`, the checkpoin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from chemnet.runtime.lazy import installed
 from chemnet.runtime.processes import available_cores
 from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.network import build, count
+from chemnet.surrogate.network import build, count, describe
 from chemnet.training.batches import few
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.distributed import join_team
@@ -30,7 +30,7 @@ from chemnet.training.domain_fit import probe
 from chemnet.training.loop import FitReport, fit
 from chemnet.training.options import choose_device
 from chemnet.training.rollout_score import ignition_judge
-from chemnet.training.tensors import load_learning_set
+from chemnet.training.tensors import files_of, learning_set_for, load_learning_set
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
@@ -45,8 +45,9 @@ def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] =
 def train(
     config: TrainConfig | str | Path = "drm19",
     *,
-    data: Path | None = None,
+    data: Path | Sequence[Path] | None = None,
     out: Path | None = None,
+    start_from: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
@@ -55,11 +56,16 @@ def train(
 ) -> Path:
     """Train by a config, given as such, by name or as a file; returns the run folder.
 
-    The config's training set is sampled if it is missing; a set given as `data` must exist. With `resume` an
-    interrupted training of the same folder goes on. Raises what sampling and `fit` raise.
+    The config's training set is sampled if it is missing; one that is given as `data`, a file or several, must exist.
+    `start_from` is a model, by name or path, whose weights, transform and limits the training begins with, in place of
+    the config's network. With `resume` an interrupted training of the same folder goes on. Raises what sampling and
+    `fit` raise, FileError for a missing model, UsageError where model and data are of different mechanisms or steps.
     """
     if not isinstance(config, TrainConfig):
         config = load_config(config)
+    start = None if start_from is None else Surrogate.load(start_from)
+    if start is not None:
+        config = config_of(start, config)
     out = out or Path("runs") / config.name
     with join_team(choose_device(device)) as (team, device):
         if data is None:
@@ -67,9 +73,14 @@ def train(
             if team.leads:
                 ensure_data(config, data, report)
             team.wait()
-        facts, learning = dataset.read_attributes(data), load_learning_set(data, config.label)
-        config = _for_mechanism(config, learning.mechanism)
-        network, tensors = build(config.network, seed), few(learning.tensors, config.rows)
+        facts = dataset.read_attributes(files_of(data)[0])
+        if start is None:
+            learning = load_learning_set(data, config.label)
+            config = _for_mechanism(config, learning.mechanism)
+            network = build(config.network, seed)
+        else:
+            learning, network = learning_set_for(start, data), start.network
+        tensors = few(learning.tensors, config.rows)
         if team.leads:
             report(
                 f"{config.name}: {count(network, biases=False):,} weights, {len(tensors.x):,} rows, "
@@ -91,15 +102,16 @@ def train(
             max_minutes=max_minutes,
             device=device,
             judge=ignition_judge(learning, facts) if config.fit.rollouts and team.leads else None,
-            facts=_facts_to_resume(config, facts),
+            facts=_facts_to_resume(config, facts, start),
             team=team,
             begin=begin,
             report=report,
         )
         if team.leads:
-            metadata = _metadata(config, facts, seed, max_minutes, result)
+            begun = {} if start_from is None else {"start_from": Path(start_from).name}
+            metadata = _metadata(config, facts, seed, max_minutes, result) | begun
             network.cpu()
-            domain = probe(learning.domain, dataset.read_attributes(data), learning.mechanism)
+            domain = probe(learning.domain, facts, learning.mechanism)
             Surrogate(
                 *(network, learning.transform, learning.mechanism, learning.dt, domain, metadata),
                 cold_limit=config.cold_limit,
@@ -111,6 +123,17 @@ def train(
     return out
 
 
+def config_of(model: Surrogate, config: TrainConfig) -> TrainConfig:
+    """Config with the network, label and limits of a model."""
+    own = {
+        "network": describe(model.network),
+        "label": model.transform.label,
+        "cold_limit": model.cold_limit,
+        "calm_limit": model.calm_limit,
+    }
+    return config.model_copy(update=own)
+
+
 def _for_mechanism(config: TrainConfig, mechanism: Mechanism) -> TrainConfig:
     """Config with the numbers of inputs and outputs of the data's mechanism."""
     width = mechanism.n_species + 2
@@ -118,14 +141,20 @@ def _for_mechanism(config: TrainConfig, mechanism: Mechanism) -> TrainConfig:
     return config.model_copy(update={"network": network})
 
 
-def _facts_to_resume(config: TrainConfig, facts: Mapping[str, Any]) -> dict[str, object]:
+def _facts_to_resume(
+    config: TrainConfig, facts: Mapping[str, Any], start: Surrogate | None = None
+) -> dict[str, object]:
     """Facts that a resumed training must share with its first part, besides the options of its fit."""
     network = config.network
+    begun = {}
+    if start is not None:
+        begun["start from weights of SHA-256"] = sha256(*(p.detach() for p in start.network.parameters()))[:12]
     return {
         "network.widths": list(network.widths),
         "network.activation": network.activation,
         "label": config.label,
         "data of SHA-256": sha256(f"{facts['rows']} {facts['seed']} {facts['recipe']}")[:12],
+        **begun,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from chemnet.data.dataset import Pairs
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.domain import Domain
+from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.transform import Label, Transform, TransformFit
-from chemnet.training.batches import TrainingData
+from chemnet.training.batches import TrainingData, few
 from chemnet.training.domain_fit import learn_domain
 
 _BLOCK_ROWS = 4096
@@ -23,6 +25,7 @@ _DOMAIN_ROWS = 100_000  # rows to fit a domain to, of a set with more than _MANY
 _MANY_ROWS = 1_000_000
 
 Floats = NDArray[np.float32]
+Data = str | Path | Sequence[Path]  # files of a training set
 
 
 @dataclass(frozen=True)
@@ -36,27 +39,31 @@ class LearningSet:
     tensors: TrainingData
 
 
-def load_learning_set(
-    path: str | Path, label: Label = "signed_root", transform: Transform | None = None
-) -> LearningSet:
-    """Training set of a file; the transform is fitted to its training rows unless one is given.
+def load_learning_set(data: Data, label: Label = "signed_root", transform: Transform | None = None) -> LearningSet:
+    """Training set of a file, or of several with one mechanism and time step; the transform is fitted to its training
+    rows unless one is given.
 
-    The file is read once and in blocks, and the domain of a very large set is fitted to evenly spaced rows, so that
-    little memory is needed beside the tensors. Raises FileError when the set is missing or damaged, UsageError when it
-    was made with another mechanism or has no rows on one side of the split.
+    Files are read once and in blocks, and the domain of a very large set is fitted to evenly spaced rows, so that
+    little memory is needed beside the tensors. Raises FileError when a file is missing or damaged, UsageError when it
+    was made with another mechanism or time step, or when there are no rows on one side of the split.
     """
-    facts = dataset.read_attributes(path)
-    mechanism = load_mechanism(facts["mechanism"])
-    if facts["mechanism_sha256"] != mechanism.sha256:
-        raise UsageError(f"{path} was made with another mechanism of the name {facts['mechanism']}; sample again")
-    rows = int(facts["rows"])
-    n_training = int(np.count_nonzero(dataset.read_column(path, "split") == 0))
+    paths = files_of(data)
+    facts = [dataset.read_attributes(path) for path in paths]
+    mechanism = load_mechanism(facts[0]["mechanism"])
+    for path, of_file in zip(paths, facts, strict=True):
+        if of_file["mechanism_sha256"] != mechanism.sha256:
+            raise UsageError(f"{path} was made with another mechanism of the name {of_file['mechanism']}; sample again")
+        if of_file["dt"] != facts[0]["dt"]:
+            raise UsageError(f"{path} has the time step {of_file['dt']:g} s, {paths[0]} has {facts[0]['dt']:g} s")
+    rows = sum(int(of_file["rows"]) for of_file in facts)
+    n_training = sum(int(np.count_nonzero(dataset.read_column(path, "split") == 0)) for path in paths)
     if not 0 < n_training < rows:
-        raise UsageError(f"{path} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
+        where = ", ".join(map(str, paths))
+        raise UsageError(f"{where} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
     fit = TransformFit(mechanism, label, transform)
     x, y = (np.empty((rows, mechanism.n_species + 2), np.float32) for _ in range(2))
     thin, next_place = _Thinned(rows), [0, n_training]
-    for block in dataset.blocks(path, _BLOCK_ROWS):
+    for block in (block for path in paths for block in dataset.blocks(path, _BLOCK_ROWS)):
         for split in (0, 1):
             of_split = block.where(block.split == split)
             place = slice(next_place[split], next_place[split] + len(of_split))
@@ -64,10 +71,29 @@ def load_learning_set(
             next_place[split] = place.stop
         thin.add(block)
     transform = fit.finish(x, y)
-    domain = learn_domain(thin.pairs(), list(facts.get("kinds", ())), mechanism)
+    domain = learn_domain(thin.pairs(), list(facts[0].get("kinds", ())), mechanism)
     inputs, labels, active = torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(transform.active)
     tensors = TrainingData(inputs[:n_training], labels[:n_training], inputs[n_training:], labels[n_training:], active)
-    return LearningSet(transform, mechanism, float(facts["dt"]), domain, tensors)
+    return LearningSet(transform, mechanism, float(facts[0]["dt"]), domain, tensors)
+
+
+def files_of(data: Data) -> list[Path]:
+    """The files of a training set."""
+    return [Path(data)] if isinstance(data, (str, Path)) else list(data)
+
+
+def learning_set_for(model: Surrogate, data: Data) -> LearningSet:
+    """A training set as the model sees it, with as many rows as it was trained on.
+
+    Raises UsageError when it was made for another mechanism or time step.
+    """
+    for path in files_of(data):
+        facts = dataset.read_attributes(path)
+        if facts["mechanism_sha256"] != model.mechanism.sha256:
+            raise UsageError(f"{path} was made with {facts['mechanism']}, the model with {model.mechanism.name}")
+        model.check_dt(float(facts["dt"]))
+    learning = load_learning_set(data, transform=model.transform)
+    return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 
 class _Thinned:

@@ -1,4 +1,4 @@
-"""Validation of a model, check by check: single steps, ignitions, pressures, cold gas, flames, cost.
+"""Validation of a model, check by check: single steps, ignitions, pressures, cold gas, flames, flow, cost.
 
 One-step errors mislead, so models are rolled out: step after step on their own states, beside the exact integrator.
 """

@@ -1,4 +1,4 @@
-"""Figures of the validation: a value, and where the project has one, the target that it must not exceed."""
+"""Figures of the validation: a value, and where the project has one, the target that it must meet."""
 
 from __future__ import annotations
 
@@ -15,24 +15,35 @@ SUMMARY_OF = "the validation of"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of one check; None as value if there is none, which meets no target."""
+    """One figure of one check; None as value if there is none, which meets no target.
+
+    The value must not exceed the target; where the target is a `lower` bound, not fall below it.
+    """
 
     check: str
     name: str
     value: float | int | None
     target: float | int | None = None
+    lower: bool = False
+
+    @property
+    def bound(self) -> float | int | str | None:
+        """The target as it is shown."""
+        return f">= {self.target:g}" if self.lower and self.target is not None else self.target
 
     @property
     def met(self) -> str | None:
         """`yes` or `no`; None without a target."""
         if self.target is None:
             return None
-        return "yes" if self.value is not None and self.value <= self.target else "no"
+        if self.value is None:
+            return "no"
+        return "yes" if (self.value >= self.target if self.lower else self.value <= self.target) else "no"
 
 
 def summary(figures: Sequence[Figure], name: str) -> Table:
     """All figures of a model, the targets beside them."""
-    rows = [(figure.check, figure.name, figure.value, figure.target, figure.met) for figure in figures]
+    rows = [(figure.check, figure.name, figure.value, figure.bound, figure.met) for figure in figures]
     return Table(f"{SUMMARY_OF} {name}", ("check", "figure", "value", "target", "met"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import read_json, write_json
+from chemnet.runtime.hdf5 import read_arrays, write_arrays
 from chemnet.runtime.run_folder import sha256
 from chemnet.version import __version__
 
@@ -35,7 +37,7 @@ def cached(
     """
     if folder is None:
         return compute()
-    path = folder / f"{name}-{sha256({'chemnet': __version__, **key})[:16]}.json"
+    path = _path(folder, name, key, "json")
     try:
         stored = read_json(path)
         if stored["sha256"] == sha256(stored["result"]):
@@ -45,6 +47,26 @@ def cached(
     result = compute()
     write_json(path, {"key": dict(key), "result": result, "sha256": sha256(result)})
     return result
+
+
+def cached_arrays(
+    folder: Path | None, name: str, key: Mapping[str, Any], compute: Callable[[], dict[str, Array]]
+) -> dict[str, Array]:
+    """As `cached`, for a result of arrays of one or more dimensions; the file is one of HDF5."""
+    if folder is None:
+        return compute()
+    path = _path(folder, name, key, "h5")
+    try:
+        return read_arrays(path)
+    except FileError:
+        pass
+    result = compute()
+    write_arrays(path, result, json.dumps(dict(key)))
+    return result
+
+
+def _path(folder: Path, name: str, key: Mapping[str, Any], ending: str) -> Path:
+    return folder / f"{name}-{sha256({'chemnet': __version__, **key})[:16]}.{ending}"
 
 
 def key_of(mechanism: Mechanism, states: Array, dt: float, **settings: Any) -> dict[str, Any]:

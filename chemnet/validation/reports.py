@@ -62,8 +62,8 @@ def figures_of(path: Path) -> dict[str, dict[str, float | None]]:
     return result
 
 
-def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | None]]:
-    """Value and target by check and figure."""
+def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | str | None]]:
+    """Value, and target as it is shown, by check and figure."""
     for table in _tables(path):
         if str(table["title"]).startswith(SUMMARY_OF):
             return {(row["check"], row["figure"]): (row["value"], row["target"]) for row in table["rows"]}

@@ -18,7 +18,7 @@ from chemnet.kinetics import ChemistryStep, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
-from chemnet.validation import cold, flames, ignition, single_steps
+from chemnet.validation import cold, flames, flow, flow_steps, ignition, single_steps
 from chemnet.validation.ignition import FULL, QUICK, IgnitionCases
 from chemnet.validation.metrics import Figure, summary
 from chemnet.validation.references import REFERENCES
@@ -40,7 +40,7 @@ class Suite:
     `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data`
     is the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
     mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
-    that does, for the key of the references.
+    that does, for the key of the references; `flow` burns small turbulent flames.
     """
 
     model: str | None
@@ -52,6 +52,7 @@ class Suite:
     cache: Path | None = None
     burn: flames.Burn | None = None
     solver: str = ""
+    flow: flow.FlowSolver | None = None
     report: Report = print
 
 
@@ -108,9 +109,10 @@ class Checks:
         """The requirement of a check that is missing; None if it can run."""
         if check == "steps" and self.pairs is None:
             return "a training set: --data FILE"
-        if check == "flames" and self.suite.burn is None:
+        solvers = {"flames": self.suite.burn, "flow": self.suite.flow}
+        if check in solvers and solvers[check] is None:
             return "the flow solver"
-        if check == "flames" and not has_transport(self.step.mechanism):
+        if check in solvers and not has_transport(self.step.mechanism):
             return "transport data of the mechanism"
         if check == "cost" and self.suite.model is None:
             return "a network; `chemnet bench exact` measures the exact step"
@@ -151,13 +153,30 @@ class Checks:
         """Speeds of planar flames."""
         suite, mechanism = self.suite, self.step.mechanism
         assert suite.burn is not None
-        model = ["chemistry.kind=exact"]
-        if suite.model is not None:
-            model = ["chemistry.kind=neural", f"chemistry.model={json.dumps(suite.model)}"]
-        gas = flames.changes_of_gas(mechanism.name, suite.cases.fuel, self.dt)
         key = {"solver": suite.solver, "mechanism": mechanism.sha256}
-        found = flames.validate_flames(model, gas, suite.burn, key, suite.report, suite.cache)
+        found = flames.validate_flames(self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache)
         return [flames.flame_table(found)], flames.figures(found)
+
+    def flow(self) -> Found:
+        """Small turbulent flames: single steps on their states, and their runs repeated."""
+        suite = self.suite
+        assert suite.flow is not None
+        gas = self._gas()
+        exact = flow.references(self.step, self.dt, gas, suite.flow, suite.report, suite.cache)
+        steps = flow_steps.validate_steps(self.step, flow.states_of(exact), self.dt, list(suite.cases.fuel))
+        runs = flow.repeat(self._chemistry(), exact, gas, suite.flow, suite.report)
+        tables = [flow_steps.step_table(steps), flow.run_table(runs)]
+        return tables, [*flow_steps.figures(steps), *flow.figures(runs)]
+
+    def _chemistry(self) -> list[str]:
+        """The changes of a case of the flow solver for the model."""
+        if self.suite.model is None:
+            return ["chemistry.kind=exact"]
+        return ["chemistry.kind=neural", f"chemistry.model={json.dumps(self.suite.model)}"]
+
+    def _gas(self) -> list[str]:
+        """The changes of a case of the flow solver for mechanism, fuel and dt."""
+        return flames.changes_of_gas(self.step.mechanism.name, self.suite.cases.fuel, self.dt)
 
     def cost(self) -> Found:
         """Cost per cell beside CVODES and the exact step, in a process of its own."""
@@ -181,6 +200,7 @@ CHECKS: dict[str, Callable[[Checks], Found]] = {
     "pressure": Checks.pressure,
     "cold": Checks.cold,
     "flames": Checks.flames,
+    "flow": Checks.flow,
     "cost": Checks.cost,
 }
 
@@ -209,6 +229,7 @@ def validate(
     data: Path | None = None,
     burn: flames.Burn | None = None,
     solver: str = "",
+    flow: flow.FlowSolver | None = None,
     report: Report = print,
 ) -> list[Table]:
     """Tables of a model's checks, by default all of them (`quick`: single steps and 25 ignitions), and the summary.
@@ -216,8 +237,8 @@ def validate(
     `model` is a name, file or run folder; None is the exact step for a `mechanism` (default drm19) and `dt` [s]
     (default 1e-6). `cases` are the ignitions; `data` is the training set of the single steps, by default
     `datasets/drm19/states.h5` where it is there and fits. Flames need `burn`, such as
-    `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`. References are kept in
-    `runs/references`. Raises what `run` raises.
+    `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`, small turbulent flames the functions of
+    `flow`. References are kept in `runs/references`. Raises what `run` raises.
     """
     suite = Suite(
         None if model is None else str(model),
@@ -229,6 +250,7 @@ def validate(
         cache=REFERENCES,
         burn=burn,
         solver=solver,
+        flow=flow,
         report=report,
     )
     return run(suite, checks, QUICK_CHECKS if quick else None)

@@ -17,7 +17,21 @@ from chemnet.runtime.tables import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    *("sample", "train", "reduce", "validate", "bench", "export", "edit", "guard", "compare", "plot", "vision", "info"),
+    *(
+        "sample",
+        "train",
+        "refine",
+        "reduce",
+        "validate",
+        "bench",
+        "export",
+        "edit",
+        "guard",
+        "compare",
+        "plot",
+        "vision",
+        "info",
+    ),
     "doctor",
 )
 GROUPS = {

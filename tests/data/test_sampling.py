@@ -279,10 +279,57 @@ def test_a_users_mechanism_without_argon_and_transport_data_is_sampled_by_flags(
     flags += [word for change in SMALL[3:5] + SMALL[6:7] for word in ("--set", change)]
     assert cli.main(["sample", *flags]) == 2
     assert "no transport data for flames\nSample without: --set flames=null" in capsys.readouterr().err
-    assert cli.main(["sample", *flags, "--set", "flames=null"]) == 0
+    assert cli.main(["sample", *flags, "--set", "flames=null", "--set", "flow=null"]) == 0
     pairs, facts = dataset.read(out), dataset.read_attributes(out)
     assert len(pairs) == 100 and facts["mechanism"] == str(path) and "AR" not in facts["recipe"]
-    assert set(pairs.kind) == set(range(len(KINDS))) - {KINDS.index("flames"), KINDS.index("transported")}
+    assert set(pairs.kind) == set(range(len(KINDS))) - {KINDS.index(kind) for kind in ("flames", "transported", "flow")}
+
+
+def test_states_of_a_flow_are_rows_of_a_run_each_and_the_run_has_the_gas_of_the_recipe(tmp_path):
+    """A flow solver that notes its case and returns states of marked temperatures, one beyond the recipe's pressure."""
+    mechanism, cases = load_mechanism("h2o2.yaml"), []
+
+    def visit(case, variant, changes, rows, rng):
+        values = dict(change.split("=", 1) for change in changes)
+        cases.append((case, variant, values))
+        row = np.hstack([1000.0, 1e5, canonical.premixed(mechanism, 1.0, {"H2": 1})])
+        states = np.tile(row, (rows, 1))
+        states[:, 0] += float(values["seed"])
+        states[0, 1] = 9e5
+        return states
+
+    only = small_recipe("flow.runs=3", "rows=90").of_flows({"chemistry.model": "a.b"}, 3, 90, 100)
+    assert only.sources() == {"flow"}
+    sampling.sample(only, tmp_path / "flows.h5", visit=visit, report=lambda line: None)
+    pairs = dataset.read(tmp_path / "flows.h5")
+    assert set(pairs.kind) == {KINDS.index("flow")} and len(pairs) == 90
+    assert set(pairs.states[:, 0]) == {1100.0, 1101.0, 1102.0} and (pairs.states[:, 1] == 1e5).all()
+    np.testing.assert_array_equal(pairs.group, pairs.states[:, 0] - 1100.0)
+    assert not set(pairs.group[pairs.split == 0]) & set(pairs.group[pairs.split == 1])
+    assert [case[:2] for case in cases] == [("turbulent_ignition", "demo")] * 3
+    for _, _, values in cases:
+        assert values["mechanism"] == '"h2o2.yaml"' and json.loads(values["mixture.fuel"]) == {"H2": 1.0}
+        assert values["chemistry.kind"] == '"exact"' and values["chemistry.model"] == '"a.b"'
+        assert 0.3 <= float(values["mixture.phi"]) <= 2.2 and float(values["dt"]) == 1e-6
+        assert 1200.0 <= float(values["initial.kernel_temperature"]) <= 1600.0
+    with pytest.raises(UsageError, match="no flow"):
+        small_recipe("flow=null").of_flows({}, 3, 90, 100)
+
+
+def test_a_recipe_with_a_flow_asks_for_a_flow_solver(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "entry_points", lambda group: ())
+    with pytest.raises(UsageError, match="install cfd_coupling, or leave it out by --set flow=null"):
+        sampling.sample(small_recipe(), tmp_path / "states.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_the_sources_of_rows_are_computed():
+    none = ("perturbed", "strongly_perturbed", "mixed", "transported", "burnt", "kernel", "flow")
+    without = [f"{kind}.share=0" for kind in none]
+    assert small_recipe().sources() == {*SOURCES, "flow"}
+    assert small_recipe(*without).sources() == {"ignition", "flames"}
+    assert small_recipe(*without, "ignition.share=0", "flames.share=0", "transported.share=1").sources() == {"flames"}
+    assert small_recipe(*without, "mixed.share=0.2").sources() == set(SOURCES)
 
 
 def test_a_mechanism_that_the_integrator_does_not_cover_is_refused_before_anything_is_written(tmp_path, monkeypatch):
@@ -324,7 +371,7 @@ def test_recipes_with_wrong_keys_variants_or_species_are_refused():
         canonical.premixed(load_mechanism("drm19"), 0.0, {"CH4": 1})
     with pytest.raises(UsageError, match="at least two flames"):
         small_recipe("flames.phi=[1.0]")
-    assert load_recipe().rows == 1_000_000
+    assert load_recipe().rows == 1_250_000
     assert load_recipe(variant="quick").rows == 40_000
 
 

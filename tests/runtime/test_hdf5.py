@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from chemnet.runtime import checksum
-from chemnet.runtime.hdf5 import new_file
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.hdf5 import new_file, read_arrays, write_arrays
 
 FULL = """
 import resource, sys
@@ -60,3 +61,20 @@ def test_a_device_without_space_is_the_error_of_the_device(tmp_path):
     with pytest.raises(OSError, match="No space left") as raised, new_file(tmp_path / "a.h5") as file:
         file.create_dataset("values", data=np.zeros(1000))
     assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(tmp_path / "a.h5")
+
+
+def test_arrays_read_back_and_a_file_that_is_damaged_or_missing_is_an_error_that_names_it(tmp_path):
+    path, arrays = tmp_path / "a.h5", {"T": np.random.default_rng(0).random((3, 4)), "none": np.empty((0, 5))}
+    write_arrays(path, arrays, "a note")
+    found = read_arrays(path)
+    assert set(found) == set(arrays)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(found[name], values)
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:100], b"", content.replace(b"a note", b"b note")):
+        path.write_bytes(damaged)
+        with pytest.raises(FileError, match="a.h5 is damaged"):
+            read_arrays(path)
+    path.unlink()
+    with pytest.raises(FileError, match="no file .*a.h5"):
+        read_arrays(path)

@@ -108,6 +108,30 @@ def test_a_scan_trains_at_each_rate_and_reports_which_diverge(config, tmp_path):
         scan_rates(config, [-1.0], out=tmp_path, **SILENT)
 
 
+def test_a_training_starts_from_a_model_its_weights_transform_and_limits(config, training_set, tmp_path):
+    first = train(config, out=tmp_path / "first", device="cpu", **SILENT)
+    model, pairs = Surrogate.load(first), dataset.read(training_set)
+    model.with_limits(700.0, 0.02).save(tmp_path / "start.safetensors")
+    other = tmp_path / "other.h5"  # of other means and deviations
+    facts = {k: v for k, v in dataset.read_attributes(training_set).items() if k not in ("rows", "format")}
+    dataset.write(other, [pairs.where(pairs.states[:, 0] > 1400.0)], facts)
+    still = config.model_copy(update={"fit": config.fit.model_copy(update={"learning_rate": 1e-12, "steps": 2})})
+    fit = {"start_from": tmp_path / "start.safetensors", "device": "cpu", **SILENT}
+    second = Surrogate.load(train(still, data=other, out=tmp_path / "second", **fit))
+    for ours, theirs in zip(second.network.parameters(), model.network.parameters(), strict=True):
+        np.testing.assert_allclose(ours.detach(), theirs.detach(), rtol=0, atol=1e-9)
+    assert second.transform.as_dict() == model.transform.as_dict()
+    assert (second.cold_limit, second.calm_limit) == (700.0, 0.02)
+    assert second.domain.low[0] > 1300.0 and second.metadata["start_from"] == "start.safetensors"
+    another = train(config, out=tmp_path / "another", seed=1, device="cpu", **SILENT)
+    with pytest.raises(UsageError, match="start from weights of SHA-256 was"):
+        train(still, data=other, out=tmp_path / "second", resume=True, **{**fit, "start_from": another})
+    with pytest.raises(FileError, match="no model nothing"):
+        train(config, out=tmp_path / "third", **{**fit, "start_from": "nothing"})
+    with pytest.raises(UsageError, match=r"was made with h2o2\.yaml, the model with drm19"):
+        train(config, out=tmp_path / "third", **{**fit, "start_from": "drm19-small"})
+
+
 @pytest.mark.slow
 def test_two_processes_of_torchrun_train_what_one_trains(config, training_set, tmp_path):
     changes = [f"--set={line}" for line in ("network.widths=[12, 24, 24, 12]", "fit.steps=60", "fit.optimizer=adamw")]

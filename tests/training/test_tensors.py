@@ -8,6 +8,7 @@ import pytest
 from chemnet.data import dataset
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
+from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.transform import fit_transform
 from chemnet.training import tensors as learning_set
 from chemnet.training.tensors import load_learning_set
@@ -58,6 +59,20 @@ def test_a_given_transform_is_kept(path):
     found, pairs = load_learning_set(path, transform=given), dataset.read(path)
     assert found.transform is given
     np.testing.assert_array_equal(found.tensors.x.numpy(), given.inputs(pairs.states[pairs.split == 0]))
+
+
+def test_several_files_are_one_set_in_their_order_and_must_have_one_time_step(path, tmp_path):
+    pairs, facts = dataset.read(path), dict(dataset.read_attributes(path))
+    parts = [tmp_path / "one.h5", tmp_path / "two.h5"]
+    for part, rows in zip(parts, (slice(0, 7000), slice(7000, None)), strict=True):
+        dataset.write(part, [pairs.where(np.arange(ROWS)[rows])], {k: facts[k] for k in facts if k != "rows"})
+    found, expected = load_learning_set(parts), load_learning_set(path)
+    for name in ("x", "y", "x_val", "y_val"):
+        ours, theirs = getattr(found.tensors, name).numpy(), getattr(expected.tensors, name).numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    dataset.write(parts[1], [pairs], {**facts, "dt": 2e-6})
+    with pytest.raises(UsageError, match="two.h5 has the time step 2e-06 s, .*one.h5 has 1e-06 s"):
+        load_learning_set(parts)
 
 
 def test_a_large_set_is_read_once_in_the_room_of_its_tensors_and_a_fifth(path, monkeypatch):

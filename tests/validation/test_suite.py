@@ -142,6 +142,12 @@ def test_the_summary_says_which_targets_are_met():
     assert [row[-1] for row in rows.rows] == ["yes", "no", "no", None]
 
 
+def test_a_lower_bound_is_met_by_what_does_not_fall_below_it_and_shown_as_one():
+    found = [Figure("r", name, value, 90.0, lower=True) for name, value in (("a", 90.0), ("b", 89.0), ("c", None))]
+    assert [row[3:] for row in summary(found, "m").rows] == [(">= 90", "yes"), (">= 90", "no"), (">= 90", "no")]
+    assert summary([Figure("r", "d", 1.0, lower=True)], "m").rows[0][3:] == (None, None)
+
+
 def test_without_a_choice_those_checks_run_that_have_what_they_need(monkeypatch):
     done = []
     for name in suite.CHECKS:
