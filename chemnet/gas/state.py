@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
-from chemnet.gas.thermo import enthalpy_and_cp
+from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp
 from chemnet.runtime.errors import UsageError
 
 T_MIN, T_MAX = 200.0, 3500.0  # [K]
@@ -88,7 +88,7 @@ def densities(states: Array, mechanism: Mechanism) -> Array:
     return states[:, 1] / (GAS_CONSTANT * states[:, 0] * moles)
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=SAFE_FASTMATH)
 def largest_element_change(state, next_state, element_mass):
     """Largest change of an element's mass per kilogram from one row to the other [kg/kg]."""
     largest = 0.0

@@ -42,7 +42,7 @@ _MAX_INVERSE = 1e30  # [1/K] stands for the inverse of a temperature of zero in 
 class Lists(NamedTuple):
     """Lists of (index, factor): entry i is [start[i], start[i + 1])."""
 
-    start: Indices
+    start: NDArray[np.uint64]  # unsigned: numba would look for negative ones, which count from the end
     item: Indices
     factor: Floats
 
@@ -362,7 +362,7 @@ def _lists(lists: Iterable[Iterable[tuple[int, float]]]) -> Lists:
     start = np.concatenate([[0], np.cumsum([len(entries) for entries in kept])])
     flat = [pair for entries in kept for pair in entries]
     index = np.array([i for i, _ in flat], np.int32)
-    return Lists(start.astype(np.int32), index, np.array([value for _, value in flat], np.float64))
+    return Lists(start.astype(np.uint64), index, np.array([value for _, value in flat], np.float64))
 
 
 def _rows(rows: Sequence[Sequence[float]], width: int) -> Floats:

@@ -116,7 +116,7 @@ RODAS5P = Method(
 
 
 class StepLanes(NamedTuple):
-    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is."""
+    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is; s stages of either method."""
 
     y: NDArray[np.float64]  # (n)
     stage: NDArray[np.float64]  # (n) argument of f, then the new state
@@ -125,6 +125,9 @@ class StepLanes(NamedTuple):
     step: NDArray[np.float64]  # (1) next step [s]; 0 before the first
     limit: NDArray[np.float64]  # (1) how much the step may grow: not at all after a rejection
     enthalpy: NDArray[np.float64]  # (1) h/R [kmol K/kg] of the cell
+    speed: NDArray[np.float64]  # (1) largest |h f| over |y| + atol/rtol of the step for calm gas
+    excess: NDArray[np.float64]  # (1) of a calm step's error over its tolerance: not above zero if it is good
+    changing: NDArray[np.float64]  # (1) above zero if the state changes too much for its linearised equations
 
 
 class Memory(NamedTuple):
@@ -137,10 +140,10 @@ class Memory(NamedTuple):
     tried: NDArray[np.int64]  # (W,) steps that it has tried
 
 
-def new_memory(tables: Tables, method: Method) -> Memory:
-    """Memory for one thread."""
+def new_memory(tables: Tables, stages: int) -> Memory:
+    """Memory for one thread, for methods of so many stages."""
     n = padded(len(tables.reactive) + 1)
-    steps = StepLanes(*map(aligned, (n, n, len(method.m) * n, 1, 1, 1, 1)))
+    steps = StepLanes(*map(aligned, (n, n, stages * n, 1, 1, 1, 1, 1, 1, 1)))
     return Memory(new_lanes(tables), new_jacobian_lanes(tables), steps, np.empty(W, np.int64), np.empty(W, np.int64))
 
 
@@ -150,18 +153,23 @@ class Results(NamedTuple):
     next_states: NDArray[np.float64]  # (n, 2 + K)
     status: NDArray[np.int8]  # (n,) OK, INVALID or FAILED, see `Status`
     n_steps: NDArray[np.int32]  # (n,) steps tried
+    calm: NDArray[np.bool_]  # (n,) whether one step for calm gas was enough (`exponential.py`)
+    speed: NDArray[np.float64]  # (n,) the same as in `StepLanes` of rows that are not calm
+    negative: NDArray[np.bool_]  # (n,) whether a mass fraction is below zero
     drift: NDArray[np.float64]  # (n,) largest change of an element's mass [kg/kg]
 
 
 def new_results(states: NDArray[np.float64]) -> Results:
     """Arrays for the results of `states` (n, 2 + K)."""
     n = len(states)
-    return Results(np.empty_like(states), np.empty(n, np.int8), np.zeros(n, np.int32), np.zeros(n))
+    calm, negative = np.zeros((2, n), np.bool_)
+    speed, drift = np.zeros((2, n))
+    return Results(np.empty_like(states), np.empty(n, np.int8), np.zeros(n, np.int32), calm, speed, negative, drift)
 
 
 @njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
-def integrate(tables, element_mass, method, memory, states, waiting, dt, rtol, atol, results):
-    """Advance rows of `states` (n, 2 + K) by dt [s] into `results`, beginning with row waiting[0].
+def integrate(tables, element_mass, method, memory, states, rows, waiting, dt, rtol, atol, results):
+    """Advance the valid `rows` (r,) of `states` (n, 2 + K) by dt [s] into `results`, beginning with rows[waiting[0]].
 
     Threads may share the work: each takes the row that `waiting` (1,) names next. `element_mass` (E, K) [kg/kg].
     """
@@ -169,7 +177,7 @@ def integrate(tables, element_mass, method, memory, states, waiting, dt, rtol, a
     active, used = 0, -1
     for lane in range(W):
         tried[lane] = 0
-        row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, results)
+        row_of[lane] = _refill(tables, lanes, steps, lane, states, rows, waiting, dt)
         active += row_of[lane] >= 0
         used = max(used, row_of[lane])
     for lane in range(W):  # a lane that stays idle repeats a valid row
@@ -184,21 +192,29 @@ def integrate(tables, element_mass, method, memory, states, waiting, dt, rtol, a
             tried[lane] += 1
             done = steps.left[lane] == 0.0
             if done or tried[lane] == _MAX_STEPS or not steps.step[lane] > dt * _SMALLEST_STEP:
-                _write(tables, steps, lane, states[i], results.next_states[i], done)
-                results.status[i], results.n_steps[i] = _OK if done else _FAILED, tried[lane]
-                results.drift[i] = largest_element_change(states[i], results.next_states[i], element_mass)
+                write_row(tables, steps, lane, states, i, done, element_mass, results)
+                results.n_steps[i] = tried[lane]
                 tried[lane] = 0
-                row_of[lane] = _refill(tables, lanes, steps, lane, states, waiting, dt, results)
+                row_of[lane] = _refill(tables, lanes, steps, lane, states, rows, waiting, dt)
                 active -= row_of[lane] < 0
 
 
 @kernel
-def _refill(tables, lanes, steps, lane, states, waiting, dt, results):
-    """Put the next valid row into a lane; returns its number, -1 if there is none."""
+def _refill(tables, lanes, steps, lane, states, rows, waiting, dt):
+    """Put the next row into a lane; returns its number, -1 if there is none."""
+    next_one = take_number(waiting)
+    if next_one >= rows.size:
+        return -1
+    _fill(tables, lanes, steps, states[rows[next_one]], lane, dt)
+    return rows[next_one]
+
+
+@kernel
+def next_valid_row(states, waiting, results):
+    """The number of the next valid row, -1 if there is none; those that are not are copied."""
     i = take_number(waiting)
     while i < states.shape[0]:
         if is_valid(states[i]):
-            _fill(tables, lanes, steps, states[i], lane, dt)
             return i
         results.status[i] = _INVALID
         for k in range(states.shape[1]):
@@ -215,16 +231,21 @@ def _fill(tables, lanes, steps, state, lane, dt):
 
 
 @kernel
-def _write(tables, steps, lane, state, next_state, done):
-    """Take the result out of a lane; inert species keep their mass fractions to the bit."""
-    for k in range(state.size):
-        next_state[k] = state[k]
+def write_row(tables, steps, lane, states, i, done, element_mass, results):
+    """Take the result of row i out of a lane; inert species keep their mass fractions to the bit."""
+    next_state, negative = results.next_states[i], 0
+    for k in range(next_state.size):
+        next_state[k] = states[i, k]
     if done:
         m = tables.reactive.size
         next_state[0] = steps.y[m * W + lane]
         for j in range(m):
             k = tables.reactive[j]
             next_state[2 + k] = steps.y[j * W + lane] * tables.species[k, 15]
+            negative += next_state[2 + k] < 0.0
+    results.negative[i] = negative > 0
+    results.status[i] = _OK if done else _FAILED
+    results.drift[i] = largest_element_change(states[i], next_state, element_mass)
 
 
 @kernel
@@ -254,7 +275,7 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             store(stage, j, splat(0.0))
         solve(work.matrix, n, stage)
     _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
-    _restore_enthalpy(tables, lanes, steps)
+    restore_enthalpy(tables, lanes, steps)
     _accept_or_reject(tables, method, steps, rtol, atol)
 
 
@@ -288,17 +309,23 @@ def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
             size = size + atol / rtol / tables.species[tables.reactive[k], 15]
         speed = maximum(absolute(load(lanes.f, k)) / size, speed)
         turn = maximum(absolute(bend) / size, turn)
-    enthalpy = splat(0.0)
-    for k in range(tables.species.shape[0]):
-        enthalpy = fma(load(lanes.h, k) * load(steps.y, m), load(lanes.amounts, k), enthalpy)
     left, step = load(steps.left, 0), load(steps.step, 0)
     first = rtol ** (1 / 6) / maximum(maximum(speed, sqrt(turn)), 1e-300)
-    store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), enthalpy))
+    store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), mixture_enthalpy(tables, lanes, steps)))
     store(steps.step, 0, select(step > 0.0, step, _even(first, left)))
 
 
 @kernel
-def _restore_enthalpy(tables, lanes, steps):
+def mixture_enthalpy(tables, lanes, steps):
+    """h/R [kmol K/kg] of the state whose right-hand side has just been evaluated."""
+    total, T = splat(0.0), load(steps.y, tables.reactive.size)
+    for k in range(tables.species.shape[0]):
+        total = fma(load(lanes.h, k) * T, load(lanes.amounts, k), total)
+    return total
+
+
+@kernel
+def restore_enthalpy(tables, lanes, steps):
     """Set the temperature of the new state to what its enthalpy says, by two steps of Newton's method."""
     m = tables.reactive.size
     for _ in range(2):
@@ -320,6 +347,15 @@ def _even(step, left):
 
 
 @kernel
+def tolerance(tables, before, after, j, rtol, atol):
+    """Error that is allowed of unknown j, an amount [kmol/kg] or, last, T [K], between its values at both ends."""
+    allowed = maximum(absolute(before), absolute(after)) * rtol
+    if j < tables.reactive.size:
+        allowed = allowed + atol / tables.species[tables.reactive[j], 15]
+    return allowed
+
+
+@kernel
 def _accept_or_reject(tables, method, steps, rtol, atol):
     """Move the lanes on whose error is within the tolerance; choose the next step of all."""
     m = tables.reactive.size
@@ -329,9 +365,7 @@ def _accept_or_reject(tables, method, steps, rtol, atol):
         difference = splat(0.0)
         for q in range(method.e.size):
             difference = fma(method.e[q], load(steps.u, q * n + j), difference)
-        size = maximum(absolute(load(steps.y, j)), absolute(load(steps.stage, j))) * rtol
-        if j < m:
-            size = size + atol / tables.species[tables.reactive[j], 15]
+        size = tolerance(tables, load(steps.y, j), load(steps.stage, j), j, rtol, atol)
         error = maximum(error, absolute(difference) / size)
         sum_of_all = sum_of_all + difference
     error = error + (sum_of_all - sum_of_all)  # a maximum forgets NaN, a sum does not

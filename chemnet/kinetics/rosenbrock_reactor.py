@@ -1,7 +1,8 @@
-"""The chemistry step `exact`: a Rosenbrock method on W cells side by side; CVODES takes what it gives up."""
+"""The chemistry step `exact`: Rosenbrock methods on W cells side by side; CVODES takes what they give up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
+from chemnet.kinetics.exponential import EXPRB32, LOOSEST_ATOL, LOOSEST_RTOL, advance_calm
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
 from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
 
+_WORK_OF_CALM = 0.5  # of the step for calm gas, in internal steps of order 5
 _ROWS_PER_THREAD = 64  # fewer are not worth another thread
 
 
@@ -27,7 +30,8 @@ class RosenbrockReactor:
 
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
     threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
-    every internal step. Rows that CVODES takes have the status RETRIED.
+    every internal step. Calm rows take one step of order 3 (`exponential.py`), whose estimates are a tenth of that or
+    less, others steps of `method`. Rows that CVODES takes have the status RETRIED.
 
     Raises UsageError for tolerances that are not positive and, naming the reaction, for a kind that is not covered.
     """
@@ -48,11 +52,12 @@ class RosenbrockReactor:
         self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
         self._method, self._tables = method, tables_of(mechanism)
         self._closure = Closure(mechanism)
-        self._memories = [new_memory(self._tables, method) for _ in range(n_threads)]
+        stages = max(len(method.m), len(EXPRB32.b))
+        self._memories = [new_memory(self._tables, stages) for _ in range(n_threads)]
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
-        `stats` holds `n_steps`, `raw_drift`, `handed_over` and `work`.
+        `stats` holds `n_steps`, `calm`, `raw_drift`, `handed_over` and `work`.
 
         Elements and enthalpy equal those of the input to round-off: the method keeps the one, every internal step
         restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
@@ -61,29 +66,38 @@ class RosenbrockReactor:
         """
         states = as_states(states, self.mechanism)
         dt = check_time_step(dt)
-        announce_compilation(integrate, "the chemistry kernels", 12)
+        announce_compilation(advance_calm, "the chemistry kernels", 20)
         results = new_results(states)
         self._integrate(states, dt, results)
-        next_states, status, n_steps, raw_drift = results
-        negative = np.flatnonzero((next_states[:, 2:] < 0.0).any(axis=1) & (status == Status.OK))
+        next_states, status, n_steps, calm = results[:4]
+        negative = np.flatnonzero(results.negative)
         closed = np.empty((negative.size, states.shape[1]))
         ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
         next_states[negative] = closed
         status[negative[~ok]] = Status.FAILED
         given_up = np.flatnonzero(status == Status.FAILED)
-        work = n_steps.astype(np.float64)
+        work = np.where(calm, _WORK_OF_CALM, n_steps)
         work[given_up] += self._hand_over(states, given_up, dt, next_states, status)
-        return StepResult(next_states, status, StepStats(n_steps, raw_drift, handed_over=given_up.size, work=work))
+        stats = StepStats(n_steps, calm, results.drift, handed_over=given_up.size, work=work)
+        return StepResult(next_states, status, stats)
 
     def _integrate(self, states: Array, dt: float, results: Results) -> None:
-        """Advance all rows; each thread takes the next one that waits."""
-        fixed = self._tables, self.mechanism.element_mass, self._method
-        shared = states, np.zeros(1, np.int64), dt, self.rtol, self.atol, results
+        """Advance all rows: calm gas by one exponential step, what is left by steps with error control."""
+        fixed = self._tables, self.mechanism.element_mass
+        rest, n_rest = np.empty(len(states), np.int64), np.zeros(1, np.int64)
+        tolerances = min(self.rtol, LOOSEST_RTOL), min(self.atol, LOOSEST_ATOL)
+        shared = states, np.zeros(1, np.int64), dt, *tolerances, results, rest, n_rest
+        self._share(len(states), lambda memory: advance_calm(*fixed, EXPRB32, memory, *shared))
+        rows = rest[: n_rest[0]]
+        longest_first = rows[np.argsort(-results.speed[rows])]  # so that hardly a lane idles at the end
+        left = states, longest_first, np.zeros(1, np.int64), dt, self.rtol, self.atol, results
+        self._share(rows.size, lambda memory: integrate(*fixed, self._method, memory, *left))
 
-        def advance(memory: Memory) -> None:
-            integrate(*fixed, memory, *shared)
-
-        n_threads = min(self.n_threads, len(states) // _ROWS_PER_THREAD + 1)
+    def _share(self, n_rows: int, advance: Callable[[Memory], None]) -> None:
+        """Call `advance` in as many threads as so many rows are worth; each takes the next row that waits."""
+        if n_rows == 0:
+            return
+        n_threads = min(self.n_threads, n_rows // _ROWS_PER_THREAD + 1)
         if n_threads == 1:
             advance(self._memories[0])
             return

@@ -20,6 +20,7 @@ class StepStats:
     """What happened in one call on n rows; a step reports what it knows.
 
     * `n_steps` (n,): internal steps that the exact integrator tried
+    * `calm` (n,): rows that one exponential step of the exact integrator advanced
     * `raw_drift` (n,): largest element error before the closure [kg/kg]
     * `handed_over`: number of rows that the exact integrator gave up and CVODES took
     * `slow` (n,): rows that are too cold or too calm for a network, and were integrated
@@ -28,6 +29,7 @@ class StepStats:
     """
 
     n_steps: NDArray[np.int32] | None = None
+    calm: Rows | np.bool_ = np.False_
     raw_drift: Array | None = None
     handed_over: int = 0
     slow: Rows | np.bool_ = np.False_

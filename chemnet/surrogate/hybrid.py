@@ -16,7 +16,7 @@ from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor, St
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.model import Surrogate
 
-_SLOW_TOLERANCES = (1e-2, 1e-7)  # one step of order 5 then takes slow gas to within 1e-5 K, and more would be no better
+_SLOW_TOLERANCES = (1e-2, 1e-7)  # for slow gas that is not calm: one step of order 5 takes it to within 1e-5 K
 _WORK = 0.5  # of the network, in internal steps of the exact integrator; what it refuses costs it less, but not nothing
 
 Outside = Literal["exact", "cvode", "freeze", "error"]
