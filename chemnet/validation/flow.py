@@ -80,7 +80,7 @@ _INTEGRAL_LENGTH, _RMS_VELOCITY = 8e-4, 1.5  # [m], [m/s]: wrinkles that fit int
 BOXES = (
     Box("phi 0.7", 11, 0.7, 128, 3.2e-4),
     Box("phi 1", 12, 1.0, 128, 3.2e-4),
-    Box("phi 1.3", 13, 1.3, 128, 3.6e-4),
+    Box("phi 1.3", 13, 1.3, 128, 4.2e-4),
     Box("phi 1, two kernels", 14, 1.0, 192, 3.2e-4, ((0.35, 0.4), (0.65, 0.62))),
 )
 
