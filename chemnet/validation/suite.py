@@ -162,10 +162,12 @@ class Checks:
         suite = self.suite
         assert suite.flow is not None
         gas = self._gas()
-        exact = flow.references(self.step, self.dt, gas, suite.flow, suite.report, suite.cache)
+        exact, failed = flow.references(self.step, self.dt, gas, suite.flow, suite.report, suite.cache)
+        if not exact:
+            return [flow.run_table(failed)], []
         steps = flow_steps.validate_steps(self.step, flow.states_of(exact), self.dt, list(suite.cases.fuel))
         runs = flow.repeat(self._chemistry(), exact, gas, suite.flow, suite.report)
-        tables = [flow_steps.step_table(steps), flow.run_table(runs)]
+        tables = [flow_steps.step_table(steps), flow.run_table([*runs, *failed])]
         return tables, [*flow_steps.figures(steps), *flow.figures(runs)]
 
     def _chemistry(self) -> list[str]:

@@ -107,12 +107,14 @@ class Flow:
     """A solver whose runs are two snapshots: what the model's quantities are too large by, and a change that makes it
     fail."""
 
-    def __init__(self, **excess):
-        self.excess, self.calls = excess, []
+    def __init__(self, exact_fails=(), **excess):
+        self.exact_fails, self.excess, self.calls = set(exact_fails), excess, []
         self.solver = FlowSolver(self.burn, temperature_difference, "s")
 
     def burn(self, changes):
         self.calls.append(list(changes))
+        if self.exact_fails & set(changes):
+            raise NumericalError("the box is burnt up")
         excess = dict(self.excess) if "chemistry.kind=neural" in changes else {}
         if excess.pop("fails", None) in changes:
             raise NumericalError("chemistry gave no number\nin a cell")
@@ -125,7 +127,9 @@ class Flow:
 
 def exact_runs(fake, cache=None):
     step = RosenbrockReactor(MECHANISM)
-    return flow.references(step, DT, ["mechanism=drm19"], fake.solver, lambda line: None, cache)
+    found, failed = flow.references(step, DT, ["mechanism=drm19"], fake.solver, lambda line: None, cache)
+    assert not failed
+    return found
 
 
 def test_a_run_too_hot_and_too_large_differs_by_that_at_the_end_and_in_the_worst_snapshot():
@@ -194,3 +198,14 @@ def test_without_transport_data_there_is_no_flow(monkeypatch):
     monkeypatch.setattr(suite, "has_transport", lambda mechanism: False)
     with pytest.raises(UsageError, match="flow needs transport data of the mechanism"):
         suite.run(suite.Suite(None, flow=Flow().solver), ["flow"])
+
+
+def test_a_box_whose_exact_run_fails_is_a_row_with_the_reason_and_judges_nothing():
+    for phis, judged in ((("0.7",), 3), (("0.7", "1.0", "1.3"), 0)):
+        fake = Flow(exact_fails=[f"mixture.phi={phi}" for phi in phis])
+        *_, runs, summary = suite.run(suite.Suite(None, flow=fake.solver, report=lambda line: None), ["flow"])
+        assert len(runs.rows) == 2 * len(BOXES)
+        failed = [row for row in runs.rows if row[-1] == "exact run: the box is burnt up"]
+        assert len(failed) == 2 * (len(BOXES) - judged) and set(failed[0][2:-1]) == {None}
+        values = {row[1]: row[2] for row in summary.rows}
+        assert values.get("runs that fail") == (0 if judged else None)

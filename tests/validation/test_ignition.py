@@ -170,7 +170,7 @@ def hydrogen_set(tmp_path_factory):
     """A training set of a mechanism that does not ship with chemnet, made by the command line."""
     out = tmp_path_factory.mktemp("hydrogen") / "states.h5"
     small = ("rows=200", "ignition.trajectories=3", "kernel.trajectories=2", "burnt.states=9", "flames.phi=[1, 1.1]",
-             "flames.at=[[101325, 300]]", "validation_share=0.3")  # fmt: skip
+             "flames.at=[[101325, 300]]", "flow=null", "validation_share=0.3")  # fmt: skip
     assert main(["sample", *H2O2, *(w for c in small for w in ("--set", c)), "--out", str(out), "--workers", "1"]) == 0
     return str(out)
 
