@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import nn
 
+from chemnet.training.changes import change_loss
 from chemnet.training.options import FitOptions
 
 _VALIDATION_BLOCK = 8192
@@ -41,7 +42,8 @@ class Batches(Protocol):
 class TrainingData:
     """Float32 inputs x (n, m) and labels y (n, m_out), for training and validation.
 
-    The loss is taken over the output columns `active`; the others are never trained.
+    The loss is taken over the output columns `active`; the others are never trained. `changes` (n, 2 K) are the weights
+    of errors in the changes of mass fractions, for the option `change_loss` (`changes.py`).
     """
 
     x: torch.Tensor
@@ -49,6 +51,7 @@ class TrainingData:
     x_val: torch.Tensor
     y_val: torch.Tensor
     active: torch.Tensor
+    changes: torch.Tensor | None = None
     measure: ClassVar[str] = "validation_loss"
     larger_is_better: ClassVar[bool] = False
 
@@ -57,15 +60,21 @@ class TrainingData:
 
     def to(self, device: str) -> TrainingData:
         """Copy on a device."""
-        return TrainingData(*(getattr(self, name).to(device) for name in ("x", "y", "x_val", "y_val", "active")))
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return TrainingData(*(None if tensor is None else tensor.to(device) for tensor in tensors))
 
     def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and labels of some rows (n,)."""
-        return self.x[rows], self.y[rows]
+        """Inputs and labels of some rows (n,); the labels are followed by the weights of changes, if there are any."""
+        labels = self.y[rows]
+        return self.x[rows], labels if self.changes is None else torch.cat([labels, self.changes[rows]], dim=1)
 
     def loss(self, outputs: torch.Tensor, labels: torch.Tensor, options: FitOptions) -> torch.Tensor:
-        """Mean loss over the active columns."""
-        return loss_of(options.loss)(outputs[:, self.active], labels[:, self.active])
+        """Mean loss over the active columns, and the errors of changes where they count."""
+        loss = loss_of(options.loss)(outputs[:, self.active], labels[:, self.active])
+        if self.changes is None or options.change_loss == 0.0:
+            return loss
+        width = outputs.shape[1]
+        return loss + options.change_loss * change_loss(outputs, labels[:, :width], labels[:, width:])
 
     def validate(self, network: nn.Module, options: FitOptions) -> float:
         """Validation loss."""
@@ -77,7 +86,8 @@ def few(data: TrainingData, rows: int | None) -> TrainingData:
     if rows is None or rows >= len(data):
         return data
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
-    return replace(data, x=data.x[chosen], y=data.y[chosen])
+    changes = None if data.changes is None else data.changes[chosen]
+    return replace(data, x=data.x[chosen], y=data.y[chosen], changes=changes)
 
 
 def validation_loss(network: nn.Module, data: TrainingData, loss: str = "l1") -> float:

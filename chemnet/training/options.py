@@ -66,7 +66,8 @@ class FitOptions(Config):
     every `decay_every` steps); `phases`, with `phase_unit` steps as unit of time, replace optimiser and schedule. The
     batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`. At the end the weights are
     the mean over the last `average_share` of the training. They are judged `rollouts` times, at equal shares of the
-    training and the last time at its end, and the best are returned.
+    training and the last time at its end, and the best are returned. `change_loss` is the weight of the relative errors
+    of changes in states of flows (`changes.py`), beside the loss of labels.
 
     A limit of minutes (`--max-minutes`) stretches the schedule over the steps or the minutes, whichever end sooner, so
     that it always comes to its end; warm-up and growth of the batch still count steps.
@@ -88,6 +89,7 @@ class FitOptions(Config):
     max_batch_size: Count = 131072
     average_share: float = Field(default=0.05, ge=0, le=1)
     loss: Literal["l1", "mse"] = "l1"
+    change_loss: NotNegative = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     report_every: Count = 250
     rollouts: int = Field(default=8, ge=0)

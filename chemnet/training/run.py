@@ -73,13 +73,13 @@ def train(
             if team.leads:
                 ensure_data(config, data, report)
             team.wait()
-        facts = dataset.read_attributes(files_of(data)[0])
+        facts, changes = dataset.read_attributes(files_of(data)[0]), config.fit.change_loss > 0.0
         if start is None:
-            learning = load_learning_set(data, config.label)
+            learning = load_learning_set(data, config.label, changes=changes)
             config = _for_mechanism(config, learning.mechanism)
             network = build(config.network, seed)
         else:
-            learning, network = learning_set_for(start, data), start.network
+            learning, network = learning_set_for(start, data, changes), start.network
         tensors = few(learning.tensors, config.rows)
         if team.leads:
             report(

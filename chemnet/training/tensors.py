@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from chemnet.data import dataset
 from chemnet.data.dataset import Pairs
+from chemnet.data.recipe import KINDS
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.transform import Label, Transform, TransformFit
 from chemnet.training.batches import TrainingData, few
+from chemnet.training.changes import change_weights
 from chemnet.training.domain_fit import learn_domain
 
 _BLOCK_ROWS = 4096
@@ -39,9 +41,11 @@ class LearningSet:
     tensors: TrainingData
 
 
-def load_learning_set(data: Data, label: Label = "signed_root", transform: Transform | None = None) -> LearningSet:
+def load_learning_set(
+    data: Data, label: Label = "signed_root", transform: Transform | None = None, changes: bool = False
+) -> LearningSet:
     """Training set of a file, or of several with one mechanism and time step; the transform is fitted to its training
-    rows unless one is given.
+    rows unless one is given. With `changes` it has the weights of errors in changes, too (`changes.py`).
 
     Files are read once and in blocks, and the domain of a very large set is fitted to evenly spaced rows, so that
     little memory is needed beside the tensors. Raises FileError when a file is missing or damaged, UsageError when it
@@ -60,7 +64,7 @@ def load_learning_set(data: Data, label: Label = "signed_root", transform: Trans
     if not 0 < n_training < rows:
         where = ", ".join(map(str, paths))
         raise UsageError(f"{where} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
-    fit = TransformFit(mechanism, label, transform)
+    fit, flow = TransformFit(mechanism, label, transform), np.zeros(n_training, np.bool_)
     x, y = (np.empty((rows, mechanism.n_species + 2), np.float32) for _ in range(2))
     thin, next_place = _Thinned(rows), [0, n_training]
     for block in (block for path in paths for block in dataset.blocks(path, _BLOCK_ROWS)):
@@ -68,12 +72,17 @@ def load_learning_set(data: Data, label: Label = "signed_root", transform: Trans
             of_split = block.where(block.split == split)
             place = slice(next_place[split], next_place[split] + len(of_split))
             fit.add(of_split.states, of_split.next_states, x[place], y[place], counts=split == 0)
+            if split == 0:
+                flow[place] = of_split.kind == KINDS.index("flow")
             next_place[split] = place.stop
         thin.add(block)
     transform = fit.finish(x, y)
     domain = learn_domain(thin.pairs(), list(facts[0].get("kinds", ())), mechanism)
     inputs, labels, active = torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(transform.active)
     tensors = TrainingData(inputs[:n_training], labels[:n_training], inputs[n_training:], labels[n_training:], active)
+    if changes:
+        weights = change_weights(tensors.x, tensors.y, torch.from_numpy(flow), transform, mechanism)
+        tensors = replace(tensors, changes=weights)
     return LearningSet(transform, mechanism, float(facts[0]["dt"]), domain, tensors)
 
 
@@ -82,7 +91,7 @@ def files_of(data: Data) -> list[Path]:
     return [Path(data)] if isinstance(data, (str, Path)) else list(data)
 
 
-def learning_set_for(model: Surrogate, data: Data) -> LearningSet:
+def learning_set_for(model: Surrogate, data: Data, changes: bool = False) -> LearningSet:
     """A training set as the model sees it, with as many rows as it was trained on.
 
     Raises UsageError when it was made for another mechanism or time step.
@@ -92,7 +101,7 @@ def learning_set_for(model: Surrogate, data: Data) -> LearningSet:
         if facts["mechanism_sha256"] != model.mechanism.sha256:
             raise UsageError(f"{path} was made with {facts['mechanism']}, the model with {model.mechanism.name}")
         model.check_dt(float(facts["dt"]))
-    learning = load_learning_set(data, transform=model.transform)
+    learning = load_learning_set(data, transform=model.transform, changes=changes)
     return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 
