@@ -39,9 +39,11 @@ def add_set(command: argparse.ArgumentParser) -> None:
     command.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
-def add_training(command: argparse.ArgumentParser, out: str = "runs/<config>") -> None:
-    """Add the arguments of trainings: data, run folder (by default `out`), seed, device, minutes."""
-    command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
+def add_training(command: argparse.ArgumentParser, out: str = "runs/<config>", several: bool = False) -> None:
+    """Add the arguments of trainings: data (one file, or `several`), run folder, by default `out`, and others."""
+    files = "training set, or several" if several else "training set"
+    nargs = "+" if several else None
+    command.add_argument("--data", type=Path, nargs=nargs, metavar="FILE", help=f"{files} (default: the config's)")
     command.add_argument("--out", type=Path, metavar="DIR", help=f"run folder (default {out})")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")

@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     command.add_argument("--resume", action="store_true", help="go on with an interrupted training of the run folder")
     start = "train this model on: name or path; its network takes the place of the config's"
     command.add_argument("--start-from", metavar="MODEL", help=start)
-    add_training(command)
+    add_training(command, several=True)
     rates = (
         "compare learning rates in short trainings of --max-minutes each (default 1; default rates: a quarter to four "
         "times the config's)"

@@ -20,7 +20,7 @@ def scan_rates(
     config: TrainConfig,
     rates: Sequence[float] = (),
     *,
-    data: Path | None = None,
+    data: Path | Sequence[Path] | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",

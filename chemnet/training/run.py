@@ -108,8 +108,11 @@ def train(
             report=report,
         )
         if team.leads:
-            begun = {} if start_from is None else {"start_from": Path(start_from).name}
-            metadata = _metadata(config, facts, seed, max_minutes, result) | begun
+            metadata = _metadata(config, facts, seed, max_minutes, result)
+            if start_from is not None:
+                metadata["start_from"] = Path(start_from).name
+            if further := [_of_data(dataset.read_attributes(path)) for path in files_of(data)[1:]]:
+                metadata["further_data"] = further
             network.cpu()
             domain = probe(learning.domain, facts, learning.mechanism)
             Surrogate(
@@ -163,7 +166,7 @@ def _metadata(
 ) -> dict[str, object]:
     return {
         "config": config.model_dump(mode="json"),
-        "data": {key: np.asarray(facts[key]).item() for key in ("rows", "seed", "rtol", "atol", "recipe")},
+        "data": _of_data(facts),
         "seed": seed,
         "max_minutes": max_minutes,
         "steps": result.steps,
@@ -173,6 +176,11 @@ def _metadata(
         "quick_delay_error": result.judgement,
         "largest_batch": result.largest_batch,
     }
+
+
+def _of_data(facts: Mapping[str, Any]) -> dict[str, object]:
+    """What a model says of a training set."""
+    return {key: np.asarray(facts[key]).item() for key in ("rows", "seed", "rtol", "atol", "recipe")}
 
 
 def draw_losses(folder: Path, name: str) -> None:

@@ -123,6 +123,8 @@ def test_a_training_starts_from_a_model_its_weights_transform_and_limits(config,
     assert second.transform.as_dict() == model.transform.as_dict()
     assert (second.cold_limit, second.calm_limit) == (700.0, 0.02)
     assert second.domain.low[0] > 1300.0 and second.metadata["start_from"] == "start.safetensors"
+    both = Surrogate.load(train(still, data=[training_set, other], out=tmp_path / "both", **fit))
+    assert both.metadata["further_data"] == [{"rows": 145, "seed": 0, "rtol": 1e-6, "atol": 1e-12, "recipe": "by hand"}]
     another = train(config, out=tmp_path / "another", seed=1, device="cpu", **SILENT)
     with pytest.raises(UsageError, match="start from weights of SHA-256 was"):
         train(still, data=other, out=tmp_path / "second", resume=True, **{**fit, "start_from": another})
