@@ -24,7 +24,7 @@ from chemnet.training.domain_fit import learn_domain
 
 _BLOCK_ROWS = 4096
 _DOMAIN_ROWS = 100_000  # rows to fit a domain to, of a set with more than _MANY_ROWS
-_MANY_ROWS = 1_000_000
+_MANY_ROWS = 2_000_000
 
 Floats = NDArray[np.float32]
 Data = str | Path | Sequence[Path]  # files of a training set
