@@ -35,12 +35,26 @@ from chemnet.kinetics.rosenbrock import (
 )
 from chemnet.runtime.simd import W, absolute, fma, kernel, load, maximum, select, splat, store, take_number
 
-LOOSEST_RTOL, LOOSEST_ATOL = 1e-4, 1e-9  # for a single step; looser ones would add up over the many steps of a flow
 _SAFETY = 0.1  # largest estimate of an error, in tolerances
-# Changes in units of sqrt(rtol) (|y| + atol/rtol), as g and with it the error are at least quadratic in them:
-_LARGEST_CHANGE = 3.0  # h f; gas beyond it hardly ever passes the estimates
 _LARGEST_LINEAR_CHANGE = 0.1  # y_1 - y; an error of some 0.01 rtol at most is not worth another right-hand side
 _ENOUGH = W // 2  # lanes that are worth a step; with fewer the others are filled anew
+
+
+class CalmTolerances(NamedTuple):
+    """Which rows are calm: an estimate is at most a tenth of rtol |Y| + atol, plus the share `change` of the change.
+
+    A step is tried where |h f| <= `largest` sqrt(rtol) (|Y| + atol/rtol): g, and with it the error, is at least
+    quadratic in it, and gas beyond it hardly ever passes the estimates.
+    """
+
+    rtol: float
+    atol: float
+    change: float = 0.0
+    largest: float = 3.0
+
+
+CALM_TOLERANCES = CalmTolerances(1e-4, 1e-9)  # looser ones would add up over the many steps of a flow
+WIDEST = CalmTolerances(1.0, 1e-5, change=0.1, largest=100.0)  # nearly all gas of a flow; a baseline, not a choice
 
 
 class ExponentialMethod(NamedTuple):
@@ -79,7 +93,7 @@ Stable within 89 degrees of the negative axis."""
 
 
 @njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
-def advance_calm(tables, element_mass, method, memory, states, waiting, dt, rtol, atol, results, rest, n_rest):
+def advance_calm(tables, element_mass, method, memory, states, waiting, dt, tolerances, results, rest, n_rest):
     """Advance the calm rows of `states` (n, 2 + K) by dt [s] into `results`, beginning with row waiting[0].
 
     Rows that are not calm are added to `rest` (n,), which has n_rest[0] of them. Threads may share the work: each takes
@@ -90,16 +104,16 @@ def advance_calm(tables, element_mass, method, memory, states, waiting, dt, rtol
         row_of[lane] = -1
     while _fill_empty_lanes(tables, lanes, steps, row_of, states, waiting, results) > 0:
         volume, cp = right_hand_side(tables, lanes, steps.y)
-        _screen(tables, lanes, steps, dt, rtol, atol)
+        _screen(tables, lanes, steps, dt, tolerances)
         staying = _dismiss(steps, row_of, results, rest, n_rest)
         if staying == 0 or (staying < _ENOUGH and waiting[0] < states.shape[0]):
             continue
         store(steps.enthalpy, 0, mixture_enthalpy(tables, lanes, steps))
         jacobian(tables, lanes, work, steps.y, volume, cp)
-        _solve_linearised(tables, method, lanes, work, steps, dt, rtol, atol)
+        _solve_linearised(tables, method, lanes, work, steps, dt, tolerances)
         if _any_changing(steps, row_of):
             right_hand_side(tables, lanes, steps.stage)
-            _correct(tables, method, lanes, work, steps, dt, rtol, atol)
+            _correct(tables, method, lanes, work, steps, dt, tolerances)
         _dismiss(steps, row_of, results, rest, n_rest)
         restore_enthalpy(tables, lanes, steps)
         for j in range(tables.reactive.size + 1):
@@ -153,8 +167,9 @@ def _write(tables, steps, row_of, states, element_mass, results):
 
 
 @kernel
-def _screen(tables, lanes, steps, dt, rtol, atol):
+def _screen(tables, lanes, steps, dt, tolerances):
     """The largest change by h f, relative to |y| + atol/rtol, into `steps.speed`; checks that it is one of calm gas."""
+    rtol, atol, _, largest = tolerances
     speed, total = splat(0.0), splat(0.0)
     for j in range(tables.reactive.size + 1):
         f, y = load(lanes.f, j), load(steps.y, j)
@@ -162,12 +177,13 @@ def _screen(tables, lanes, steps, dt, rtol, atol):
         total = total + f
     speed = speed + (total - total)  # a maximum forgets NaN, a sum does not
     store(steps.speed, 0, speed)
-    store(steps.excess, 0, speed - _LARGEST_CHANGE * np.sqrt(rtol))
+    store(steps.excess, 0, speed - largest * np.sqrt(rtol))
 
 
 @kernel
-def _solve_linearised(tables, method, lanes, work, steps, dt, rtol, atol):
+def _solve_linearised(tables, method, lanes, work, steps, dt, tolerances):
     """y_1 into `steps.stage` and f(y) + J (y_1 - y) into the first n of `steps.u`; checks the error of phi_1."""
+    rtol, atol, share, _ = tolerances
     size, s = tables.reactive.size + 1, method.b.size
     n, inverse = padded(size), 1.0 / (method.gamma * dt)
     for j in range(size):
@@ -191,6 +207,7 @@ def _solve_linearised(tables, method, lanes, work, steps, dt, rtol, atol):
         store(steps.stage, j, y + change)
         store(steps.u, j, fma(inverse, slope, f))
         allowed = tolerance(tables, y, y + change, j, _SAFETY * rtol, _SAFETY * atol)
+        allowed = fma(share, absolute(change), allowed)
         excess = maximum(absolute(error) - allowed, excess)
         changing = maximum(absolute(change) - tolerance(tables, y, y, j, linear, linear * atol / rtol), changing)
         total = total + change
@@ -199,8 +216,9 @@ def _solve_linearised(tables, method, lanes, work, steps, dt, rtol, atol):
 
 
 @kernel
-def _correct(tables, method, lanes, work, steps, dt, rtol, atol):
+def _correct(tables, method, lanes, work, steps, dt, tolerances):
     """Add 2 h phi_3 g to y_1 in `steps.stage` where the state changes enough; checks the error of y_1, which it is."""
+    rtol, atol, share, _ = tolerances
     size = tables.reactive.size + 1
     n = padded(size)
     for j in range(size):
@@ -215,6 +233,7 @@ def _correct(tables, method, lanes, work, steps, dt, rtol, atol):
         correction = select(changes, correction, splat(0.0))
         after = select(changes, load(steps.stage, j) + correction, load(steps.stage, j))
         allowed = tolerance(tables, load(steps.y, j), after, j, _SAFETY * rtol, _SAFETY * atol)
+        allowed = fma(share, absolute(after - load(steps.y, j)), allowed)
         excess = maximum(absolute(correction) - allowed, excess)
         total = total + correction
         store(steps.stage, j, after)

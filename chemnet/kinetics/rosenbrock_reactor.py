@@ -14,7 +14,7 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
-from chemnet.kinetics.exponential import EXPRB32, LOOSEST_ATOL, LOOSEST_RTOL, advance_calm
+from chemnet.kinetics.exponential import CALM_TOLERANCES, EXPRB32, CalmTolerances, advance_calm
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
 from chemnet.kinetics.step import StepResult, StepStats
@@ -31,7 +31,8 @@ class RosenbrockReactor:
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
     threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
     every internal step. Calm rows take one step of order 3 (`exponential.py`), whose estimates are a tenth of that or
-    less, others steps of `method`. Rows that CVODES takes have the status RETRIED.
+    less, others steps of `method`. `calm` says which rows these are; by default the same tolerances hold, or 1e-4 and
+    1e-9 where these are tighter. Rows that CVODES takes have the status RETRIED.
 
     Raises UsageError for tolerances that are not positive and, naming the reaction, for a kind that is not covered.
     """
@@ -43,9 +44,12 @@ class RosenbrockReactor:
         atol: float = 1e-9,
         n_threads: int = 1,
         method: Method = RODAS5P,
+        calm: CalmTolerances | None = None,
     ) -> None:
-        if not (np.isfinite([rtol, atol]).all() and rtol > 0.0 and atol > 0.0):
-            raise UsageError(f"rtol = {rtol}, atol = {atol}: tolerances must be finite and positive")
+        tightest = CalmTolerances(min(rtol, CALM_TOLERANCES.rtol), min(atol, CALM_TOLERANCES.atol))
+        self.calm_tolerances = calm or tightest
+        for pair in ((rtol, atol), self.calm_tolerances[:2]):
+            _check_tolerances(*pair)
         if n_threads < 1:
             raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
         self.mechanism = mechanism
@@ -66,32 +70,53 @@ class RosenbrockReactor:
         """
         states = as_states(states, self.mechanism)
         dt = check_time_step(dt)
-        announce_compilation(advance_calm, "the chemistry kernels", 20)
-        results = new_results(states)
-        self._integrate(states, dt, results)
+        results, rest = self._advance_calm(states, dt)
+        self._integrate_rest(states, rest, dt, results)
+        self._close_negative(states, results)
         next_states, status, n_steps, calm = results[:4]
-        negative = np.flatnonzero(results.negative)
-        closed = np.empty((negative.size, states.shape[1]))
-        ok, _ = self._closure.close(states[negative], next_states[negative, 2:], closed)
-        next_states[negative] = closed
-        status[negative[~ok]] = Status.FAILED
         given_up = np.flatnonzero(status == Status.FAILED)
         work = np.where(calm, _WORK_OF_CALM, n_steps)
         work[given_up] += self._hand_over(states, given_up, dt, next_states, status)
         stats = StepStats(n_steps, calm, results.drift, handed_over=given_up.size, work=work)
         return StepResult(next_states, status, stats)
 
-    def _integrate(self, states: Array, dt: float, results: Results) -> None:
-        """Advance all rows: calm gas by one exponential step, what is left by steps with error control."""
+    def advance_calm(self, states: ArrayLike, dt: float) -> tuple[Array, NDArray[np.bool_]]:
+        """States (n, 2 + K) after dt [s] of the rows that are calm, and which rows these are (n,).
+
+        They are what `advance` gives; rows that are not calm, or invalid, come back unchanged. Raises UsageError for a
+        wrong shape or dt.
+        """
+        states = as_states(states, self.mechanism)
+        results, _ = self._advance_calm(states, check_time_step(dt))
+        self._close_negative(states, results)
+        calm = results.calm & (results.status == Status.OK)  # not of all rows is there a status yet
+        results.next_states[~calm] = states[~calm]
+        return results.next_states, calm
+
+    def _advance_calm(self, states: Array, dt: float) -> tuple[Results, NDArray[np.int64]]:
+        """Results where one exponential step is enough, and the numbers of the valid rows that are left."""
+        announce_compilation(advance_calm, "the chemistry kernels", 20)
+        results = new_results(states)
         fixed = self._tables, self.mechanism.element_mass
         rest, n_rest = np.empty(len(states), np.int64), np.zeros(1, np.int64)
-        tolerances = min(self.rtol, LOOSEST_RTOL), min(self.atol, LOOSEST_ATOL)
-        shared = states, np.zeros(1, np.int64), dt, *tolerances, results, rest, n_rest
+        shared = states, np.zeros(1, np.int64), dt, self.calm_tolerances, results, rest, n_rest
         self._share(len(states), lambda memory: advance_calm(*fixed, EXPRB32, memory, *shared))
-        rows = rest[: n_rest[0]]
+        return results, rest[: n_rest[0]]
+
+    def _integrate_rest(self, states: Array, rows: NDArray[np.int64], dt: float, results: Results) -> None:
+        """Advance the rows that are not calm by steps with error control."""
+        fixed = self._tables, self.mechanism.element_mass
         longest_first = rows[np.argsort(-results.speed[rows])]  # so that hardly a lane idles at the end
         left = states, longest_first, np.zeros(1, np.int64), dt, self.rtol, self.atol, results
         self._share(rows.size, lambda memory: integrate(*fixed, self._method, memory, *left))
+
+    def _close_negative(self, states: Array, results: Results) -> None:
+        """Close the rows with mass fractions below zero; where that is not possible they have failed."""
+        negative = np.flatnonzero(results.negative)
+        closed = np.empty((negative.size, states.shape[1]))
+        ok, _ = self._closure.close(states[negative], results.next_states[negative, 2:], closed)
+        results.next_states[negative] = closed
+        results.status[negative[~ok]] = Status.FAILED
 
     def _share(self, n_rows: int, advance: Callable[[Memory], None]) -> None:
         """Call `advance` in as many threads as so many rows are worth; each takes the next row that waits."""
@@ -115,6 +140,12 @@ class RosenbrockReactor:
         next_states[rows], status[rows] = taken
         status[rows[status[rows] == Status.OK]] = Status.RETRIED
         return np.asarray(taken.stats.work)
+
+
+def _check_tolerances(rtol: float, atol: float) -> None:
+    """Raise UsageError unless tolerances are finite and positive."""
+    if not (np.isfinite([rtol, atol]).all() and rtol > 0.0 and atol > 0.0):
+        raise UsageError(f"rtol = {rtol}, atol = {atol}: tolerances must be finite and positive")
 
 
 def integrator_of(
