@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.solution_array import SolutionArray, array_of, is_solution_array, states_of
 from chemnet.gas.state import Array, as_states
 from chemnet.gas.status import Status
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor, StepResult, StepStats, integrator_of
+from chemnet.kinetics.exponential import CalmTolerances
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.model import Surrogate
 
 _SLOW_TOLERANCES = (1e-2, 1e-7)  # for slow gas that is not calm: one step of order 5 takes it to within 1e-5 K
-_WORK = 0.5  # of the network, in internal steps of the exact integrator; what it refuses costs it less, but not nothing
+CALM = CalmTolerances(0.1, 1e-6, change=0.03, largest=30.0)  # errors of T are then a fifth of those of a good network
+# In internal steps of the exact integrator:
+_WORK = 0.5  # of the network; what it refuses costs it less, but not nothing
+_WORK_OF_CALM = 0.3  # of the step for calm gas
 
 Outside = Literal["exact", "cvode", "freeze", "error"]
 
@@ -25,6 +29,8 @@ Outside = Literal["exact", "cvode", "freeze", "error"]
 class HybridStep:
     """A chemistry step by a model and by integrators, which take the rows that the model refuses.
 
+    * calm rows, which one exponential step of the integrator advances, never come to the network, unless `calm_limit`
+      is zero
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
       `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
@@ -44,7 +50,7 @@ class HybridStep:
         outside: Outside | ChemistryStep = "exact",
     ) -> None:
         self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
-        self.integrator = integrator or _slow_step(model.mechanism)
+        self.integrator = integrator or slow_step(model.mechanism)
         self.outside_step, self._freeze = _outside_step(outside, model.mechanism), outside == "freeze"
 
     @classmethod
@@ -70,26 +76,37 @@ class HybridStep:
             result = self.advance(states_of(states, self.mechanism), dt)
             return StepResult(array_of(result.states, states), result.status.reshape(states.shape), result.stats)
         states = as_states(states, self.mechanism)
-        next_states, status = self.model.advance(states, dt)
-        chosen, handed_over, work = [], 0, np.full(len(states), _WORK)
+        dt = self.dt if dt is None else dt
+        next_states, calm = self._advance_calm(states, dt)
+        status, asked = np.full(len(states), Status.OK, np.int8), np.flatnonzero(~calm)
+        next_states[asked], status[asked] = self.model.advance(states.take(asked, axis=0), dt)
+        chosen, handed_over, work = [], 0, np.where(calm, _WORK_OF_CALM, _WORK)
         for step, refused in ((self.integrator, [Status.SLOW]), (self.outside_step, [Status.OUTSIDE, Status.FAILED])):
             rows = np.isin(status, refused)
             chosen.append(rows)
             if step is not None and rows.any():
-                taken = step.advance(states[rows], self.dt if dt is None else dt)
+                taken = step.advance(states[rows], dt)
                 next_states[rows], status[rows] = taken
                 handed_over += taken.stats.handed_over
                 work[rows] += 1.0 if taken.stats.work is None else taken.stats.work
         slow, left = chosen
         if self._freeze:
             status[left] = Status.OK
-        return StepResult(next_states, status, StepStats(slow=slow, left=left, handed_over=handed_over, work=work))
+        return StepResult(
+            next_states, status, StepStats(slow=slow | calm, left=left, handed_over=handed_over, work=work)
+        )
+
+    def _advance_calm(self, states: Array, dt: float) -> tuple[Array, NDArray[np.bool_]]:
+        """States after dt of the rows that the integrator advances by one step for calm gas, and which they are."""
+        if isinstance(self.integrator, RosenbrockReactor) and self.model.calm_limit > 0.0:
+            return self.integrator.advance_calm(states, dt)
+        return states.copy(), np.zeros(len(states), np.bool_)
 
 
-def _slow_step(mechanism: Mechanism) -> ChemistryStep:
+def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM) -> ChemistryStep:
     """The exact step at loose tolerances; CVODES for a mechanism that it does not cover."""
     try:
-        return RosenbrockReactor(mechanism, *_SLOW_TOLERANCES)
+        return RosenbrockReactor(mechanism, *_SLOW_TOLERANCES, calm=calm)
     except UsageError:
         return CvodesReactor(mechanism)
 

@@ -6,15 +6,17 @@ import pytest
 import reaction_zoo
 from tiny_model import save_tiny_model
 
+from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.status import Status
 from chemnet.kinetics import CvodesReactor, RosenbrockReactor, StepResult
+from chemnet.kinetics.exponential import CalmTolerances
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 
 MECHANISM = load_mechanism("drm19")
-LOOSE = RosenbrockReactor(MECHANISM, 1e-2, 1e-7)
+LOOSE = RosenbrockReactor(MECHANISM, 1e-2, 1e-7, calm=CalmTolerances(0.1, 1e-6, 0.03, 30.0))
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +28,24 @@ def rows(states):
     return rows
 
 
+@pytest.fixture(scope="module")
+def burnt():
+    """Gas in equilibrium, which the integrator takes as calm."""
+    gas, phis = MECHANISM.gas(), np.linspace(0.7, 1.3, 20)
+    fresh = [np.hstack([300.0, 1e5, canonical.premixed(MECHANISM, phi, {"CH4": 1.0})]) for phi in phis]
+    return np.array([canonical.burnt(gas, state) for state in fresh])
+
+
 @pytest.mark.parametrize("limits", [(900.0, 0.0), (0.0, 0.065), (900.0, 0.065)])
-def test_slow_gas_is_integrated_at_loose_tolerances_and_alone_as_in_company(surrogate, rows, limits):
-    """By the model's limits, or by those that are given in their place."""
+def test_slow_gas_is_integrated_at_loose_tolerances_and_alone_as_in_company(surrogate, rows, burnt, limits):
+    """By the model's limits, or by those that are given in their place; with a limit of calm gas, what the integrator
+    takes as calm, too."""
+    rows = np.vstack([rows, burnt])
     _, expected_status = surrogate.with_limits(*limits).advance(rows)
-    slow = expected_status == Status.SLOW
+    calm = LOOSE.advance_calm(rows, 1e-6)[1] if limits[1] else np.zeros(len(rows), np.bool_)
+    slow = calm | (expected_status == Status.SLOW)
     assert 20 < slow.sum() < 280
+    assert calm.any() == (limits[1] > 0.0)
     steps = [HybridStep(surrogate.with_limits(*limits), outside="error"),
              HybridStep(surrogate, cold_limit=limits[0], calm_limit=limits[1], outside="error")]  # fmt: skip
     for step in steps:
@@ -61,6 +75,8 @@ def test_rows_that_the_network_leaves_are_up_to_outside(surrogate, rows, outside
 
 class Failing:
     """A model, or an integrator, that gives every row one status."""
+
+    calm_limit = 0.0
 
     def __init__(self, status):
         self.status, self.mechanism, self.dt = status, MECHANISM, 1e-6
@@ -99,6 +115,25 @@ def test_the_work_of_a_row_is_that_of_the_network_and_of_the_integrator_that_too
     work = LOOSE.advance(rows[slow], 1e-6).stats.work
     np.testing.assert_allclose(result.stats.work[slow], 0.5 + work, rtol=1e-12, atol=0.0)
     np.testing.assert_allclose(result.stats.work[~slow], 0.5, rtol=1e-12, atol=0.0)
+
+
+def test_calm_rows_cost_less_than_the_network_which_never_sees_them(rows, burnt):
+    rows = np.vstack([rows, burnt])
+    asked = []
+
+    class Watched(Failing):
+        calm_limit = 0.01
+
+        def advance(self, states, dt=None):
+            asked.append(len(states))
+            return super().advance(states, dt)
+
+    stats = HybridStep(Watched(Status.OK)).advance(rows).stats
+    _, calm = LOOSE.advance_calm(rows, 1e-6)
+    assert calm.sum() >= len(burnt)
+    assert asked == [len(rows) - calm.sum()]
+    np.testing.assert_array_equal(stats.slow, calm)
+    assert stats.work[calm].max() < stats.work[~calm].min()
 
 
 def test_a_mechanism_that_the_exact_step_does_not_cover_needs_cvode_outside(tmp_path):
