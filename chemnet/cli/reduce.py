@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
     preview = "show the outcome of thresholds and stages; change and write nothing"
     command.add_argument("--dry-run", action="store_true", help=preview)
-    add_training(command)
+    add_training(command, several=True)
 
 
 def reduce(options: Options) -> list[Table]:

@@ -36,7 +36,7 @@ from chemnet.training.batches import TrainingData
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.rollout_score import ignition_judge, judging_cases
 from chemnet.training.run import ensure_data
-from chemnet.training.tensors import learning_set_for
+from chemnet.training.tensors import Data, files_of, learning_set_for
 from chemnet.validation import IgnitionCases, validate_ignition
 from chemnet.validation.metrics import largest, mean
 from chemnet.validation.references import REFERENCES
@@ -55,7 +55,7 @@ def reduce(
     stage: int | None = None,
     stages: str | Path | None = None,
     config: TrainConfig | str | Path | None = None,
-    data: Path | None = None,
+    data: Data | None = None,
     out: Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -72,8 +72,10 @@ def reduce(
     """
     original, config, settings, stage = _settled(model, config, stages, stage)
     data = find_data(original, config, data, report)
-    learning, facts = learning_set_for(original, data), dataset.read_attributes(data)
-    judge = ignition_judge(learning, facts)
+    changes = any(one.retrain.change_loss > 0.0 for one in settings.stages[:stage])
+    learning = learning_set_for(original, data, changes, config.calm_share)
+    facts = dataset.read_attributes(files_of(data)[0])
+    judge = ignition_judge(learning, facts, original.cold_limit, original.calm_limit)
     bench = Bench(
         learning.tensors,
         seed=seed,
@@ -107,7 +109,7 @@ def preview(
     stage: int | None = None,
     stages: str | Path | None = None,
     config: TrainConfig | str | Path | None = None,
-    data: Path | None = None,
+    data: Data | None = None,
     seed: int = 0,
 ) -> list[Table]:
     """Tables of a reduction without retraining; nothing is written, sampled or trained.
@@ -117,10 +119,11 @@ def preview(
     Raises what `reduce` raises, but for data that are not there.
     """
     original, config, settings, stage = _settled(model, config, stages, stage)
-    path = data or config.data
     tables = [threshold_table(original)]
-    if path.exists():
-        tables.append(cut_table(original, settings, stage, learning_set_for(original, path).tensors, seed))
+    data = data or config.data
+    if all(path.exists() for path in files_of(data)):
+        tensors = learning_set_for(original, data).tensors
+        tables.append(cut_table(original, settings, stage, tensors, seed))
     return tables
 
 
@@ -222,8 +225,8 @@ def stages_for(config: TrainConfig, stages: str | Path | None) -> Stages:
         return read_stages(str(today))
 
 
-def find_data(original: Surrogate, config: TrainConfig, data: Path | None, report: Say) -> Path:
-    """The training set: `data`, or the config's, which is sampled where it is not there and the recipe ships.
+def find_data(original: Surrogate, config: TrainConfig, data: Data | None, report: Say) -> Data:
+    """The training set: `data`, a file or several, or the config's, sampled where it is not there and the recipe ships.
 
     Raises FileError where the model was trained on another recipe.
     """

@@ -63,6 +63,11 @@ class TrainingData:
         tensors = (getattr(self, field.name) for field in fields(self))
         return TrainingData(*(None if tensor is None else tensor.to(device) for tensor in tensors))
 
+    def where(self, rows: torch.Tensor) -> TrainingData:
+        """Data with some of the training rows, by their numbers or a mask; the validation rows stay."""
+        changes = None if self.changes is None else self.changes[rows]
+        return replace(self, x=self.x[rows], y=self.y[rows], changes=changes)
+
     def batch(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and labels of some rows (n,); the labels are followed by the weights of changes, if there are any."""
         labels = self.y[rows]
@@ -85,9 +90,7 @@ def few(data: TrainingData, rows: int | None) -> TrainingData:
     """Data with at most `rows` training rows, drawn at random, always the same ones; the validation rows stay."""
     if rows is None or rows >= len(data):
         return data
-    chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device)
-    changes = None if data.changes is None else data.changes[chosen]
-    return replace(data, x=data.x[chosen], y=data.y[chosen], changes=changes)
+    return data.where(torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:rows].to(data.x.device))
 
 
 def validation_loss(network: nn.Module, data: TrainingData, loss: str = "l1") -> float:

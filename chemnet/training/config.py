@@ -17,7 +17,8 @@ class TrainConfig(Config):
     """Config of a training: data, label, network, options of the fit, and the reduction that belongs to it.
 
     `data` is the training set; a missing one is sampled by the variant `data_variant` of the shipped recipe. `rows`
-    limits the rows to train on, which are drawn at random. `cold_limit` [K] and `calm_limit` are those of the model:
+    limits the rows to train on, which are drawn at random; of calm rows, which a `HybridStep` does not ask the network
+    about, the share `calm_share` is kept. `cold_limit` [K] and `calm_limit` are those of the model:
     colder and calmer gas is integrated (`HybridStep`). `reduction` names the stages that ship for it.
     """
 
@@ -26,6 +27,7 @@ class TrainConfig(Config):
     data: Path
     data_variant: str | None = None
     rows: int | None = Field(None, ge=1)
+    calm_share: float = Field(1.0, gt=0, le=1)
     label: Label = "signed_root"
     cold_limit: float = Field(800.0, ge=0)
     calm_limit: float = Field(0.01, ge=0)

@@ -15,6 +15,7 @@ from chemnet.kinetics import RosenbrockReactor
 from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.config import parse_yaml
 from chemnet.runtime.errors import ChemnetError
+from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.training.loop import Judge
 from chemnet.training.tensors import LearningSet
@@ -32,8 +33,11 @@ def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCas
     return cases
 
 
-def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | None:
-    """Mean relative error of a network's ignition delays over the quick cases, as a function of the network.
+def ignition_judge(
+    learning: LearningSet, facts: Mapping[str, Any], cold_limit: float, calm_limit: float
+) -> Judge | None:
+    """Mean relative error of a network's ignition delays over the quick cases, as a function of the network, which is
+    used in a hybrid step with these limits.
 
     A case counts as 1 where it does not ignite, and never as more. The reference is the exact step at tight tolerances.
     None without `judging_cases`, for a mechanism that the exact step does not cover, or where nothing ignites.
@@ -58,7 +62,8 @@ def ignition_judge(learning: LearningSet, facts: Mapping[str, Any]) -> Judge | N
 
     def judge(network: torch.nn.Module) -> float:
         model = Surrogate(copy.deepcopy(network).cpu(), learning.transform, mechanism, dt, learning.domain)
-        error = np.abs(delays(model) / reference - 1.0)[ignites]
+        step = HybridStep(model, cold_limit=cold_limit, calm_limit=calm_limit, outside="error")
+        error = np.abs(delays(step) / reference - 1.0)[ignites]
         return float(np.minimum(np.nan_to_num(error, nan=1.0), 1.0).mean())
 
     return judge

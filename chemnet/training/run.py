@@ -75,12 +75,15 @@ def train(
             team.wait()
         facts, changes = dataset.read_attributes(files_of(data)[0]), config.fit.change_loss > 0.0
         if start is None:
-            learning = load_learning_set(data, config.label, changes=changes)
+            learning = load_learning_set(data, config.label, changes=changes, calm_share=config.calm_share)
             config = _for_mechanism(config, learning.mechanism)
             network = build(config.network, seed)
         else:
-            learning, network = learning_set_for(start, data, changes), start.network
+            learning, network = learning_set_for(start, data, changes, config.calm_share), start.network
         tensors = few(learning.tensors, config.rows)
+        judge = None
+        if config.fit.rollouts and team.leads:
+            judge = ignition_judge(learning, facts, config.cold_limit, config.calm_limit)
         if team.leads:
             report(
                 f"{config.name}: {count(network, biases=False):,} weights, {len(tensors.x):,} rows, "
@@ -101,7 +104,7 @@ def train(
             resume=resume,
             max_minutes=max_minutes,
             device=device,
-            judge=ignition_judge(learning, facts) if config.fit.rollouts and team.leads else None,
+            judge=judge,
             facts=_facts_to_resume(config, facts, start),
             team=team,
             begin=begin,
@@ -156,6 +159,7 @@ def _facts_to_resume(
         "network.widths": list(network.widths),
         "network.activation": network.activation,
         "label": config.label,
+        "calm_share": config.calm_share,
         "data of SHA-256": sha256(f"{facts['rows']} {facts['seed']} {facts['recipe']}")[:12],
         **begun,
     }

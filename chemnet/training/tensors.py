@@ -14,8 +14,10 @@ from chemnet.data import dataset
 from chemnet.data.dataset import Pairs
 from chemnet.data.recipe import KINDS
 from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.domain import Domain
+from chemnet.surrogate.hybrid import slow_step
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.transform import Label, Transform, TransformFit
 from chemnet.training.batches import TrainingData, few
@@ -42,10 +44,15 @@ class LearningSet:
 
 
 def load_learning_set(
-    data: Data, label: Label = "signed_root", transform: Transform | None = None, changes: bool = False
+    data: Data,
+    label: Label = "signed_root",
+    transform: Transform | None = None,
+    changes: bool = False,
+    calm_share: float = 1.0,
 ) -> LearningSet:
     """Training set of a file, or of several with one mechanism and time step; the transform is fitted to its training
-    rows unless one is given. With `changes` it has the weights of errors in changes, too (`changes.py`).
+    rows unless one is given. With `changes` it has the weights of errors in changes, too (`changes.py`). Of the
+    training rows that are calm, which a `HybridStep` does not ask its network about, `calm_share` is kept.
 
     Files are read once and in blocks, and the domain of a very large set is fitted to evenly spaced rows, so that
     little memory is needed beside the tensors. Raises FileError when a file is missing or damaged, UsageError when it
@@ -64,7 +71,9 @@ def load_learning_set(
     if not 0 < n_training < rows:
         where = ", ".join(map(str, paths))
         raise UsageError(f"{where} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
-    fit, flow = TransformFit(mechanism, label, transform), np.zeros(n_training, np.bool_)
+    fit, dt = TransformFit(mechanism, label, transform), float(facts[0]["dt"])
+    step = slow_step(mechanism) if calm_share < 1.0 else None
+    flow, calm = np.zeros(n_training, np.bool_), np.zeros(0 if step is None else n_training, np.bool_)
     x, y = (np.empty((rows, mechanism.n_species + 2), np.float32) for _ in range(2))
     thin, next_place = _Thinned(rows), [0, n_training]
     for block in (block for path in paths for block in dataset.blocks(path, _BLOCK_ROWS)):
@@ -74,6 +83,8 @@ def load_learning_set(
             fit.add(of_split.states, of_split.next_states, x[place], y[place], counts=split == 0)
             if split == 0:
                 flow[place] = of_split.kind == KINDS.index("flow")
+                if isinstance(step, RosenbrockReactor):
+                    calm[place] = step.advance_calm(of_split.states, dt)[1]
             next_place[split] = place.stop
         thin.add(block)
     transform = fit.finish(x, y)
@@ -83,7 +94,10 @@ def load_learning_set(
     if changes:
         weights = change_weights(tensors.x, tensors.y, torch.from_numpy(flow), transform, mechanism)
         tensors = replace(tensors, changes=weights)
-    return LearningSet(transform, mechanism, float(facts[0]["dt"]), domain, tensors)
+    if step is not None:
+        kept = torch.rand(n_training, generator=torch.Generator().manual_seed(0)) < calm_share
+        tensors = tensors.where(kept | ~torch.from_numpy(calm))
+    return LearningSet(transform, mechanism, dt, domain, tensors)
 
 
 def files_of(data: Data) -> list[Path]:
@@ -91,7 +105,7 @@ def files_of(data: Data) -> list[Path]:
     return [Path(data)] if isinstance(data, (str, Path)) else list(data)
 
 
-def learning_set_for(model: Surrogate, data: Data, changes: bool = False) -> LearningSet:
+def learning_set_for(model: Surrogate, data: Data, changes: bool = False, calm_share: float = 1.0) -> LearningSet:
     """A training set as the model sees it, with as many rows as it was trained on.
 
     Raises UsageError when it was made for another mechanism or time step.
@@ -101,7 +115,7 @@ def learning_set_for(model: Surrogate, data: Data, changes: bool = False) -> Lea
         if facts["mechanism_sha256"] != model.mechanism.sha256:
             raise UsageError(f"{path} was made with {facts['mechanism']}, the model with {model.mechanism.name}")
         model.check_dt(float(facts["dt"]))
-    learning = load_learning_set(data, transform=model.transform, changes=changes)
+    learning = load_learning_set(data, transform=model.transform, changes=changes, calm_share=calm_share)
     return replace(learning, tensors=few(learning.tensors, model.metadata.get("config", {}).get("rows")))
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from chemnet.data import dataset
+from chemnet.data.recipe import KINDS
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.runtime.errors import UsageError
+from chemnet.surrogate.hybrid import slow_step
 from chemnet.surrogate.transform import fit_transform
 from chemnet.training import tensors as learning_set
 from chemnet.training.tensors import load_learning_set
@@ -52,6 +54,32 @@ def test_blocks_give_the_transform_and_the_tensors_of_all_rows_at_once(path, lab
         np.testing.assert_allclose(x.numpy(), expected.inputs(rows.states), rtol=1e-6, atol=2e-6)
         np.testing.assert_allclose(y.numpy(), expected.labels(rows.states, rows.next_states), rtol=1e-6, atol=1e-6)
     assert tensors.active.tolist() == expected.active.tolist()
+
+
+def test_a_share_of_the_calm_rows_is_kept_and_all_others(tmp_path):
+    """Of an ignition and the burnt gas after it."""
+    start = np.hstack([1200.0, 1e5, canonical.premixed(MECHANISM, 1.0, {"H2": 1})])
+    path = canonical.ignition_path(MECHANISM.gas(), start, 1e-3)
+    states = np.maximum(canonical.states_along(*path, 4000, np.random.default_rng(0)), 0.0)
+    step = slow_step(MECHANISM)
+    split = (np.arange(len(states)) % 10 == 0).astype(np.int8)
+    kinds = np.full(len(states), KINDS.index("flow"), np.int8)
+    pairs = dataset.Pairs(states, step.advance(states, 1e-6)[0], split, np.zeros(len(states), np.int32), kinds)
+    facts = {"mechanism": MECHANISM.name, "mechanism_sha256": MECHANISM.sha256, "dt": 1e-6, "kinds": list(KINDS)}
+    dataset.write(tmp_path / "states.h5", [pairs], facts)
+    _, calm = step.advance_calm(states[split == 0], 1e-6)
+    assert 0.2 < calm.mean() < 0.9
+    whole, found = (load_learning_set(tmp_path / "states.h5", changes=True, calm_share=share) for share in (1.0, 0.25))
+    kept = len(found.tensors) - np.count_nonzero(~calm)
+    np.testing.assert_allclose(kept / calm.sum(), 0.25, rtol=0, atol=0.03)
+    everything, chosen = (
+        np.hstack([data.x.numpy(), data.y.numpy(), data.changes.numpy()]) for data in (whole.tensors, found.tensors)
+    )
+    rows = {row.tobytes() for row in chosen}
+    assert rows <= {row.tobytes() for row in everything}
+    assert {row.tobytes() for row in everything[~calm]} <= rows
+    np.testing.assert_array_equal(found.tensors.x_val, whole.tensors.x_val)
+    np.testing.assert_array_equal(found.transform.output_scale, whole.transform.output_scale)
 
 
 def test_a_given_transform_is_kept(path):
