@@ -35,24 +35,24 @@ _SHOWN = {"heat_release": (1e-9, "GW/m3")}  # factor and unit in pictures
 def temperature_comparison(
     path: Path, fields: Sequence[Floats], labels: Sequence[str], *, spacing: tuple[float, float], time: float
 ) -> None:
-    """Draw T [K] of each run (ny, nx) at equal scale, then each difference from the first at its own scale.
+    """Draw T [K] of each run (ny, nx) at equal scale, below it its difference from the first at its own scale.
 
     spacing: cell size [m] in x and y; time [s].
     """
-    differences = [T - fields[0] for T in fields[1:]]
-    columns = len(fields) + len(differences)
-    figure = Figure(figsize=(3.4 * columns + 0.8 * len(differences), 3.7), layout="constrained")
-    panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
+    figure = Figure(figsize=(2.3 * len(fields) + 0.5, 5.6), layout="constrained")
+    rows = figure.subplots(2, len(fields), sharex=True, sharey=True, squeeze=False)
     scale = Normalize(min(T.min() for T in fields), max(T.max() for T in fields))
-    for panel, T, label in zip(panels, fields, labels, strict=False):
+    for panel, T, label in zip(rows[0], fields, labels, strict=True):
         image = _draw(panel, T, spacing, "inferno", scale)
-        panel.set(title=f"T, {label}", xlabel="x [mm]")
-    figure.colorbar(image, ax=panels[: len(fields)], label="T [K]", shrink=0.8, aspect=24)
-    for panel, d, label in zip(panels[len(fields) :], differences, labels[1:], strict=True):
-        image = _draw(panel, d, spacing, "RdBu_r", _symmetric([d]))
-        panel.set(title=f"T, {label} - {labels[0]}", xlabel="x [mm]")
-        figure.colorbar(image, ax=panel, label="difference [K]", shrink=0.8, aspect=24)
-    panels[0].set_ylabel("y [mm]")
+        panel.set(title=f"T, {label}")
+    rows[0, 0].set_ylabel("y [mm]")
+    rows[1, 0].set_axis_off()
+    figure.colorbar(image, ax=rows[1, 0], label="T [K]", location="top", shrink=0.8, aspect=24)
+    for panel, T, label in zip(rows[1, 1:], fields[1:], labels[1:], strict=True):
+        difference = T - fields[0]
+        image = _draw(panel, difference, spacing, "RdBu_r", _symmetric([difference]))
+        panel.set(title=f"{label} - {labels[0]}", xlabel="x [mm]")
+        figure.colorbar(image, ax=panel, label="difference [K]", location="bottom", shrink=0.8, aspect=24)
     figure.suptitle(f"t = {time * 1e3:.3g} ms")
     save(figure, path)
 
