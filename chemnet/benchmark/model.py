@@ -13,9 +13,10 @@ from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
+from chemnet.kinetics.exponential import WIDEST
 from chemnet.runtime.config import Config
 from chemnet.runtime.tables import Table
-from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.hybrid import HybridStep, slow_step
 from chemnet.surrogate.inference import available_engines
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.model_file import find_model
@@ -23,6 +24,8 @@ from chemnet.surrogate.network import NetConfig, build
 
 COLDEST = 500.0  # [K] a flow solver leaves colder cells alone (`chemistry.min_temperature`)
 ALONE = "network everywhere"  # the network of the model for cold and calm gas, too
+INTEGRATOR = "its integrator alone"
+SINGLE = "one exponential step"  # of its integrator, in nearly all cells
 AROUND = "no network"
 
 
@@ -66,6 +69,8 @@ def measure(task: BenchTask) -> dict[str, Timing]:
         "model": HybridStep(model, outside="error"),
         **{engine: HybridStep(model.with_engine(engine), outside="error") for engine in available_engines()},
         ALONE: alone,
+        INTEGRATOR: slow_step(model.mechanism),
+        SINGLE: slow_step(model.mechanism, WIDEST),
         AROUND: alone.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
     kinds = flame_cells(model.mechanism, task.flame, task.cells)
@@ -105,11 +110,12 @@ def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
 
 
 def engine_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:
-    """One row per kind of cells and engine, then two of the model's own engine: for cold and calm gas, too, and
-    without a network: checks, transform and closure."""
+    """One row per kind of cells and engine, then for cold and calm gas, too, by the model's own engine; by the
+    integrator of slow gas, which takes all cells, and by its step for calm gas in nearly all of them; and without a
+    network: checks, transform and closure."""
     rows = []
     for kind, timing in timings.items():
-        for engine in (*available_engines(), ALONE, AROUND):
+        for engine in (*available_engines(), ALONE, INTEGRATOR, SINGLE, AROUND):
             cost = 1e6 * timing.per_cell(engine)[0], timing.spread(engine)
             rows.append((kind, engine, *cost, *(timing.ratio(name, engine) for name in ("CVODES", "exact"))))
     columns = ("cells", "engine", "cost [us]", "from - to", "CVODES / engine", "exact / engine")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, densities
 from chemnet.gas.status import Status
+from chemnet.kinetics.exponential import WIDEST
 from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.tables import Table
-from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.hybrid import HybridStep, slow_step
 from chemnet.validation.metrics import Figure
 
 CHECK = "flow"
@@ -21,7 +22,9 @@ SPECIES = ("CH4", "O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O")  # those of
 TEMPERATURES = (1000.0, 1500.0, 1800.0)  # [K] edges of the bands
 FRONT = 0.1  # [K] states whose T an exact step changes by more, either way, are in the flame front
 FLOOR, SHARE = 1e-15, 0.1  # [kg/kg] and of the exact change: bound of the error of each species in the front
-ANSWER, NETWORK = "step", "network everywhere"  # of a model: as it is used, and its network without limits of slow gas
+ANSWER = "step"  # of a model as it is used
+NETWORK = "network everywhere"  # without limits of slow gas
+INTEGRATOR, SINGLE = "its integrator alone", "one exponential step"  # in place of the network; in nearly all states
 BIAS_TARGETS = {"T": 0.2, "CO": 1.0, "H2": 1.0, "OH": 1.0}  # [%]
 FUEL_TARGET = 1.0  # [%]
 T_TARGET, FRONT_TARGET = 1.0, 90.0  # [%]
@@ -64,7 +67,8 @@ class FlowSteps:
 
 
 def validate_steps(model: ChemistryStep, given: FlowStates, dt: float, fuel: Sequence[str]) -> FlowSteps:
-    """The steps of a model by dt [s] from the states of a flow, and of its network alone where it has one.
+    """The steps of a model by dt [s] from the states of a flow; of its network and of its integrator alone where it has
+    them.
 
     States that the model refuses count with no change; the network is judged where it answers.
     """
@@ -74,6 +78,9 @@ def validate_steps(model: ChemistryStep, given: FlowStates, dt: float, fuel: Seq
     if isinstance(model, HybridStep):
         after, status = model.model.with_limits(0.0, 0.0).advance(given.states, dt)
         answers[NETWORK] = Answer(after, status == Status.OK, int((status != Status.OK).sum()))
+        for name, step in ((INTEGRATOR, model.integrator), (SINGLE, slow_step(model.mechanism, WIDEST))):
+            after, status = step.advance(given.states, dt)
+            answers[name] = Answer(after, everywhere, int((status >= Status.FAILED).sum()))
     columns = _columns(model.mechanism, fuel)
     return FlowSteps(given, answers, columns, tuple(fuel), densities(given.states, model.mechanism))
 
@@ -144,7 +151,8 @@ def _finite(value: float) -> float | None:
 
 
 def figures(steps: FlowSteps) -> list[Figure]:
-    """Errors over all states (the bias is the size of the signed one), and the shares of the front within the bound."""
+    """Errors over all states (the bias is the size of the signed one), and the shares of the front within the bound; of
+    what could take the place of the step, too."""
     answer = steps.answers[ANSWER]
     signed, absolute = errors(steps, answer, answer.judged)
     targets = BIAS_TARGETS | dict.fromkeys(steps.fuel, FUEL_TARGET)
@@ -157,6 +165,9 @@ def figures(steps: FlowSteps) -> list[Figure]:
     found.append(Figure(CHECK, "one step: states refused", answer.refused))
     within = f"one step: front states with every species within {SHARE:.0%} of its change [%]"
     found.append(Figure(CHECK, within, share_within(steps, answer), FRONT_TARGET, lower=True))
-    if NETWORK in steps.answers:
-        found.append(Figure(CHECK, f"{within}, {NETWORK}", share_within(steps, steps.answers[NETWORK])))
+    for name, other in steps.answers.items():
+        if name != ANSWER:
+            error = _finite(errors(steps, other, other.judged)[1][0])
+            found.append(Figure(CHECK, f"one step: absolute error of T [%], {name}", error))
+            found.append(Figure(CHECK, f"{within}, {name}", share_within(steps, other)))
     return found

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from chemnet.benchmark import timing
-from chemnet.benchmark.model import ALONE, AROUND, COLDEST, BenchTask, FlameCells, cost_table, engine_table, flame_cells
+from chemnet.benchmark.model import (
+    ALONE,
+    AROUND,
+    COLDEST,
+    INTEGRATOR,
+    SINGLE,
+    BenchTask,
+    FlameCells,
+    cost_table,
+    engine_table,
+    flame_cells,
+)
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import elements, enthalpy
@@ -61,10 +72,11 @@ def test_the_ratios_are_those_of_the_medians():
 
 
 def test_every_engine_has_a_row_beside_both_rivals():
-    names = ("CVODES", "exact", *available_engines(), ALONE, AROUND)
+    steps = (*available_engines(), ALONE, INTEGRATOR, SINGLE, AROUND)
+    names = ("CVODES", "exact", *steps)
     timing = Timing(10, 0, {name: [1e-3 / (1 + i)] for i, name in enumerate(names)})
     table = engine_table(BenchTask("some-model"), {"flame front": timing})
-    assert [row[1] for row in table.rows] == [*available_engines(), ALONE, AROUND]
+    assert [row[1] for row in table.rows] == list(steps)
     figures = dict(zip(table.columns, table.rows[0], strict=True))
     assert figures["CVODES / engine"] == pytest.approx(3.0, rel=1e-12, abs=0.0)
     assert figures["cost [us]"] == pytest.approx(1e2 / 3.0, rel=1e-12, abs=0.0)

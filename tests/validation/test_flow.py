@@ -14,7 +14,7 @@ from chemnet.kinetics import RosenbrockReactor, StepResult
 from chemnet.runtime.errors import NumericalError, UsageError
 from chemnet.validation import flow, flow_steps, suite
 from chemnet.validation.flow import BOXES, Box, FlowSolver
-from chemnet.validation.flow_steps import ANSWER, NETWORK, FlowStates
+from chemnet.validation.flow_steps import ANSWER, INTEGRATOR, NETWORK, SINGLE, FlowStates
 
 DT = 1e-6
 MECHANISM = load_mechanism("drm19")
@@ -189,7 +189,7 @@ def test_the_check_gives_both_tables_and_their_figures_for_a_model_and_for_the_e
         answers[name] = {row[0] for row in steps.rows}
         assert len(runs.rows) == 2 * len(BOXES) and {row[0] for row in summary.rows} == {"flow"}
         assert fake.calls[-1][-1] == (f'chemistry.model="{model}"' if name else "chemistry.kind=exact")
-    assert answers == {None: {ANSWER}, model: {ANSWER, NETWORK}}
+    assert answers == {None: {ANSWER}, model: {ANSWER, NETWORK, INTEGRATOR, SINGLE}}
     with pytest.raises(UsageError, match="flow needs the flow solver"):
         suite.run(suite.Suite(None), ["flow"])
 
