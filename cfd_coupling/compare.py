@@ -95,10 +95,12 @@ def metrics(run: RunData, reference: RunData) -> dict[str, float | None]:
         "T, relative L2 difference [%]": 100.0 * relative,
         "T, p99.9 of the difference [K]": p999,
         f"burnt area, T > {BURNT_TEMPERATURE:g} K [mm2]": 1e6 * area,
-        "burnt area, difference [%]": _percent(area - reference_area, reference_area),
+        "burnt area, difference [%]": _difference(area, reference_area),
         f"mean T of the gas above {BURNT_TEMPERATURE:g} K [K]": burnt_core(run.snapshot.arrays["T"]),
         "heat release [kW/m]": 1e-3 * run.at("heat_release"),
+        "heat release, difference [%]": _difference(run.at("heat_release"), reference.at("heat_release")),
         "p0 [kPa]": 1e-3 * run.snapshot.p0,
+        "p0, difference [%]": _difference(run.snapshot.p0, reference.snapshot.p0),
         "drift of mass, elements, energy": run.drift,
         "cells left by the model [%]": run.percent_of_model("cells_fallback"),
         "cells that the model integrated [%]": run.percent_of_model("cells_integrated"),
@@ -184,6 +186,11 @@ def _ratio(a: float, b: float) -> float | None:
 
 def _percent(part: float, whole: float) -> float | None:
     return 100.0 * part / whole if whole > 0.0 else None
+
+
+def _difference(value: float, reference: float) -> float | None:
+    """Difference [%] of a value from its reference."""
+    return _percent(value - reference, reference)
 
 
 def draw(runs: Sequence[RunData], picture: Path) -> None:

@@ -12,8 +12,11 @@ from chemnet.runtime.errors import FileError, UsageError
 SHAPE = (8, 10)
 
 
-def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0), finished=True):
-    """A run folder whose snapshots all hold T; heat release, drift and seconds grow with the step."""
+def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40.0, 10.0), finished=True, more=0.0):
+    """A run folder whose snapshots all hold T; heat release, drift and seconds grow with the step.
+
+    more: share by which heat release and p0 are larger than in other runs.
+    """
     (folder / "snapshots").mkdir(parents=True)
     (folder / "manifest.json").write_text(json.dumps({"kind": "run", "chemistry": kind, "finished": finished}))
     columns = (
@@ -22,13 +25,13 @@ def write_run(folder, kind, T, steps=(0, 100), spacing=(1e-4, 2e-4), seconds=(40
     )
     (chemistry, flow), model = seconds, int(kind == "neural")
     lines = [
-        f"{s},{10 * s},{-1e-15 * s},{2e-16 * s},{9 * model},{model},{2 * model},"
+        f"{s},{10 * s * (1.0 + more)},{-1e-15 * s},{2e-16 * s},{9 * model},{model},{2 * model},"
         f"{chemistry * s / 100},{0.25 * flow * s / 100},{0.75 * flow * s / 100}"
         for s in steps
     ]
     (folder / "history.csv").write_text("\n".join([columns, *lines]) + "\n")
     for step in steps:
-        clock = {"TimeValue": 1e-6 * step, "step": step, "p0": 1e5 + step}
+        clock = {"TimeValue": 1e-6 * step, "step": step, "p0": (1e5 + step) * (1.0 + more)}
         write_image(folder / "snapshots" / f"{step:07d}.vtkhdf", {"T": T}, clock, spacing, {})
     return folder
 
@@ -54,13 +57,15 @@ def test_a_run_does_not_differ_from_its_copy(tmp_path, T):
 def test_speed_ups_and_totals_come_from_the_history_at_the_snapshot(tmp_path, T):
     runs = [
         write_run(tmp_path / "a", "cvode", T, steps=(0, 100, 200), seconds=(40.0, 10.0)),
-        write_run(tmp_path / "b", "neural", T, steps=(0, 100), seconds=(2.0, 8.0)),
+        write_run(tmp_path / "b", "neural", T, steps=(0, 100), seconds=(2.0, 8.0), more=-2e-3),
     ]
     table = compare(runs)
     reference, neural = column(table, "cvode"), column(table, "neural")
     assert "step 100" in table.title
     assert reference["heat release [kW/m]"] == pytest.approx(1.0, rel=1e-12, abs=0.0)
     assert reference["p0 [kPa]"] == pytest.approx(100.1, rel=1e-12, abs=0.0)
+    assert neural["heat release, difference [%]"] == pytest.approx(-0.2, rel=1e-9, abs=0.0)
+    assert neural["p0, difference [%]"] == pytest.approx(-0.2, rel=1e-9, abs=0.0)
     assert (reference["chemistry [s]"], reference["flow [s]"]) == pytest.approx((40.0, 10.0), rel=1e-12, abs=0.0)
     assert neural["speed-up of the chemistry"] == pytest.approx(20.0, rel=1e-12, abs=0.0)
     assert neural["speed-up of the run"] == pytest.approx(5.0, rel=1e-12, abs=0.0)
