@@ -19,6 +19,7 @@ from chemnet.surrogate.model import Surrogate
 
 _SLOW_TOLERANCES = (1e-2, 1e-7)  # for slow gas that is not calm: one step of order 5 takes it to within 1e-5 K
 CALM = CalmTolerances(0.1, 1e-6, change=0.03, largest=30.0)  # errors of T are then a fifth of those of a good network
+_MOST_SPECIES = 30  # a step for calm gas of more of them costs more than a network does: 15 us for the 53 of GRI-3.0
 # In internal steps of the exact integrator:
 _WORK = 0.5  # of the network; what it refuses costs it less, but not nothing
 _WORK_OF_CALM = 0.3  # of the step for calm gas
@@ -29,8 +30,8 @@ Outside = Literal["exact", "cvode", "freeze", "error"]
 class HybridStep:
     """A chemistry step by a model and by integrators, which take the rows that the model refuses.
 
-    * calm rows, which one exponential step of the integrator advances, never come to the network, unless `calm_limit`
-      is zero
+    * calm rows, which one exponential step of the integrator advances, never come to the network, where that step is
+      the cheaper one (`takes_calm_gas_first`), unless `calm_limit` is zero
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
       `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
@@ -98,9 +99,15 @@ class HybridStep:
 
     def _advance_calm(self, states: Array, dt: float) -> tuple[Array, NDArray[np.bool_]]:
         """States after dt of the rows that the integrator advances by one step for calm gas, and which they are."""
-        if isinstance(self.integrator, RosenbrockReactor) and self.model.calm_limit > 0.0:
+        first = self.model.calm_limit > 0.0 and takes_calm_gas_first(self.mechanism)
+        if first and isinstance(self.integrator, RosenbrockReactor):
             return self.integrator.advance_calm(states, dt)
         return states.copy(), np.zeros(len(states), np.bool_)
+
+
+def takes_calm_gas_first(mechanism: Mechanism) -> bool:
+    """Whether hybrid steps try the integrator's step for calm gas before they ask a network: it is the cheaper one."""
+    return mechanism.n_species <= _MOST_SPECIES
 
 
 def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM) -> ChemistryStep:

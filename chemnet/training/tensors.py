@@ -17,7 +17,7 @@ from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.domain import Domain
-from chemnet.surrogate.hybrid import slow_step
+from chemnet.surrogate.hybrid import slow_step, takes_calm_gas_first
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.transform import Label, Transform, TransformFit
 from chemnet.training.batches import TrainingData, few
@@ -72,7 +72,7 @@ def load_learning_set(
         where = ", ".join(map(str, paths))
         raise UsageError(f"{where} has {n_training} rows to train on and {rows - n_training} to validate; sample more")
     fit, dt = TransformFit(mechanism, label, transform), float(facts[0]["dt"])
-    step = slow_step(mechanism) if calm_share < 1.0 else None
+    step = slow_step(mechanism) if calm_share < 1.0 and takes_calm_gas_first(mechanism) else None
     flow, calm = np.zeros(n_training, np.bool_), np.zeros(0 if step is None else n_training, np.bool_)
     x, y = (np.empty((rows, mechanism.n_species + 2), np.float32) for _ in range(2))
     thin, next_place = _Thinned(rows), [0, n_training]

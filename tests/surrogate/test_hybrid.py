@@ -117,23 +117,38 @@ def test_the_work_of_a_row_is_that_of_the_network_and_of_the_integrator_that_too
     np.testing.assert_allclose(result.stats.work[~slow], 0.5, rtol=1e-12, atol=0.0)
 
 
+class Watched(Failing):
+    """A model that answers every row, and counts the rows of each call in `asked`."""
+
+    calm_limit = 0.01
+
+    def __init__(self, mechanism=MECHANISM):
+        super().__init__(Status.OK)
+        self.mechanism, self.asked = mechanism, []
+
+    def advance(self, states, dt=None):
+        self.asked.append(len(states))
+        return super().advance(states, dt)
+
+
 def test_calm_rows_cost_less_than_the_network_which_never_sees_them(rows, burnt):
-    rows = np.vstack([rows, burnt])
-    asked = []
-
-    class Watched(Failing):
-        calm_limit = 0.01
-
-        def advance(self, states, dt=None):
-            asked.append(len(states))
-            return super().advance(states, dt)
-
-    stats = HybridStep(Watched(Status.OK)).advance(rows).stats
+    rows, model = np.vstack([rows, burnt]), Watched()
+    stats = HybridStep(model).advance(rows).stats
     _, calm = LOOSE.advance_calm(rows, 1e-6)
     assert calm.sum() >= len(burnt)
-    assert asked == [len(rows) - calm.sum()]
+    assert model.asked == [len(rows) - calm.sum()]
     np.testing.assert_array_equal(stats.slow, calm)
     assert stats.work[calm].max() < stats.work[~calm].min()
+
+
+def test_in_a_large_mechanism_the_network_is_asked_first():
+    """There its answer is cheaper than a Jacobian and its factors."""
+    model = Watched(load_mechanism("gri30.yaml"))
+    fresh = np.hstack([300.0, 1e5, canonical.premixed(model.mechanism, 1.0, {"CH4": 1.0})])
+    burnt = canonical.burnt(model.mechanism.gas(), fresh)
+    assert RosenbrockReactor(model.mechanism).advance_calm(burnt[None], 1e-6)[1].all()
+    assert not HybridStep(model).advance(burnt[None]).stats.slow.any()
+    assert model.asked == [1]
 
 
 def test_a_mechanism_that_the_exact_step_does_not_cover_needs_cvode_outside(tmp_path):
