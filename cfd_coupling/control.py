@@ -121,7 +121,12 @@ class Signals:
         os.close(self._read_end)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._take()
+        """Take the signal, unless the thread has it, which may wait for what the main thread holds, such as stdout."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take()
+            finally:
+                self._lock.release()
 
     def _watch(self) -> None:
         while True:
@@ -154,9 +159,11 @@ class Signals:
         """End the process: nothing else may run, since the main thread can be anywhere."""
         if is_first_rank():
             os.write(2, f"ended by {request.reason} {where}\n".encode())
-        for act in self.last_acts:
-            act()
-        os._exit(request.exit_code)
+        try:
+            for act in self.last_acts:
+                act()
+        finally:
+            os._exit(request.exit_code)
 
 
 class Control:

@@ -126,9 +126,33 @@ def test_in_the_set_up_a_signal_and_in_the_steps_a_second_ctrl_c_end_a_process_t
             process.send_signal(signal.Signals[name])
             if len(sent) > 1:
                 time.sleep(0.4)
-        out, errors = process.communicate(timeout=10.0)
+        try:
+            out, errors = process.communicate(timeout=10.0)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert (out, errors.strip()) == ("tidied\n", words)
+
+
+HOLDING = """
+import hashlib, os, signal, threading
+from cfd_coupling.control import Signals
+
+held = threading.Lock()
+with Signals() as signals:
+    signals.last_acts.append(held.acquire)
+    signals.listen()
+    with held:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**6)  # some tenths of a second in which the thread takes the signal
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+def test_the_main_thread_lets_go_of_what_the_last_acts_wait_for():
+    """It would otherwise wait in its handler for the thread that waits for it, for ever."""
+    result = subprocess.run([sys.executable, "-c", HOLDING], stderr=subprocess.PIPE, text=True, timeout=20.0)
+    assert (result.returncode, result.stderr) == (143, "ended by SIGTERM before the first step\n")
 
 
 def test_the_echo_of_a_ctrl_c_is_not_a_second_one():
