@@ -11,6 +11,7 @@ from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp
 from chemnet.runtime.errors import UsageError
 
 T_MIN, T_MAX = 200.0, 3500.0  # [K]
+COLDEST, HOTTEST = 100.0, 10000.0  # [K] a step that ends beyond them has failed
 SUM_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-6
 GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]

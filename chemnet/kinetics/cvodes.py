@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from chemnet.gas.canonical import new_reactor
 from chemnet.gas.closure import Closure
 from chemnet.gas.mechanism import Mechanism, load_mechanism
-from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
+from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.processes import ordered_map
@@ -70,7 +70,8 @@ class CvodesReactor:
         work[rows] += seconds / _SECONDS_PER_WORK
         closed = np.empty((rows.size, states.shape[1]))
         ok, raw_drift[rows] = self._closure.close(states[rows], Y_raw, closed)
-        next_states[rows] = closed
+        ok &= (Y_raw.min(axis=1) >= -NEGATIVE_TOLERANCE) & (closed[:, 0] >= COLDEST) & (closed[:, 0] <= HOTTEST)
+        next_states[rows] = np.where(ok[:, None], closed, states[rows])
         status[rows] = np.where(ok, Status.OK, Status.FAILED)
 
     def _integrate(self, states: Array, dt: float, max_step: float | None) -> tuple[Array, Array]:

@@ -196,7 +196,7 @@ def _read(gas: ct.Solution, number: int, reaction: ct.Reaction) -> _Reaction:
         reversible=reaction.reversible,
         reactants=reactants,
         products=by_number(reaction.products),
-        orders={**reactants, **by_number(reaction.orders)},
+        orders={k: power for k, power in {**reactants, **by_number(reaction.orders)}.items() if power != 0.0},
         colliders=colliders,
     )
 

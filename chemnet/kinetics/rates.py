@@ -269,13 +269,18 @@ def _progress(tables, lanes):
 
 @kernel
 def _general_progress(tables, lanes, r):
-    """The same with powers that are no whole numbers."""
+    """The same with powers that are no whole numbers: zero without a species that the rate depends on, as in Cantera.
+
+    Powers below one are singular there, and negative ones infinite.
+    """
     n_reactions, c = tables.order.shape[1], lanes.concentrations
     orders, products = tables.orders, tables.products
-    exponent, q = splat(0.0), r - tables.n_plain
+    exponent, least, q = splat(0.0), splat(1.0), r - tables.n_plain
     for i in range(orders.start[q], orders.start[q + 1]):
-        exponent = fma(orders.factor[i], log(maximum(_TINY, load(c, orders.item[i]))), exponent)
-    forward = load(lanes.constants, r) * exp(exponent)
+        concentration = load(c, orders.item[i])
+        least = minimum(least, concentration)
+        exponent = fma(orders.factor[i], log(maximum(_TINY, concentration)), exponent)
+    forward = select(least > _TINY, load(lanes.constants, r) * exp(exponent), 0.0)
     store(lanes.progress, r, forward)
     store(lanes.net, r, forward)
     if products.start[r + 1] == products.start[r]:

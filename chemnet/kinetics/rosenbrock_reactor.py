@@ -22,6 +22,7 @@ from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
 
 _WORK_OF_CALM = 0.5  # of the step for calm gas, in internal steps of order 5
+_HANDED_OVER = 1e-8, 1e-20  # tolerances of CVODES, which with 1e-10 misses explosions that begin with less
 _ROWS_PER_THREAD = 64  # fewer are not worth another thread
 
 
@@ -135,7 +136,7 @@ class RosenbrockReactor:
         """Advance by CVODES what the integrator or the closure gave up; returns the work of these rows."""
         if not rows.size:
             return np.zeros(0)
-        cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
+        cvodes = CvodesReactor(self.mechanism, min(self.rtol, _HANDED_OVER[0]), min(self.atol, _HANDED_OVER[1]))
         taken = cvodes.advance(states[rows], dt)
         next_states[rows], status[rows] = taken
         status[rows[status[rows] == Status.OK]] = Status.RETRIED
