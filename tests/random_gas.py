@@ -7,8 +7,6 @@ import numpy as np
 from reaction_zoo import write
 
 EQUATIONS = (
-    "H + O2 <=> O + OH",
-    "O + H2 <=> H + OH",
     "OH + H2 <=> H + H2O",
     "2 OH <=> O + H2O",
     "HO2 + H <=> 2 OH",
@@ -18,8 +16,11 @@ EQUATIONS = (
     "2 HO2 <=> H2O2 + O2",
     "H2O2 + H <=> HO2 + H2",
     "H2O2 + OH <=> H2O + HO2",
+    "H + O2 <=> O + OH",
+    "O + H2 <=> H + OH",
     "H2 + O2 <=> 2 OH",
 )
+EXOTHERMIC = EQUATIONS[:-3]  # others are not made irreversible: they might cool a gas to nothing
 COLLISIONS = (
     "H + O2 (+M) <=> HO2 (+M)",
     "2 OH (+M) <=> H2O2 (+M)",
@@ -48,7 +49,7 @@ def _rate(rng: np.random.Generator, order: int = 2) -> str:
 
 
 def _bimolecular(equation: str, rng: np.random.Generator) -> str:
-    equation = equation.replace("<=>", "=>") if rng.random() < 0.15 else equation
+    equation = equation.replace("<=>", "=>") if equation in EXOTHERMIC and rng.random() < 0.2 else equation
     if rng.random() < 0.2:
         levels = "".join(f"\n  - {{P: {P} atm, {_rate(rng)[1:]}" for P in (0.1, 1.0, 10.0))
         return f"- equation: {equation}\n  type: pressure-dependent-Arrhenius\n  rate-constants:{levels}"

@@ -28,6 +28,7 @@ from chemnet.kinetics.rates import (
     level_rate,
     level_weight,
     reduced_pressure,
+    scarcity,
     sri_base,
     troe_argument,
     troe_center,
@@ -66,8 +67,10 @@ def jacobian(tables, lanes, work, y, volume, cp):
     inverse_T = 1.0 / T
     _rate_derivatives(tables, lanes, work, T, inverse_T)
     _progress_derivatives(tables, lanes, work, inverse_T)
+    _add_to_slopes_of_singular_rates(tables, lanes, work, inverse_T)
     _dense_part(tables, lanes, work, volume, inverse_T)
     _sparse_part(tables, lanes, work)
+    _singular_part(tables, lanes, work, inverse_T)
     _temperature_row(tables, lanes, work, T, inverse_T, cp)
 
 
@@ -185,6 +188,37 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
             spread = fma(by_M, M - fixed, spread)
         store(work.slope, r, slope)
         store(work.spread, r, spread)
+
+
+@kernel
+def _excess_of_scarce(tables, lanes, i, inverse_T):
+    """Rate of progress whose power of species i of `orders` is 1 in place of p < 1 since it is scarce, else zero."""
+    c, r = load(lanes.concentrations, tables.orders.item[i]), tables.derivatives.singular_of[i]
+    return select(c < scarcity(lanes, inverse_T), load(lanes.progress, r), 0.0)
+
+
+@kernel
+def _add_to_slopes_of_singular_rates(tables, lanes, work, inverse_T):
+    """What is scarce depends on the density: the parts of dq/dT and of sum_j c_j dq/dc_j that come with it."""
+    for i in range(tables.orders.item.size):
+        if tables.orders.factor[i] < 1.0:
+            r = tables.derivatives.singular_of[i]
+            excess = _excess_of_scarce(tables, lanes, i, inverse_T) * (1.0 - tables.orders.factor[i])
+            store(work.slope, r, fma(excess, inverse_T, load(work.slope, r)))
+            store(work.spread, r, load(work.spread, r) + excess)
+
+
+@kernel
+def _singular_part(tables, lanes, work, inverse_T):
+    """Add the parts of d omega_k/d c_j that come with powers below one of what is scarce."""
+    n, singular = padded(tables.reactive.size + 1), tables.derivatives.singular
+    for i in range(tables.orders.item.size):
+        j = tables.place[tables.orders.item[i]]
+        if tables.orders.factor[i] < 1.0 and j >= 0:
+            slope = _excess_of_scarce(tables, lanes, i, inverse_T) * load(work.inverse, j)
+            for e in range(singular.start[i], singular.start[i + 1]):
+                at = singular.item[e] * n + j
+                store(work.matrix, at, fma(singular.factor[e], slope, load(work.matrix, at)))
 
 
 @kernel

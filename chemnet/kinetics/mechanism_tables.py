@@ -67,6 +67,8 @@ class Derivatives(NamedTuple):
     set_number: Indices
     set_terms: Lists  # per such pair: reactions and net coefficient
     partners: Lists  # per collider set: places of reactive species; efficiency minus default
+    singular: Lists  # per entry of `orders` with a power p < 1: reactive species, net coefficient times 1 - p
+    singular_of: Indices  # (entries of `orders`,) their reactions
     set_of: Indices  # (R,) collider set that the reaction's rate depends on, -1 for none
 
 
@@ -164,7 +166,7 @@ def tables_of(mechanism: Mechanism) -> Tables:
         plog=_plog(reactions),
         production=_lists(_transposed(changes, reactive.size)),
         order=_orders(reactions),
-        derivatives=_derivatives(reactions, changes, place, sets),
+        derivatives=_derivatives(reactions, changes, place, sets, n_plain),
     )
 
 
@@ -318,6 +320,7 @@ def _derivatives(
     changes: Sequence[dict[int, float]],
     place: NDArray[np.intp],
     sets: Sequence[_Colliders],
+    n_plain: int,
 ) -> Derivatives:
     """Entries of d(production)/d(concentration), as sums of rates over the concentration; see `jacobian.py`."""
     entries: dict[tuple[int, int], list[tuple[int, float]]] = {}
@@ -336,7 +339,13 @@ def _derivatives(
                 by_set.setdefault((sets.index(reaction.colliders), k), []).append((r, value))
     pairs, groups = sorted(entries, key=lambda pair: (len(entries[pair]), pair)), sorted(by_set)
     partners = [[(int(place[k]), e) for k, e in efficiencies if place[k] >= 0] for _, efficiencies in sets]
+    entries_of = [(r, power) for r in range(n_plain, len(reactions)) for power in reactions[r].orders.values()]
     return Derivatives(
+        singular=_lists(
+            [(k, value * (1.0 - power)) for k, value in changes[r].items()] if power < 1.0 else ()
+            for r, power in entries_of
+        ),
+        singular_of=np.array([r for r, _ in entries_of], np.int32),
         row=np.array([k for _, k in pairs], np.int32),
         column=np.array([j for j, _ in pairs], np.int32),
         terms=_lists(entries[pair] for pair in pairs),

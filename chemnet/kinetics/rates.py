@@ -35,6 +35,7 @@ LOG_10 = 2.302585092994046
 T_LOWEST, T_HIGHEST = 50.0, 30000.0  # [K] rates are evaluated at the nearest of the two beyond them
 _TINY = 1e-90  # [kmol/m3] stands for a concentration of zero, so that rates may be divided by it
 _TINY_RATIO = 1e-290
+_SCARCE = 1e-14  # mole fraction
 _MAX_EXPONENT = 340.0
 
 
@@ -87,7 +88,7 @@ def right_hand_side(tables, lanes, y):
     volume = _concentrations(tables, lanes, y, T)
     _species_functions(tables, lanes, T, log_T, inverse_T)
     _rate_constants(tables, lanes, T, log_T, inverse_T)
-    _progress(tables, lanes)
+    _progress(tables, lanes, inverse_T)
     return volume, _derivatives(tables, lanes, T, volume)
 
 
@@ -237,7 +238,7 @@ def _blend_falloff(tables, lanes, i, T, log_T, inverse_T):
 
 
 @kernel
-def _progress(tables, lanes):
+def _progress(tables, lanes, inverse_T):
     """Forward and reverse rates of progress.
 
     k_r/k_f = exp(sum nu g/RT) (RT/p0)^(sum nu) is a product over the species, so that no reaction needs an exponential
@@ -264,23 +265,34 @@ def _progress(tables, lanes):
         store(lanes.progress, r, forward)
         store(lanes.net, r, forward)
     for r in range(tables.n_plain, n_reactions):
-        _general_progress(tables, lanes, r)
+        _general_progress(tables, lanes, r, inverse_T)
 
 
 @kernel
-def _general_progress(tables, lanes, r):
+def scarcity(lanes, inverse_T):
+    """Concentration [kmol/m3] below which a species is scarce, at 1/T [1/K]."""
+    return load(lanes.pressure, 0) * inverse_T * (_SCARCE / GAS_CONSTANT)
+
+
+@kernel
+def _general_progress(tables, lanes, r, inverse_T):
     """The same with powers that are no whole numbers: zero without a species that the rate depends on, as in Cantera.
 
-    Powers below one are singular there, and negative ones infinite.
+    A power below one, which may be negative, would be singular there: of what is scarce the rate is linear.
     """
     n_reactions, c = tables.order.shape[1], lanes.concentrations
     orders, products = tables.orders, tables.products
-    exponent, least, q = splat(0.0), splat(1.0), r - tables.n_plain
+    exponent, share, q = splat(0.0), splat(1.0), r - tables.n_plain
     for i in range(orders.start[q], orders.start[q + 1]):
         concentration = load(c, orders.item[i])
-        least = minimum(least, concentration)
-        exponent = fma(orders.factor[i], log(maximum(_TINY, concentration)), exponent)
-    forward = select(least > _TINY, load(lanes.constants, r) * exp(exponent), 0.0)
+        if orders.factor[i] < 1.0:
+            least = scarcity(lanes, inverse_T)
+            share = share * minimum(1.0, concentration / least)
+        else:
+            least = splat(_TINY)
+            share = select(concentration > least, share, 0.0)
+        exponent = fma(orders.factor[i], log(maximum(least, concentration)), exponent)
+    forward = load(lanes.constants, r) * exp(exponent) * share
     store(lanes.progress, r, forward)
     store(lanes.net, r, forward)
     if products.start[r + 1] == products.start[r]:

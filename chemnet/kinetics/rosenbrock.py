@@ -436,7 +436,8 @@ def _accept_or_reject(tables, method, steps, rtol, atol):
     error = error + (sum_of_all - sum_of_all)  # a maximum forgets NaN, a sum does not
     step, left, limit = load(steps.step, 0), load(steps.left, 0), load(steps.limit, 0)
     T, growth = load(steps.stage, m), load(steps.growth, 0)
-    good = (error <= 1.0) & (growth <= _FASTEST_GROWTH) & (T >= COLDEST) & (T <= HOTTEST)
+    error = select(T >= COLDEST, select(T <= HOTTEST, error, splat(np.inf)), splat(np.inf))
+    good = (error <= 1.0) & (growth <= _FASTEST_GROWTH)
     change = maximum(_LARGEST_CUT, minimum(limit, _SAFETY * exp(log(error) * (-1.0 / method.order))))
     change = select(error < 1e30, change, splat(_LARGEST_CUT))
     change = maximum(_LARGEST_CUT, minimum(change, 0.75 / maximum(growth - 1.0, 0.125)))
