@@ -7,17 +7,19 @@ import reaction_zoo
 
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor, evaluate
+from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.runtime.errors import NumericalError, UsageError
 
-MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", "zoo")
+ZOOS = {"zoo": reaction_zoo.ZOO, "pressure": reaction_zoo.PRESSURE, "burke": reaction_zoo.BURKE}
+MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", *ZOOS)
 # weights of f(x + i h) - f(x - i h), i = 1..4, over h: the central difference of order 8; h relative to x
 DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 
 
 @pytest.fixture(scope="module", params=MECHANISMS)
 def mechanism(request, tmp_path_factory):
-    if request.param == "zoo":
-        return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), reaction_zoo.ZOO))
+    if request.param in ZOOS:
+        return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), ZOOS[request.param]))
     return load_mechanism(request.param)
 
 
@@ -70,14 +72,28 @@ def test_the_jacobian_agrees_with_differences_of_order_eight(mechanism):
 @pytest.mark.parametrize(
     ("reactions", "message"),
     [
-        (reaction_zoo.CHEBYSHEV, r"reaction 1, H2O2 <=> 2 OH, is of type Chebyshev"),
-        (reaction_zoo.BLOWERS_MASEL, "Blowers-Masel"),
+        (
+            reaction_zoo.PLASMA,
+            r"reaction 1, H2 \+ O => H \+ OH, is of type two-temperature-plasma, .* electrons",
+        ),
+        (reaction_zoo.NEGATIVE_BETWEEN, r"reaction 1, H \+ OH <=> H2O: .* P = 10132.5 Pa .* at T = 552 to 919 K"),
+        (reaction_zoo.NEGATIVE_COLLIDER, r"reaction 1, H \+ OH <=> H2O, collider AR: .* P = 10132.5 Pa .*\n.* NaN"),
+        pytest.param(
+            reaction_zoo.UNKNOWN_COLLIDER,
+            "reaction 1, .* collider XE is no species",
+            marks=pytest.mark.filterwarnings("ignore:Kinetics..kineticsSpeciesIndex"),
+        ),
     ],
 )
-def test_a_kind_that_is_not_covered_is_refused_by_name_and_reaction(tmp_path, reactions, message):
+def test_a_rate_that_is_not_covered_or_not_positive_is_refused_by_name_and_reaction(tmp_path, reactions, message):
     mechanism = load_mechanism(reaction_zoo.write(tmp_path, reactions))
     with pytest.raises(UsageError, match=message):
         RosenbrockReactor(mechanism)
+
+
+def test_a_reaction_that_makes_what_it_consumes_is_left_out(tmp_path):
+    mechanism = load_mechanism(reaction_zoo.write(tmp_path, reaction_zoo.PRESSURE))
+    assert tables_of(mechanism).order.shape[1] == mechanism.gas().n_reactions - 1
 
 
 def test_a_state_that_is_no_state_has_no_rates(mechanism):
