@@ -278,6 +278,38 @@ UNKNOWN_COLLIDER = """
     efficiency: {A: 3.0, b: 0.0, Ea: 0.0}
 """
 
+NO_EFFICIENCY = """
+- equation: H + OH <=> H2O
+  type: linear-Burke
+  colliders:
+  - name: M
+    type: pressure-dependent-Arrhenius
+    rate-constants:
+    - {P: 0.1 atm, A: 1.0e+13, b: 0.0, Ea: 0.0}
+  - name: AR
+    efficiency: {A: 0.0, b: 0.0, Ea: 0.0}
+    type: pressure-dependent-Arrhenius
+    rate-constants:
+    - {P: 0.1 atm, A: 1.0e+13, b: 0.0, Ea: 0.0}
+"""
+
+NO_LIMIT = """
+- equation: H + OH <=> H2O
+  type: linear-Burke
+  colliders:
+  - name: M
+    type: falloff
+    low-P-rate-constant: {A: 0.0, b: -1.2, Ea: 0.0}
+    high-P-rate-constant: {A: 4.65e+12, b: 0.44, Ea: 0.0}
+    Troe: {A: 0.5, T3: 30.0, T1: 90000.0}
+"""
+
+NO_BOND = """
+- equation: O + H2 <=> H + OH
+  type: Blowers-Masel
+  rate-constant: {A: 3.87e+04, b: 2.7, Ea0: 6260.0, w: 6260.0}
+"""
+
 
 def write(folder: Path, reactions: str) -> Path:
     """A mechanism of hydrogen's species with the given reactions."""

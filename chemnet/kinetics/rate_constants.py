@@ -6,7 +6,20 @@ Below and above their pressure levels PLOG rates are those of the nearest one. C
 from __future__ import annotations
 
 from chemnet.gas.state import GAS_CONSTANT
-from chemnet.runtime.simd import absolute, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.runtime.simd import (
+    absolute,
+    everywhere,
+    exp,
+    fma,
+    kernel,
+    load,
+    log,
+    maximum,
+    minimum,
+    select,
+    splat,
+    store,
+)
 
 LOG_10 = 2.302585092994046
 TINY = 1e-90  # [kmol/m3] stands for a concentration of zero, so that rates may be divided by it
@@ -179,11 +192,14 @@ def _plog(plog, i, log_P, log_T, inverse_T):
     """Rate constant that is interpolated in ln P between the levels of a law."""
     log_rate = splat(0.0)
     for level in range(plog.levels.start[i], plog.levels.start[i + 1]):
+        share = level_weight(plog, level, log_P)
+        if everywhere(share <= 0.0):
+            continue
         total = splat(0.0)
         for j in range(plog.rates.start[level], plog.rates.start[level + 1]):
             rate = arrhenius(plog.arrhenius, plog.rates.item[j], log_T, inverse_T)
             total = fma(plog.rates.factor[j], rate, total)
-        log_rate = fma(level_weight(plog, level, log_P), log(maximum(TINY_RATIO, total)), log_rate)
+        log_rate = fma(share, log(maximum(TINY_RATIO, total)), log_rate)
     return exp(log_rate)
 
 

@@ -20,7 +20,7 @@ from chemnet.kinetics.rate_constants import (
     troe_argument,
     troe_limits,
 )
-from chemnet.runtime.simd import absolute, exp, fma, kernel, load, log, maximum, select, splat, store
+from chemnet.runtime.simd import absolute, everywhere, exp, fma, kernel, load, log, maximum, select, splat, store
 
 
 @kernel
@@ -157,6 +157,9 @@ def _plog(laws, lanes, work, i, log_T, inverse_T):
     plog, log_P = laws.plog, load(lanes.law_pressure, i)
     warming, theta = splat(0.0), splat(0.0)
     for level in range(plog.levels.start[i], plog.levels.start[i + 1]):
+        share = level_weight(plog, level, log_P)
+        if everywhere(share <= 0.0):
+            continue
         total, slope = splat(0.0), splat(0.0)
         for j in range(plog.rates.start[level], plog.rates.start[level + 1]):
             row = plog.rates.item[j]
@@ -164,7 +167,7 @@ def _plog(laws, lanes, work, i, log_T, inverse_T):
             total = total + rate
             slope = fma(rate, _warming(plog.arrhenius, row, inverse_T), slope)
         total = maximum(TINY_RATIO, total)
-        warming = fma(level_weight(plog, level, log_P), slope / total, warming)
+        warming = fma(share, slope / total, warming)
         if laws.reaction[i] < 0:
             theta = fma(_level_slope(plog, level, log_P), log(total), theta)
     store(work.law_warming, i, warming)

@@ -10,8 +10,9 @@ from chemnet.kinetics import RosenbrockReactor, evaluate
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.runtime.errors import NumericalError, UsageError
 
+ALZUETA = ("example_data/ammonia-CO-H2-Alzueta-2023.yaml", "linear-Burke")  # of Cantera's wheel
 ZOOS = {"zoo": reaction_zoo.ZOO, "pressure": reaction_zoo.PRESSURE, "burke": reaction_zoo.BURKE}
-MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", *ZOOS)
+MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", ALZUETA, *ZOOS)
 # weights of f(x + i h) - f(x - i h), i = 1..4, over h: the central difference of order 8; h relative to x
 DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 
@@ -20,7 +21,7 @@ DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 def mechanism(request, tmp_path_factory):
     if request.param in ZOOS:
         return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), ZOOS[request.param]))
-    return load_mechanism(request.param)
+    return load_mechanism(*((request.param,) if isinstance(request.param, str) else request.param))
 
 
 def random_states(mechanism, n, concentration, seed=3):
@@ -45,6 +46,13 @@ def test_rates_agree_with_cantera_to_1e_12_of_the_gross_rate(mechanism):
         heat = gas.partial_molar_enthalpies[found.species] * gross
         warming = -gas.heat_release_rate / (gas.density * gas.cp_mass)
         assert abs(rates[-1] + warming) <= 1e-12 * np.abs(heat).sum() / (gas.density * gas.cp_mass)
+
+
+def test_rates_and_jacobian_of_a_row_depend_on_the_row_alone(mechanism):
+    states = random_states(mechanism, 5, 1.0)
+    together, alone = evaluate(mechanism, states), [evaluate(mechanism, state[None]) for state in states]
+    np.testing.assert_array_equal(together.rates, np.concatenate([one.rates for one in alone]))
+    np.testing.assert_array_equal(together.jacobian, np.concatenate([one.jacobian for one in alone]))
 
 
 def test_the_jacobian_agrees_with_differences_of_order_eight(mechanism):
@@ -83,6 +91,9 @@ def test_the_jacobian_agrees_with_differences_of_order_eight(mechanism):
             "reaction 1, .* collider XE is no species",
             marks=pytest.mark.filterwarnings("ignore:Kinetics..kineticsSpeciesIndex"),
         ),
+        (reaction_zoo.NO_EFFICIENCY, "reaction 1, .* collider AR has rate constants, but an efficiency of zero"),
+        (reaction_zoo.NO_LIMIT, "reaction 1, .* collider M: a limit of its falloff is not positive"),
+        (reaction_zoo.NO_BOND, "reaction 1, .* w equals Ea0"),
     ],
 )
 def test_a_rate_that_is_not_covered_or_not_positive_is_refused_by_name_and_reaction(tmp_path, reactions, message):
