@@ -7,7 +7,8 @@ With A_kj = d omega_k/d c_j at fixed temperature, S_k = sum_j c_j A_kj and N = s
 
 A rate of progress is a product of powers of concentrations, so its derivative is the rate times the power over the
 concentration: the entries of A are sums over rates that are at hand already. Where a rate depends on a collider set,
-M = default (P/RT) + sum_j e_j c_j, the first part depends on T alone and counts as such.
+M = default (P/RT) + sum_j e_j c_j, the first part depends on T alone and counts as such. So does P/RT in the mole
+fractions c_j RT/P of linear-Burke reactions.
 """
 
 from __future__ import annotations
@@ -19,21 +20,10 @@ from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.rates import (
-    GAS_CONSTANT,
-    LOG_10,
-    T_HIGHEST,
-    T_LOWEST,
-    arrhenius,
-    level_rate,
-    level_weight,
-    reduced_pressure,
-    scarcity,
-    sri_base,
-    troe_argument,
-    troe_center,
-)
-from chemnet.runtime.simd import aligned, exp, fma, kernel, load, log, maximum, minimum, select, splat, store
+from chemnet.kinetics.rate_constants import total_concentration
+from chemnet.kinetics.rate_slopes import rate_slopes
+from chemnet.kinetics.rates import T_HIGHEST, T_LOWEST, scarcity
+from chemnet.runtime.simd import aligned, fma, kernel, load, log, maximum, minimum, select, splat, store
 
 
 class JacobianLanes(NamedTuple):
@@ -41,6 +31,8 @@ class JacobianLanes(NamedTuple):
 
     warming: NDArray[np.float64]  # (R) d ln k_f/dT [1/K] at fixed concentrations
     theta: NDArray[np.float64]  # (R) d ln k_f/d ln M
+    law_warming: NDArray[np.float64]  # (laws) d ln k/dT [1/K] at fixed pressure
+    law_theta: NDArray[np.float64]  # (laws) d ln k/d ln P
     activity: NDArray[np.float64]  # (K) d ln up/dT [1/K]
     slope: NDArray[np.float64]  # (R) dq/dT at fixed concentrations
     spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j
@@ -51,7 +43,8 @@ class JacobianLanes(NamedTuple):
 def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
     K, R, n = len(tables.species), tables.order.shape[1], padded(len(tables.reactive) + 1)
-    return JacobianLanes(*map(aligned, (R, R, K, R, R, len(tables.reactive), n * n)))
+    laws = len(tables.rates.laws.reaction)
+    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, len(tables.reactive), n * n)))
 
 
 @register_jitable
@@ -65,7 +58,7 @@ def jacobian(tables, lanes, work, y, volume, cp):
     """d(dn/dt, dT/dt)/d(n, T) into `work.matrix`; `right_hand_side` at the same y has just returned volume and cp."""
     T = maximum(T_LOWEST, minimum(T_HIGHEST, load(y, tables.reactive.size)))
     inverse_T = 1.0 / T
-    _rate_derivatives(tables, lanes, work, T, inverse_T)
+    rate_slopes(tables, lanes, work, T, log(T), inverse_T)
     _progress_derivatives(tables, lanes, work, inverse_T)
     _add_to_slopes_of_singular_rates(tables, lanes, work, inverse_T)
     _dense_part(tables, lanes, work, volume, inverse_T)
@@ -75,99 +68,12 @@ def jacobian(tables, lanes, work, y, volume, cp):
 
 
 @kernel
-def _rate_derivatives(tables, lanes, work, T, inverse_T):
-    """d ln k_f/dT and d ln k_f/d ln M of every reaction."""
-    rows, log_T = tables.arrhenius, log(T)
-    for r in range(tables.order.shape[1]):
-        store(work.warming, r, _warming(rows, r, inverse_T))
-        store(work.theta, r, splat(0.0))
-    for i in range(tables.three_body.item.size):
-        store(work.theta, tables.three_body.item[i], splat(1.0))
-    for i in range(tables.falloff.shape[0]):
-        _falloff_derivatives(tables, lanes, work, i, T, log_T, inverse_T)
-    for i in range(tables.plog.reaction.size):
-        total = splat(0.0)
-        for level in range(tables.plog.levels.start[i], tables.plog.levels.start[i + 1]):
-            share = level_weight(tables, lanes, level)
-            total = fma(share, _level_warming(tables, level, log_T, inverse_T), total)
-        store(work.warming, tables.plog.reaction[i], total)
-
-
-@kernel
-def _warming(rows, i, inverse_T):
-    """d ln k/dT of row i of Arrhenius parameters."""
-    return fma(rows[i, 2], inverse_T, splat(rows[i, 1])) * inverse_T
-
-
-@kernel
-def _level_warming(tables, level, log_T, inverse_T):
-    """d ln k/dT of the rates that are given at one PLOG pressure level."""
-    total = splat(0.0)
-    for i in range(tables.plog.rates.start[level], tables.plog.rates.start[level + 1]):
-        slot = tables.plog.rates.item[i]
-        rate = arrhenius(tables.plog.arrhenius, slot, log_T, inverse_T) * tables.plog.rates.factor[i]
-        total = fma(rate, _warming(tables.plog.arrhenius, slot, inverse_T), total)
-    return total / level_rate(tables, level, log_T, inverse_T)
-
-
-@kernel
-def _falloff_derivatives(tables, lanes, work, i, T, log_T, inverse_T):
-    """Derivatives of ln k = ln k_inf + ln Pr - ln(1 + Pr) + ln F (chemically activated: ln k_0 - ln(1 + Pr) + ln F)."""
-    row = tables.falloff[i]
-    r, slot = int(row[0]), tables.order.shape[1] + i
-    high_warming = _warming(tables.arrhenius, r, inverse_T)
-    Pr_warming = _warming(tables.arrhenius, slot, inverse_T) - high_warming
-    high = arrhenius(tables.arrhenius, r, log_T, inverse_T)
-    Pr = reduced_pressure(load(lanes.constants, slot), high, load(lanes.colliders, int(row[1])))
-    F_warming, F_theta = splat(0.0), splat(0.0)
-    if row[2] == 1.0:
-        F_warming, F_theta = _troe_derivatives(row, log(Pr), Pr_warming, T, inverse_T)
-    elif row[2] == 2.0:
-        F_warming, F_theta = _sri_derivatives(row, log(Pr), Pr_warming, T, inverse_T)
-    limit = 1.0 / (1.0 + Pr)
-    share = limit - row[3]  # d(ln Pr - ln(1 + Pr))/d ln Pr; less one for k_0 in place of k_inf
-    base = fma(row[3], Pr_warming, high_warming)
-    store(work.warming, r, fma(share, Pr_warming, base + F_warming))
-    store(work.theta, r, share + F_theta)
-
-
-@kernel
-def _troe_derivatives(row, log_Pr, Pr_warming, T, inverse_T):
-    """d ln F/dT and d ln F/d ln M of ln F = ln F_cent / (1 + f_1^2)."""
-    center = troe_center(row, T, inverse_T)
-    slope = (row[4] - 1.0) * row[5] * exp(-row[5] * T) - row[4] * row[6] * exp(-row[6] * T)
-    if row[7] != 0.0:
-        slope = fma(row[7] * inverse_T * inverse_T, exp(-row[7] * inverse_T), slope)
-    log_center = log(center)
-    center_warming = slope / center
-    f1, n = troe_argument(log_center * (1 / LOG_10), log_Pr * (1 / LOG_10))
-    width = 1.0 / fma(f1, f1, 1.0)
-    # f_1 = x/n with x = lg Pr - 0.4 - 0.67 lg F_cent and n = 0.75 - 1.27 lg F_cent - 0.14 x
-    from_f1 = -2.0 * log_center * f1 * width * width / (n * LOG_10)
-    by_Pr = fma(0.14, f1, 1.0)
-    by_center = fma(1.27 - 0.14 * 0.67, f1, -0.67)
-    warming = fma(from_f1, fma(by_Pr, Pr_warming, by_center * center_warming), center_warming * width)
-    return warming, from_f1 * by_Pr
-
-
-@kernel
-def _sri_derivatives(row, log_Pr, Pr_warming, T, inverse_T):
-    """d ln F/dT and d ln F/d ln M of ln F = ln d + e ln T + X ln(base), X = 1/(1 + lg(Pr)^2)."""
-    base = sri_base(row, T, inverse_T)
-    slope = row[4] * row[5] * inverse_T * inverse_T * exp(-row[5] * inverse_T) - row[6] * exp(-row[6] * T)
-    lg = log_Pr * (1 / LOG_10)
-    X = 1.0 / fma(lg, lg, 1.0)
-    theta = -2.0 * lg * X * X * log(base) * (1 / LOG_10)
-    return fma(theta, Pr_warming, fma(X, slope / base, row[8] * inverse_T)), theta
-
-
-@kernel
 def _progress_derivatives(tables, lanes, work, inverse_T):
     """dq/dT at fixed concentrations, and sum_j c_j dq/dc_j, of every reaction."""
     n_reactions, order = tables.order.shape[1], tables.order
     for k in range(tables.species.shape[0]):
         store(work.activity, k, (1.0 - load(lanes.h, k)) * inverse_T)
-    total = load(lanes.pressure, 0) * inverse_T * (1.0 / GAS_CONSTANT)
+    total = total_concentration(lanes, inverse_T)
     for r in range(n_reactions):
         warming, forward = load(work.warming, r), load(lanes.progress, r)
         slope, spread = warming * load(lanes.net, r), order[0, r] * forward
@@ -188,6 +94,12 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
             spread = fma(by_M, M - fixed, spread)
         store(work.slope, r, slope)
         store(work.spread, r, spread)
+    burke = tables.rates.burke
+    for q in range(burke.reaction.size):
+        spread = load(work.spread, burke.reaction[q])
+        for i in range(burke.colliders.start[q], burke.colliders.start[q + 1]):
+            spread = spread + load(lanes.progress, 2 * n_reactions + np.int64(i))
+        store(work.spread, burke.reaction[q], spread)
 
 
 @kernel

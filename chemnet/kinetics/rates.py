@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
+from chemnet.kinetics.rate_constants import TINY, rate_constants, total_concentration
 from chemnet.runtime.simd import (
     W,
     absolute,
@@ -31,10 +32,7 @@ from chemnet.runtime.simd import (
 )
 
 _STANDARD_PRESSURE = ct.one_atm
-LOG_10 = 2.302585092994046
 T_LOWEST, T_HIGHEST = 50.0, 30000.0  # [K] rates are evaluated at the nearest of the two beyond them
-_TINY = 1e-90  # [kmol/m3] stands for a concentration of zero, so that rates may be divided by it
-_TINY_RATIO = 1e-290
 _SCARCE = 1e-14  # mole fraction
 _MAX_EXPONENT = 340.0
 
@@ -51,7 +49,11 @@ class Lanes(NamedTuple):
     down: NDArray[np.float64]  # (K) 1 / up
     colliders: NDArray[np.float64]  # (collider sets) concentration of colliders [kmol/m3]
     constants: NDArray[np.float64]  # (R + falloffs) rate constants
-    progress: NDArray[np.float64]  # (2 R) forward and reverse rates of progress [kmol/m3/s]
+    law_pressure: NDArray[np.float64]  # (laws) ln P of the laws of pressure
+    law: NDArray[np.float64]  # (laws) their rate constants
+    efficiency: NDArray[np.float64]  # (colliders) of linear-Burke reactions
+    mean_efficiency: NDArray[np.float64]  # (linear-Burke reactions)
+    progress: NDArray[np.float64]  # (2 R + colliders) forward and reverse rates of progress [kmol/m3/s]; `rate_slopes`
     net: NDArray[np.float64]  # (R) their difference
     f: NDArray[np.float64]  # (m + 1) dn/dt [kmol/kg/s], dT/dt [K/s]
 
@@ -59,8 +61,10 @@ class Lanes(NamedTuple):
 def new_lanes(tables: Tables) -> Lanes:
     """Memory for one thread."""
     K, m = len(tables.species), len(tables.reactive)
-    R, slots = tables.order.shape[1], len(tables.arrhenius)
-    return Lanes(*map(aligned, (2, K, K, K, K, K, K, len(tables.default), slots, 2 * R, R, m + 1)))
+    R, rates = tables.order.shape[1], tables.rates
+    laws, colliders, mixed = len(rates.laws.reaction), len(rates.burke.efficiency), len(rates.burke.reaction)
+    of_rates = (len(tables.default), len(rates.arrhenius), laws, laws, colliders, mixed)
+    return Lanes(*map(aligned, (2, K, K, K, K, K, K, *of_rates, 2 * R + colliders, R, m + 1)))
 
 
 @kernel
@@ -87,7 +91,7 @@ def right_hand_side(tables, lanes, y):
     log_T, inverse_T = log(T), 1.0 / T
     volume = _concentrations(tables, lanes, y, T)
     _species_functions(tables, lanes, T, log_T, inverse_T)
-    _rate_constants(tables, lanes, T, log_T, inverse_T)
+    rate_constants(tables, lanes, T, log_T, inverse_T)
     _progress(tables, lanes, inverse_T)
     return volume, _derivatives(tables, lanes, T, volume)
 
@@ -104,7 +108,7 @@ def _concentrations(tables, lanes, y, T):
     density = 1.0 / volume
     for k in range(tables.species.shape[0]):
         c = load(lanes.amounts, k) * density
-        store(lanes.concentrations, k, select(absolute(c) > _TINY, c, splat(_TINY)))
+        store(lanes.concentrations, k, select(absolute(c) > TINY, c, splat(TINY)))
     return volume
 
 
@@ -126,115 +130,6 @@ def _species_functions(tables, lanes, T, log_T, inverse_T):
         exponent = maximum(-_MAX_EXPONENT, minimum(_MAX_EXPONENT, g + log_unit))
         store(lanes.up, k, exp(exponent))
         store(lanes.down, k, exp(-exponent))
-
-
-@kernel
-def arrhenius(rows, i, log_T, inverse_T):
-    """|A| T^b exp(-Ea/RT) of row i."""
-    if rows[i, 1] == 0.0 and rows[i, 2] == 0.0:
-        return splat(rows[i, 3])
-    return exp(fma(rows[i, 1], log_T, fma(-rows[i, 2], inverse_T, rows[i, 0])))
-
-
-@kernel
-def _rate_constants(tables, lanes, T, log_T, inverse_T):
-    """Forward rate constants with everything that multiplies them: fall-off, colliders, sign."""
-    total = load(lanes.pressure, 0) * inverse_T * (1.0 / GAS_CONSTANT)
-    for s in range(tables.default.size):
-        M = total * tables.default[s]
-        for i in range(tables.colliders.start[s], tables.colliders.start[s + 1]):
-            M = fma(tables.colliders.factor[i], load(lanes.concentrations, tables.colliders.item[i]), M)
-        store(lanes.colliders, s, select(absolute(M) > _TINY, M, splat(_TINY)))
-    for i in range(tables.arrhenius.shape[0]):
-        store(lanes.constants, i, arrhenius(tables.arrhenius, i, log_T, inverse_T))
-    for i in range(tables.plog.reaction.size):
-        store(lanes.constants, tables.plog.reaction[i], _plog(tables, lanes, i, log_T, inverse_T))
-    for i in range(tables.falloff.shape[0]):
-        _blend_falloff(tables, lanes, i, T, log_T, inverse_T)
-    for i in range(tables.three_body.item.size):
-        r, M = tables.three_body.item[i], load(lanes.colliders, int(tables.three_body.factor[i]))
-        store(lanes.constants, r, load(lanes.constants, r) * M)
-    for i in range(tables.sign.item.size):
-        r = tables.sign.item[i]
-        store(lanes.constants, r, load(lanes.constants, r) * tables.sign.factor[i])
-
-
-@kernel
-def level_weight(tables, lanes, level):
-    """Share of a PLOG pressure level in ln k: a hat function of ln P, constant beyond the last level."""
-    log_P, row = load(lanes.pressure, 1), tables.plog.level[level]
-    rising = fma(log_P - row[2], row[0], 1.0)
-    falling = fma(row[2] - log_P, row[1], 1.0)
-    return maximum(0.0, minimum(1.0, minimum(rising, falling)))
-
-
-@kernel
-def level_rate(tables, level, log_T, inverse_T):
-    """Sum of the rates that are given at one PLOG pressure level."""
-    total = splat(0.0)
-    for i in range(tables.plog.rates.start[level], tables.plog.rates.start[level + 1]):
-        slot = tables.plog.rates.item[i]
-        rate = arrhenius(tables.plog.arrhenius, slot, log_T, inverse_T)
-        total = fma(tables.plog.rates.factor[i], rate, total)
-    return maximum(_TINY_RATIO, total)
-
-
-@kernel
-def _plog(tables, lanes, i, log_T, inverse_T):
-    """Rate constant that is interpolated in ln P between the levels of a reaction."""
-    log_rate = splat(0.0)
-    for level in range(tables.plog.levels.start[i], tables.plog.levels.start[i + 1]):
-        share = level_weight(tables, lanes, level)
-        log_rate = fma(share, log(level_rate(tables, level, log_T, inverse_T)), log_rate)
-    return exp(log_rate)
-
-
-@kernel
-def reduced_pressure(low, high, M):
-    """k_0 M / k_inf, kept above zero."""
-    return maximum(_TINY_RATIO, low * M / high)
-
-
-@kernel
-def troe_center(row, T, inverse_T):
-    """F_cent of Troe's formula; row: a, 1/T3, 1/T1, T2 (0 for none) from column 4."""
-    center = fma(1.0 - row[4], exp(-row[5] * T), row[4] * exp(-row[6] * T))
-    if row[7] != 0.0:
-        center = center + exp(-row[7] * inverse_T)
-    return maximum(_TINY_RATIO, center)
-
-
-@kernel
-def troe_argument(log_center, log_Pr):
-    """f_1 of Troe's formula, F = F_cent^(1/(1 + f_1^2)), and its denominator; decimal logarithms."""
-    x = log_Pr + fma(-0.67, log_center, -0.4)
-    n = fma(-0.14, x, fma(-1.27, log_center, 0.75))
-    return x / n, n
-
-
-@kernel
-def sri_base(row, T, inverse_T):
-    """a exp(-b/T) + exp(-T/c) of the SRI formula; row: a, b, 1/c, d, e from column 4."""
-    return maximum(_TINY_RATIO, fma(row[4], exp(-row[5] * inverse_T), exp(-row[6] * T)))
-
-
-@kernel
-def _blend_falloff(tables, lanes, i, T, log_T, inverse_T):
-    """k = k_inf Pr/(1 + Pr) F, or k_0/(1 + Pr) F for a chemically activated reaction, in place of k_inf."""
-    row = tables.falloff[i]
-    r = int(row[0])
-    low, high = load(lanes.constants, tables.order.shape[1] + i), load(lanes.constants, r)
-    Pr = reduced_pressure(low, high, load(lanes.colliders, int(row[1])))
-    blend = 1.0 / (1.0 + Pr)
-    if row[2] == 1.0:
-        log_center = log(troe_center(row, T, inverse_T)) * (1 / LOG_10)
-        f1, _ = troe_argument(log_center, log(Pr) * (1 / LOG_10))
-        blend = blend * exp(log_center * LOG_10 / fma(f1, f1, 1.0))
-    elif row[2] == 2.0:
-        log_Pr = log(Pr) * (1 / LOG_10)
-        power = 1.0 / fma(log_Pr, log_Pr, 1.0)
-        blend = blend * row[7] * exp(fma(row[8], log_T, power * log(sri_base(row, T, inverse_T))))
-    store(lanes.constants, r, high * Pr * blend if row[3] == 0.0 else low * blend)
 
 
 @kernel
@@ -271,7 +166,7 @@ def _progress(tables, lanes, inverse_T):
 @kernel
 def scarcity(lanes, inverse_T):
     """Concentration [kmol/m3] below which a species is scarce, at 1/T [1/K]."""
-    return load(lanes.pressure, 0) * inverse_T * (_SCARCE / GAS_CONSTANT)
+    return _SCARCE * total_concentration(lanes, inverse_T)
 
 
 @kernel
@@ -289,7 +184,7 @@ def _general_progress(tables, lanes, r, inverse_T):
             least = scarcity(lanes, inverse_T)
             share = share * minimum(1.0, concentration / least)
         else:
-            least = splat(_TINY)
+            least = splat(TINY)
             share = select(concentration > least, share, 0.0)
         exponent = fma(orders.factor[i], log(maximum(least, concentration)), exponent)
     forward = load(lanes.constants, r) * exp(exponent) * share
@@ -302,7 +197,7 @@ def _general_progress(tables, lanes, r, inverse_T):
         exponent = fma(orders.factor[i], log(load(lanes.down, orders.item[i])), exponent)
     for i in range(products.start[r], products.start[r + 1]):
         k = products.item[i]
-        exponent = fma(products.factor[i], log(maximum(_TINY, load(c, k)) * load(lanes.up, k)), exponent)
+        exponent = fma(products.factor[i], log(maximum(TINY, load(c, k)) * load(lanes.up, k)), exponent)
     reverse = load(lanes.constants, r) * exp(exponent)
     store(lanes.progress, n_reactions + r, reverse)
     store(lanes.net, r, forward - reverse)

@@ -272,6 +272,17 @@ def select(typing, condition, a, b):
 
 
 @intrinsic
+def everywhere(typing, condition):
+    """True if the condition holds in every lane: to skip what changes no lane, and for nothing that changes one."""
+
+    def generate(context, builder, sig, args):
+        bits = builder.bitcast(args[0], ir.IntType(W))
+        return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(W), (1 << W) - 1))
+
+    return (types.boolean(condition), generate) if condition is mask else None
+
+
+@intrinsic
 def take_number(typing, counter):
     """The number in counter[0] (int64), which goes up by one; threads that share it never get the same."""
 

@@ -7,18 +7,21 @@ import reaction_zoo
 
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor, evaluate
+from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.runtime.errors import NumericalError, UsageError
 
-MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", "zoo")
+ALZUETA = ("example_data/ammonia-CO-H2-Alzueta-2023.yaml", "linear-Burke")  # of Cantera's wheel
+ZOOS = {"zoo": reaction_zoo.ZOO, "pressure": reaction_zoo.PRESSURE, "burke": reaction_zoo.BURKE}
+MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", ALZUETA, *ZOOS)
 # weights of f(x + i h) - f(x - i h), i = 1..4, over h: the central difference of order 8; h relative to x
 DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 
 
 @pytest.fixture(scope="module", params=MECHANISMS)
 def mechanism(request, tmp_path_factory):
-    if request.param == "zoo":
-        return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), reaction_zoo.ZOO))
-    return load_mechanism(request.param)
+    if request.param in ZOOS:
+        return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), ZOOS[request.param]))
+    return load_mechanism(*((request.param,) if isinstance(request.param, str) else request.param))
 
 
 def random_states(mechanism, n, concentration, seed=3):
@@ -54,6 +57,13 @@ def test_rates_agree_with_cantera_to_1e_12_of_the_gross_rate(mechanism):
         heat = gas.partial_molar_enthalpies[found.species] * gross
         warming = -gas.heat_release_rate / (gas.density * gas.cp_mass)
         assert abs(rates[-1] + warming) <= 1e-12 * np.abs(heat).sum() / (gas.density * gas.cp_mass)
+
+
+def test_rates_and_jacobian_of_a_row_depend_on_the_row_alone(mechanism):
+    states = random_states(mechanism, 5, 1.0)
+    together, alone = evaluate(mechanism, states), [evaluate(mechanism, state[None]) for state in states]
+    np.testing.assert_array_equal(together.rates, np.concatenate([one.rates for one in alone]))
+    np.testing.assert_array_equal(together.jacobian, np.concatenate([one.jacobian for one in alone]))
 
 
 def test_the_jacobian_agrees_with_differences_of_order_eight(mechanism):
@@ -107,14 +117,31 @@ def check_jacobian(mechanism, states):
 @pytest.mark.parametrize(
     ("reactions", "message"),
     [
-        (reaction_zoo.CHEBYSHEV, r"reaction 1, H2O2 <=> 2 OH, is of type Chebyshev"),
-        (reaction_zoo.BLOWERS_MASEL, "Blowers-Masel"),
+        (
+            reaction_zoo.PLASMA,
+            r"reaction 1, H2 \+ O => H \+ OH, is of type two-temperature-plasma, .* electrons",
+        ),
+        (reaction_zoo.NEGATIVE_BETWEEN, r"reaction 1, H \+ OH <=> H2O: .* P = 10132.5 Pa .* at T = 552 to 919 K"),
+        (reaction_zoo.NEGATIVE_COLLIDER, r"reaction 1, H \+ OH <=> H2O, collider AR: .* P = 10132.5 Pa .*\n.* NaN"),
+        pytest.param(
+            reaction_zoo.UNKNOWN_COLLIDER,
+            "reaction 1, .* collider XE is no species",
+            marks=pytest.mark.filterwarnings("ignore:Kinetics..kineticsSpeciesIndex"),
+        ),
+        (reaction_zoo.NO_EFFICIENCY, "reaction 1, .* collider AR has rate constants, but an efficiency of zero"),
+        (reaction_zoo.NO_LIMIT, "reaction 1, .* collider M: a limit of its falloff is not positive"),
+        (reaction_zoo.NO_BOND, "reaction 1, .* w equals Ea0"),
     ],
 )
-def test_a_kind_that_is_not_covered_is_refused_by_name_and_reaction(tmp_path, reactions, message):
+def test_a_rate_that_is_not_covered_or_not_positive_is_refused_by_name_and_reaction(tmp_path, reactions, message):
     mechanism = load_mechanism(reaction_zoo.write(tmp_path, reactions))
     with pytest.raises(UsageError, match=message):
         RosenbrockReactor(mechanism)
+
+
+def test_a_reaction_that_makes_what_it_consumes_is_left_out(tmp_path):
+    mechanism = load_mechanism(reaction_zoo.write(tmp_path, reaction_zoo.PRESSURE))
+    assert tables_of(mechanism).order.shape[1] == mechanism.gas().n_reactions - 1
 
 
 def test_a_state_that_is_no_state_has_no_rates(mechanism):

@@ -11,6 +11,7 @@ from chemnet.runtime.simd import (
     W,
     absolute,
     aligned,
+    everywhere,
     exp,
     fma,
     load,
@@ -124,3 +125,17 @@ def test_nan_comes_through_and_infinity_is_no_number_to_a_logarithm():
 def test_vectors_begin_where_a_line_of_the_cache_does():
     for n in range(1, 20):
         assert aligned(n).ctypes.data % 64 == 0
+
+
+@njit
+def all_positive(values):
+    return everywhere(load(values, 0) > 0.0)
+
+
+def test_what_holds_in_all_lanes_but_one_does_not_hold_everywhere():
+    values = np.ones(W)
+    assert all_positive(values)
+    for lane in range(W):
+        values[lane] = math.nan
+        assert not all_positive(values)
+        values[lane] = 1.0

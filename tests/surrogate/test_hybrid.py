@@ -152,7 +152,7 @@ def test_in_a_large_mechanism_the_network_is_asked_first():
 
 
 def test_a_mechanism_that_the_exact_step_does_not_cover_needs_cvode_outside(tmp_path):
-    source = str(reaction_zoo.write(tmp_path, reaction_zoo.CHEBYSHEV))
+    source = str(reaction_zoo.write(tmp_path, reaction_zoo.PLASMA))
     file = save_tiny_model(tmp_path / "tiny.safetensors", 1e-6, source)
     model = Surrogate.load(file, load_mechanism(source)).with_limits(900.0, 0.0)
     with pytest.raises(UsageError, match="outside=cvode"):
