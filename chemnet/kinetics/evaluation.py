@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
@@ -13,6 +12,7 @@ from chemnet.gas.state import Array, as_states
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.simd import W, aligned
 
@@ -48,7 +48,7 @@ def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
     return Evaluation(tables.reactive, rates, matrices)
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def _evaluate(tables, lanes, work, y, states, rates, matrices):
     m = tables.reactive.size
     n = padded(m + 1)

@@ -20,7 +20,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.kinetics.jacobian import jacobian, padded
@@ -35,6 +34,7 @@ from chemnet.kinetics.rosenbrock import (
     tolerance,
     write_row,
 )
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import W, absolute, fma, kernel, load, maximum, select, splat, store, take_number
 
 _SAFETY = 0.1  # largest estimate of an error, in tolerances
@@ -95,7 +95,7 @@ b_1 = 1 damps what is infinitely stiff; the freedom that is left minimises the l
 Stable within 89 degrees of the negative axis."""
 
 
-@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
 def advance_calm(tables, element_mass, method, memory, states, waiting, dt, tolerances, results, rest, n_rest):
     """Advance the calm rows of `states` (n, 2 + K) by dt [s] into `results`, beginning with row waiting[0].
 

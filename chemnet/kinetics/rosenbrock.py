@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
@@ -23,6 +22,7 @@ from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lane
 from chemnet.kinetics.lu import complete, factorise, solve
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import (
     W,
     absolute,
@@ -173,7 +173,7 @@ def new_results(states: NDArray[np.float64]) -> Results:
     return Results(np.empty_like(states), np.empty(n, np.int8), np.zeros(n, np.int32), calm, speed, negative, drift)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
 def integrate(tables, element_mass, method, memory, states, rows, waiting, dt, rtol, atol, results):
     """Advance the valid `rows` (r,) of `states` (n, 2 + K) by dt [s] into `results`, beginning with rows[waiting[0]].
 
