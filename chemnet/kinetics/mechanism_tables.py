@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.gas.mechanism import Mechanism
+from chemnet.kinetics.elimination import Layout, Places, eliminate
 from chemnet.runtime.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -62,11 +63,13 @@ class Derivatives(NamedTuple):
 
     row: Indices  # reactive species of each entry; ordered by the number of terms, so that loops keep their length
     column: Indices
+    at: Indices  # place in the matrix
     terms: Lists  # per entry: r (forward) or R + r (reverse); net coefficient times power
     set_row: Indices  # reactive species whose production depends on a collider set
     set_number: Indices
     set_terms: Lists  # per such pair: reactions and net coefficient
-    partners: Lists  # per collider set: places of reactive species; efficiency minus default
+    partners: Lists  # per collider set: reactive species; efficiency minus default
+    set_at: Indices  # per such pair and partner: place in the matrix
     set_of: Indices  # (R,) collider set that the reaction's rate depends on, -1 for none
 
 
@@ -78,7 +81,7 @@ class Tables(NamedTuple):
     """
 
     species: Floats
-    reactive: Indices  # (m,)
+    reactive: Indices  # (m,) in the order of the unknowns
     place: Indices  # (K,) of a species among the reactive ones, -1 for an inert one
     arrhenius: Floats  # (R + falloffs, 4): ln|A|, b, Ea/R [K], |A|; the low-pressure limits follow the reactions
     sign: Lists  # one list: reactions whose A is not positive, with its sign
@@ -95,6 +98,7 @@ class Tables(NamedTuple):
     production: Lists  # per reactive species: reactions and net stoichiometric coefficient
     order: Floats  # (2, R): sum of the powers of the forward and the reverse rate
     derivatives: Derivatives
+    layout: Layout  # of the Jacobian and its factors
 
 
 @dataclass
@@ -136,12 +140,14 @@ def tables_of(mechanism: Mechanism) -> Tables:
     """Tables of a mechanism, built once. Raises UsageError that names a reaction whose kind is not covered."""
     gas = mechanism.gas()
     reactions = sorted((_read(gas, i, r) for i, r in enumerate(gas.reactions())), key=lambda r: r.sort_key)
-    reactive = np.flatnonzero(~mechanism.inert)
-    place = np.full(mechanism.n_species, -1)
-    place[reactive] = np.arange(reactive.size)
     sets = list(dict.fromkeys(r.colliders for r in reactions if r.colliders is not None))
     falloffs = [i for i, r in enumerate(reactions) if r.kind in _FALLOFF]
-    changes = [{int(place[k]): value for k, value in r.net().items()} for r in reactions]
+    reactive = np.flatnonzero(~mechanism.inert)
+    derivatives = _derivatives(reactions, _place(reactive, mechanism.n_species), sets)
+    order, layout = eliminate(_coupled(derivatives, reactive.size))
+    reactive = reactive[order]
+    place = _place(reactive, mechanism.n_species)
+    changes = _changes(reactions, place)
     n_plain = sum(r.whole for r in reactions)
     return Tables(
         species=_species(mechanism),
@@ -164,8 +170,16 @@ def tables_of(mechanism: Mechanism) -> Tables:
         plog=_plog(reactions),
         production=_lists(_transposed(changes, reactive.size)),
         order=_orders(reactions),
-        derivatives=_derivatives(reactions, changes, place, sets),
+        derivatives=_placed(derivatives, np.argsort(order), layout),
+        layout=layout,
     )
+
+
+def _place(reactive: NDArray[np.intp], n_species: int) -> NDArray[np.intp]:
+    """Place of every species among the reactive ones, -1 for an inert one."""
+    place = np.full(n_species, -1)
+    place[reactive] = np.arange(reactive.size)
+    return place
 
 
 # ---- reading
@@ -315,11 +329,11 @@ def _orders(reactions: Sequence[_Reaction]) -> Floats:
 
 def _derivatives(
     reactions: Sequence[_Reaction],
-    changes: Sequence[dict[int, float]],
     place: NDArray[np.intp],
     sets: Sequence[_Colliders],
 ) -> Derivatives:
     """Entries of d(production)/d(concentration), as sums of rates over the concentration; see `jacobian.py`."""
+    changes = _changes(reactions, place)
     entries: dict[tuple[int, int], list[tuple[int, float]]] = {}
     by_set: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for r, (reaction, change) in enumerate(zip(reactions, changes, strict=True)):
@@ -339,12 +353,52 @@ def _derivatives(
     return Derivatives(
         row=np.array([k for _, k in pairs], np.int32),
         column=np.array([j for j, _ in pairs], np.int32),
+        at=np.zeros(0, np.int32),
         terms=_lists(entries[pair] for pair in pairs),
         set_row=np.array([k for _, k in groups], np.int32),
         set_number=np.array([g for g, _ in groups], np.int32),
         set_terms=_lists(by_set[group] for group in groups),
         partners=_lists(partners),
+        set_at=np.zeros(0, np.int32),
         set_of=np.array([-1 if r.colliders is None else sets.index(r.colliders) for r in reactions], np.int32),
+    )
+
+
+def _changes(reactions: Sequence[_Reaction], place: NDArray[np.intp]) -> list[dict[int, float]]:
+    """Net stoichiometric coefficients of the reactive species, by their places."""
+    return [{int(place[k]): value for k, value in r.net().items()} for r in reactions]
+
+
+def _set_entries(derivatives: Derivatives) -> Iterator[tuple[int, int]]:
+    """Row and column of what a collider set adds to, for each of `set_row` and each partner."""
+    partners = derivatives.partners
+    for row, s in zip(derivatives.set_row, derivatives.set_number, strict=True):
+        for column in partners.item[int(partners.start[s]) : int(partners.start[s + 1])]:
+            yield int(row), int(column)
+
+
+def _coupled(derivatives: Derivatives, m: int) -> NDArray[np.bool_]:
+    """Whether the production of a species depends on the concentration of another (m, m)."""
+    coupled = np.zeros((m, m), np.bool_)
+    coupled[derivatives.row, derivatives.column] = True
+    for entry in _set_entries(derivatives):
+        coupled[entry] = True
+    return coupled
+
+
+def _placed(derivatives: Derivatives, place: NDArray[np.intp], layout: Layout) -> Derivatives:
+    """The same with the species renumbered, and with the places of the entries in the matrix."""
+    number, at = place.astype(np.int32), Places(layout)
+    derivatives = derivatives._replace(
+        row=number[derivatives.row],
+        column=number[derivatives.column],
+        set_row=number[derivatives.set_row],
+        partners=derivatives.partners._replace(item=number[derivatives.partners.item]),
+    )
+    entries = zip(derivatives.row.tolist(), derivatives.column.tolist(), strict=True)
+    return derivatives._replace(
+        at=np.array([at(i, j) for i, j in entries], np.int32),
+        set_at=np.array([at(i, j) for i, j in _set_entries(derivatives)], np.int32),
     )
 
 

@@ -20,7 +20,7 @@ from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.state import is_valid, largest_element_change
 from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.lu import complete, factorise, solve
+from chemnet.kinetics.lu import add_to_diagonal, factorise, product, solve
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
 from chemnet.runtime.simd import (
@@ -116,7 +116,7 @@ RODAS5P = Method(
 
 
 class StepLanes(NamedTuple):
-    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is; s stages of either method."""
+    """Working memory of one thread for the steps; n = `padded(m + 1)`; s stages of either method."""
 
     y: NDArray[np.float64]  # (n)
     stage: NDArray[np.float64]  # (n) argument of f, then the new state
@@ -261,19 +261,15 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             jacobian(tables, lanes, work, steps.stage, volume, cp)
             _choose_first_steps(tables, lanes, work, steps, rtol, atol)
             inverse_h = 1.0 / load(steps.step, 0)
-            for j in range(size):
-                store(work.matrix, j * n + j, fma(-1.0 / method.gamma, inverse_h, load(work.matrix, j * n + j)))
-            complete(work.matrix, size, n)
-            factorise(work.matrix, n)
+            add_to_diagonal(tables.layout, work.matrix, -1.0 / method.gamma, inverse_h)
+            factorise(tables.layout, work.matrix)
         stage = steps.u[i * n * W :]
         for j in range(size):
             known = splat(0.0)
             for q in range(i):
                 known = fma(method.c[i, q], load(steps.u, q * n + j), known)
             store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
-        for j in range(size, n):
-            store(stage, j, splat(0.0))
-        solve(work.matrix, n, stage)
+        solve(tables.layout, work.matrix, stage)
     _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
     restore_enthalpy(tables, lanes, steps)
     _accept_or_reject(tables, method, steps, rtol, atol)
@@ -298,17 +294,14 @@ def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
     if new == 0:
         return
     m = tables.reactive.size
-    n = padded(m + 1)
+    product(tables.layout, work.matrix, lanes.f, steps.u)
     speed, turn = splat(0.0), splat(0.0)
     for k in range(m + 1):
-        bend = splat(0.0)
-        for j in range(m + 1):
-            bend = fma(load(work.matrix, k * n + j), load(lanes.f, j), bend)
         size = absolute(load(steps.y, k))
         if k < m:
             size = size + atol / rtol / tables.species[tables.reactive[k], 15]
         speed = maximum(absolute(load(lanes.f, k)) / size, speed)
-        turn = maximum(absolute(bend) / size, turn)
+        turn = maximum(absolute(load(steps.u, k)) / size, turn)
     left, step = load(steps.left, 0), load(steps.step, 0)
     first = rtol ** (1 / 6) / maximum(maximum(speed, sqrt(turn)), 1e-300)
     store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), mixture_enthalpy(tables, lanes, steps)))
