@@ -9,12 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, as_states
-from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
+from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes
+from chemnet.kinetics.lu import product
 from chemnet.kinetics.mechanism_tables import tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
 from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import NumericalError
-from chemnet.runtime.simd import W, aligned
+from chemnet.runtime.simd import W, aligned, store
 
 
 class Evaluation(NamedTuple):
@@ -44,21 +45,23 @@ def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
     size = len(tables.reactive) + 1
     rates, matrices = np.empty((len(states), size)), np.empty((len(states), size, size))
     lanes, work = new_lanes(tables), new_jacobian_lanes(tables)
-    _evaluate(tables, lanes, work, aligned(size), states, rates, matrices)
+    _evaluate(tables, lanes, work, *(aligned(size) for _ in range(3)), states, rates, matrices)
     return Evaluation(tables.reactive, rates, matrices)
 
 
 @cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
-def _evaluate(tables, lanes, work, y, states, rates, matrices):
+def _evaluate(tables, lanes, work, y, unit, column, states, rates, matrices):
     m = tables.reactive.size
-    n = padded(m + 1)
     for first in range(0, states.shape[0], W):
         for lane in range(W):
             set_state(tables, lanes, y, states[min(first + lane, states.shape[0] - 1)], lane)
         volume, cp = right_hand_side(tables, lanes, y)
         jacobian(tables, lanes, work, y, volume, cp)
-        for lane in range(min(W, states.shape[0] - first)):
+        for j in range(m + 1):
             for k in range(m + 1):
-                rates[first + lane, k] = lanes.f[k * W + lane]
-                for j in range(m + 1):
-                    matrices[first + lane, k, j] = work.matrix[(k * n + j) * W + lane]
+                store(unit, k, 1.0 if k == j else 0.0)
+            product(tables.layout, work.matrix, unit, column)
+            for lane in range(min(W, states.shape[0] - first)):
+                rates[first + lane, j] = lanes.f[j * W + lane]
+                for k in range(m + 1):
+                    matrices[first + lane, k, j] = column[k * W + lane]

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.kinetics.jacobian import jacobian, padded
-from chemnet.kinetics.lu import complete, factorise, solve
+from chemnet.kinetics.lu import add_to_diagonal, factorise, solve
 from chemnet.kinetics.rates import right_hand_side, set_state
 from chemnet.kinetics.rosenbrock import (
     growth,
@@ -190,14 +190,11 @@ def _solve_linearised(tables, method, lanes, work, steps, volume, dt, tolerances
     size, s = tables.reactive.size + 1, method.b.size
     n, inverse = padded(size), 1.0 / (method.gamma * dt)
     for j in range(size):
-        store(work.matrix, j * n + j, load(work.matrix, j * n + j) - inverse)
         store(steps.u, j, -load(lanes.f, j))
-    for j in range(size, n):
-        store(steps.u, j, splat(0.0))
-    complete(work.matrix, size, n)
-    factorise(work.matrix, n)
-    grown = pivots_allow(work.matrix, size, n, inverse)
-    _solve_powers(work, steps.u, n, s, inverse)
+    add_to_diagonal(tables.layout, work.matrix, -1.0, inverse)
+    factorise(tables.layout, work.matrix)
+    grown = pivots_allow(tables.layout, work.matrix, inverse)
+    _solve_powers(tables, work, steps.u, n, s, inverse)
     linear = _LARGEST_LINEAR_CHANGE * np.sqrt(rtol)
     excess, changing, total = load(steps.excess, 0), splat(-1.0), splat(0.0)
     rates, changes = splat(0.0), splat(0.0)
@@ -232,7 +229,7 @@ def _correct(tables, method, lanes, work, steps, dt, tolerances):
     n = padded(size)
     for j in range(size):
         store(steps.u, j, load(steps.u, j) - load(lanes.f, j))
-    _solve_powers(work, steps.u, n, method.d.size, 1.0 / (method.gamma * dt))
+    _solve_powers(tables, work, steps.u, n, method.d.size, 1.0 / (method.gamma * dt))
     changes = load(steps.changing, 0) > 0.0
     excess, total = load(steps.excess, 0), splat(0.0)
     for j in range(size):
@@ -250,10 +247,10 @@ def _correct(tables, method, lanes, work, steps, dt, tolerances):
 
 
 @kernel
-def _solve_powers(work, u, n, count, inverse):
-    """Overwrite -g, the first n of u, and what follows, with gamma h S^k g, k = 1..count; `inverse` = 1/(gamma h)."""
-    solve(work.matrix, n, u)
+def _solve_powers(tables, work, u, n, count, inverse):
+    """Overwrite -g, the first of u, and what follows, with gamma h S^k g, k = 1..count; `inverse` = 1/(gamma h)."""
+    solve(tables.layout, work.matrix, u)
     for k in range(1, count):
-        for j in range(n):
+        for j in range(tables.reactive.size + 1):
             store(u, k * n + j, load(u, (k - 1) * n + j) * -inverse)
-        solve(work.matrix, n, u[k * n * W :])
+        solve(tables.layout, work.matrix, u[k * n * W :])

@@ -19,7 +19,7 @@ from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, is_valid, largest_element_change
 from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.lu import complete, factorise, solve
+from chemnet.kinetics.lu import add_to_diagonal, factorise, product, solve
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
 from chemnet.runtime.compilation import cached_njit
@@ -121,7 +121,7 @@ RODAS5P = Method(
 
 
 class StepLanes(NamedTuple):
-    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is; s stages of either method."""
+    """Working memory of one thread for the steps; n = `padded(m + 1)`; s stages of either method."""
 
     y: NDArray[np.float64]  # (n)
     stage: NDArray[np.float64]  # (n) argument of f, then the new state
@@ -274,20 +274,17 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             jacobian(tables, lanes, work, steps.stage, volume, cp)
             _choose_first_steps(tables, lanes, work, steps, rtol, atol)
             inverse_h = 1.0 / load(steps.step, 0)
-            for j in range(size):
-                store(work.matrix, j * n + j, fma(-1.0 / method.gamma, inverse_h, load(work.matrix, j * n + j)))
-            complete(work.matrix, size, n)
-            factorise(work.matrix, n)
-            store(steps.growth, 0, pivots_allow(work.matrix, size, n, inverse_h * (1.0 / method.gamma)))
+            add_to_diagonal(tables.layout, work.matrix, -1.0 / method.gamma, inverse_h)
+            factorise(tables.layout, work.matrix)
+            shift = inverse_h * (1.0 / method.gamma)
+            store(steps.growth, 0, pivots_allow(tables.layout, work.matrix, shift))
         stage = steps.u[i * n * W :]
         for j in range(size):
             known = splat(0.0)
             for q in range(i):
                 known = fma(method.c[i, q], load(steps.u, q * n + j), known)
             store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
-        for j in range(size, n):
-            store(stage, j, splat(0.0))
-        solve(work.matrix, n, stage)
+        solve(tables.layout, work.matrix, stage)
     _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
     grown = _growth_in_step(tables, method, lanes, steps, load(steps.step, 0), volume)
     store(steps.growth, 0, maximum(load(steps.growth, 0), grown))
@@ -296,7 +293,7 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
 
 
 @kernel
-def pivots_allow(matrix, size, n, shift):
+def pivots_allow(layout, matrix, shift):
     """Zero where the pivots of J - shift say that no mode grows as fast as `shift` [1/s], else infinite.
 
     A step with h such that 1/(gamma h) is less than the rate of a growing mode carries it to where its rate is zero,
@@ -305,8 +302,8 @@ def pivots_allow(matrix, size, n, shift):
     from it the matrix is one of Metzler's.
     """
     least, total = splat(1.0), splat(0.0)
-    for j in range(size):
-        pivot = -1.0 / (load(matrix, j * n + j) * shift)
+    for j in range(layout.size):
+        pivot = -1.0 / (load(matrix, layout.diagonal[j]) * shift)
         least, total = minimum(least, pivot), total + pivot
     return select(least + (total - total) >= _LOWEST_PIVOT, splat(0.0), splat(np.inf))
 
@@ -361,17 +358,14 @@ def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
     if new == 0:
         return
     m = tables.reactive.size
-    n = padded(m + 1)
+    product(tables.layout, work.matrix, lanes.f, steps.u)
     speed, turn = splat(0.0), splat(0.0)
     for k in range(m + 1):
-        bend = splat(0.0)
-        for j in range(m + 1):
-            bend = fma(load(work.matrix, k * n + j), load(lanes.f, j), bend)
         size = absolute(load(steps.y, k))
         if k < m:
             size = size + atol / rtol / tables.species[tables.reactive[k], 15]
         speed = maximum(absolute(load(lanes.f, k)) / size, speed)
-        turn = maximum(absolute(bend) / size, turn)
+        turn = maximum(absolute(load(steps.u, k)) / size, turn)
     left, step = load(steps.left, 0), load(steps.step, 0)
     first = rtol ** (1 / 6) / maximum(maximum(speed, sqrt(turn)), 1e-300)
     store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), mixture_enthalpy(tables, lanes, steps)))
