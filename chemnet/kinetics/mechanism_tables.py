@@ -178,16 +178,16 @@ def _derivatives(
                 entries.setdefault((j, k), []).append((2 * len(reactions) + i, value))
     pairs, groups = sorted(entries, key=lambda pair: (len(entries[pair]), pair)), sorted(by_set)
     partners = [[(int(place[k]), e) for k, e in efficiencies if place[k] >= 0] for _, efficiencies in sets]
-    powers = [(r, j, p) for r in range(n_plain, len(reactions)) for j, p in reactions[r].orders.items()]
+    general = [(r, j, p) for r in range(n_plain, len(reactions)) for j, p in reactions[r].orders.items()]
 
     def changes_by_power(r: int, species: int, power: float) -> list[tuple[int, float]]:
         singular = power < 1.0 and place[species] >= 0
         return [(k, value * (1.0 - power)) for k, value in changes[r].items()] if singular else []
 
     return Derivatives(
-        singular=lists(changes_by_power(*entry) for entry in powers),
-        singular_column=np.array([place[j] for _, j, _ in powers], np.int32),
-        singular_of=np.array([r for r, _, _ in powers], np.int32),
+        singular=lists(changes_by_power(*entry) for entry in general),
+        singular_column=np.array([place[j] for _, j, _ in general], np.int32),
+        singular_of=np.array([r for r, _, _ in general], np.int32),
         row=np.array([k for _, k in pairs], np.int32),
         column=np.array([j for j, _ in pairs], np.int32),
         at=np.zeros(0, np.int32),
