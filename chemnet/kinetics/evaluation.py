@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from chemnet.gas.conditions import Conditions
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, as_states
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes
 from chemnet.kinetics.lu import product
-from chemnet.kinetics.mechanism_tables import tables_of
+from chemnet.kinetics.mechanism_tables import held_at, tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
 from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import NumericalError
@@ -21,8 +22,8 @@ from chemnet.runtime.simd import W, aligned, store
 class Evaluation(NamedTuple):
     """Of n states of a mechanism with m reactive species, which `species` (m,) lists by their place in Y.
 
-    With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s] at
-    constant pressure and enthalpy; `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).
+    With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s];
+    `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).
     """
 
     species: NDArray[np.int32]
@@ -30,7 +31,7 @@ class Evaluation(NamedTuple):
     jacobian: Array
 
 
-def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
+def evaluate(mechanism: Mechanism, states: ArrayLike, conditions: Conditions = "constant pressure") -> Evaluation:
     """Rates and Jacobian of `states` (n, 2 + K).
 
     Net production rates in kmol/m3/s are `rates[:, :-1]` times the density. The sum of Y need not be 1: amounts are
@@ -41,7 +42,7 @@ def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
     wrong = np.flatnonzero(~(np.isfinite(states).all(axis=1) & (states[:, :2] > 0.0).all(axis=1)))
     if wrong.size:
         raise NumericalError(f"row {wrong[0]} of the states is not finite or not positive ({wrong.size} rows in all)")
-    tables = tables_of(mechanism)
+    tables = tables_of(mechanism)._replace(held=held_at(conditions))
     size = len(tables.reactive) + 1
     rates, matrices = np.empty((len(states), size)), np.empty((len(states), size, size))
     lanes, work = new_lanes(tables), new_jacobian_lanes(tables)

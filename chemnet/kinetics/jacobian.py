@@ -5,6 +5,9 @@ With A_kj = d omega_k/d c_j at fixed temperature, S_k = sum_j c_j A_kj and N = s
     d(dn_k/dt)/dn_j = A_kj + (dn_k/dt - S_k/rho) / N         (the density depends on every amount alike)
     d(dn_k/dt)/dT   = (d omega_k/dT at fixed c)/rho + (dn_k/dt - S_k/rho) / T
 
+At a given volume the density is fixed and the pressure depends on every amount alike: d omega_k/d ln P then takes the
+place of rho dn_k/dt - S_k.
+
 A rate of progress is a product of powers of concentrations, so its derivative is the rate times the power over the
 concentration: the entries of A are sums over rates that are at hand already. Where a rate depends on a collider set,
 M = default (P/RT) + sum_j e_j c_j, the first part depends on T alone and counts as such. So does P/RT in the mole
@@ -23,7 +26,7 @@ from chemnet.kinetics.elimination import places
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rate_constants import total_concentration
 from chemnet.kinetics.rate_slopes import rate_slopes
-from chemnet.kinetics.rates import T_HIGHEST, T_LOWEST, scarcity
+from chemnet.kinetics.rates import T_HIGHEST, T_LOWEST, heat_capacity, heat_content, scarcity
 from chemnet.runtime.simd import aligned, fma, kernel, load, log, maximum, minimum, select, splat, store
 
 
@@ -36,7 +39,8 @@ class JacobianLanes(NamedTuple):
     law_theta: NDArray[np.float64]  # (laws) d ln k/d ln P
     activity: NDArray[np.float64]  # (K) d ln up/dT [1/K]
     slope: NDArray[np.float64]  # (R) dq/dT at fixed concentrations
-    spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j
+    by_pressure: NDArray[np.float64]  # (R) dq/d ln P at fixed T and concentrations
+    spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j; at a given volume -dq/d ln P
     inverse: NDArray[np.float64]  # (m) 1/c
     matrix: NDArray[np.float64]  # as `tables.layout` says
 
@@ -45,7 +49,7 @@ def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
     K, R = len(tables.species), tables.order.shape[1]
     laws = len(tables.rates.laws.reaction)
-    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, len(tables.reactive), places(tables.layout))))
+    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, R, len(tables.reactive), places(tables.layout))))
 
 
 @register_jitable
@@ -94,6 +98,7 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
             store(work.theta, r, by_M)
             slope = fma(-by_M, fixed * inverse_T, slope)
             spread = fma(by_M, M - fixed, spread)
+            store(work.by_pressure, r, fma(by_M, fixed, load(work.by_pressure, r)))
         store(work.slope, r, slope)
         store(work.spread, r, spread)
     burke = tables.rates.burke
@@ -102,6 +107,9 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
         for i in range(burke.colliders.start[q], burke.colliders.start[q + 1]):
             spread = spread + load(lanes.progress, 2 * n_reactions + np.int64(i))
         store(work.spread, burke.reaction[q], spread)
+    if tables.held.volume == 1.0:
+        for r in range(n_reactions):
+            store(work.spread, r, -load(work.by_pressure, r))
 
 
 @kernel
@@ -150,7 +158,7 @@ def _common_part(tables, lanes, work, volume, inverse_T):
             r, factor = production.item[i], production.factor[i]
             slope = fma(factor, load(work.slope, r), slope)
             spread = fma(factor, load(work.spread, r), spread)
-        excess = fma(-spread, volume, load(lanes.f, k))
+        excess = fma(-spread, volume, load(lanes.f, k) * (1.0 - tables.held.volume))
         store(matrix, layout.of_T[k], fma(slope, volume, excess * inverse_T))
         common = excess / amount
         if layout.total > 0:
@@ -190,7 +198,7 @@ def _temperature_row(tables, lanes, work, T, inverse_T, cp):
     m, matrix, layout = tables.reactive.size, work.matrix, tables.layout
     first, order = layout.sparse, layout.order
     left, right = int(layout.lower[m]), layout.block + (m - first) * order - first  # places of columns of this row
-    inverse_cp = 1.0 / cp
+    inverse_cp = tables.held.heating / cp
     warming = load(lanes.f, m)
     _add_sparse_heat(tables, lanes, work, left, right)
     for j in range(m):
@@ -199,20 +207,20 @@ def _temperature_row(tables, lanes, work, T, inverse_T, cp):
         if j >= first:
             for k in range(first, m):
                 entry = layout.block + (k - first) * order + j - first
-                total = fma(load(lanes.h, tables.reactive[k]), load(matrix, entry), total)
-        total = fma(total, T, warming * load(lanes.cp, tables.reactive[j]))
+                total = fma(heat_content(tables, lanes, tables.reactive[k]), load(matrix, entry), total)
+        total = fma(total, T, warming * heat_capacity(tables, lanes, tables.reactive[j]))
         store(matrix, at, -total * inverse_cp)
     total = splat(0.0)
     for k in range(m):
         at = tables.reactive[k]
-        total = fma(load(lanes.h, at) * T, load(matrix, layout.of_T[k]), total)
-        total = fma(load(lanes.cp, at), load(lanes.f, k), total)
+        total = fma(heat_content(tables, lanes, at) * T, load(matrix, layout.of_T[k]), total)
+        total = fma(heat_capacity(tables, lanes, at), load(lanes.f, k), total)
     total = fma(warming, _heat_capacity_slope(tables, lanes, T), total)
     store(matrix, layout.diagonal[m], -total * inverse_cp)
     if layout.total > 0:
         total = splat(0.0)
         for k in range(m):
-            total = fma(load(lanes.h, tables.reactive[k]), load(matrix, layout.of_total[k]), total)
+            total = fma(heat_content(tables, lanes, tables.reactive[k]), load(matrix, layout.of_total[k]), total)
         store(matrix, layout.of_total[m], -(total * T) * inverse_cp)
 
 
@@ -221,7 +229,7 @@ def _add_sparse_heat(tables, lanes, work, left, right):
     """Add sum_k (h/RT)_k J_kj of the entries outside the block to the row of T."""
     matrix, layout = work.matrix, tables.layout
     for k in range(tables.reactive.size * layout.total):
-        h = load(lanes.h, tables.reactive[k])
+        h = heat_content(tables, lanes, tables.reactive[k])
         for e in range(layout.lower[k], layout.lower[k + 1]):
             _add_to(matrix, left + layout.column[e], h * load(matrix, e))
         if k < layout.sparse:

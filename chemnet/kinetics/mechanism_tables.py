@@ -14,6 +14,7 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.conditions import Conditions, check_conditions
 from chemnet.gas.mechanism import Mechanism
 from chemnet.kinetics.elimination import Layout, Places, eliminate
 from chemnet.kinetics.lists import Floats, Indices, Lists, lists
@@ -39,6 +40,13 @@ class Derivatives(NamedTuple):
     set_of: Indices  # (R,) collider set that the reaction's rate depends on, -1 for none
 
 
+class Held(NamedTuple):
+    """What the gas is held at, as numbers for the kernels: at a given pressure and, unless heated, enthalpy."""
+
+    volume: float = 0.0  # 1 where the volume is given in place of the pressure, and the energy in place of the enthalpy
+    heating: float = 1.0  # 0 where the temperature is given
+
+
 class Tables(NamedTuple):
     """Tables of a mechanism for the kernels: K species, of which m react, listed in `reactive`; R reactions.
 
@@ -61,6 +69,13 @@ class Tables(NamedTuple):
     order: Floats  # (2, R): sum of the powers of the forward and the reverse rate
     derivatives: Derivatives
     layout: Layout  # of the Jacobian and its factors
+    held: Held = Held()
+
+
+def held_at(conditions: Conditions) -> Held:
+    """What a gas is held at. Raises UsageError for conditions that do not exist."""
+    check_conditions(conditions)
+    return Held(float(conditions == "constant volume"), float(conditions != "given temperature"))
 
 
 @functools.cache

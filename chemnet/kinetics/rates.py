@@ -40,7 +40,7 @@ _MAX_EXPONENT = 340.0
 class Lanes(NamedTuple):
     """Working memory of one thread; each array is flat and holds one vector per entry."""
 
-    pressure: NDArray[np.float64]  # P [Pa], its logarithm
+    pressure: NDArray[np.float64]  # P [Pa], its logarithm, 1/rho [m3/kg] where that is given
     amounts: NDArray[np.float64]  # (K) n_k [kmol/kg]; those of inert species are set once per cell
     concentrations: NDArray[np.float64]  # (K) [kmol/m3]
     cp: NDArray[np.float64]  # (K) c_p/R
@@ -64,7 +64,7 @@ def new_lanes(tables: Tables) -> Lanes:
     R, rates = tables.order.shape[1], tables.rates
     laws, colliders, mixed = len(rates.laws.reaction), len(rates.burke.efficiency), len(rates.burke.reaction)
     of_rates = (len(tables.default), len(rates.arrhenius), laws, laws, colliders, mixed)
-    return Lanes(*map(aligned, (2, K, K, K, K, K, K, *of_rates, 2 * R + colliders, R, m + 1)))
+    return Lanes(*map(aligned, (3, K, K, K, K, K, K, *of_rates, 2 * R + colliders, R, m + 1)))
 
 
 @kernel
@@ -72,8 +72,11 @@ def set_state(tables, lanes, y, state, lane):
     """Put a row [T, P, Y] into one lane of `lanes` and of the state y (m + 1)."""
     lanes.pressure[lane] = state[1]
     lanes.pressure[W + lane] = np.log(state[1])
+    total = 0.0
     for k in range(tables.species.shape[0]):
         lanes.amounts[k * W + lane] = state[2 + k] / tables.species[k, 15]
+        total += lanes.amounts[k * W + lane]
+    lanes.pressure[2 * W + lane] = GAS_CONSTANT * state[0] * total / state[1]
     m = tables.reactive.size
     for j in range(m):
         y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
@@ -85,6 +88,9 @@ def right_hand_side(tables, lanes, y):
     """dn/dt and dT/dt at the state y (m + 1) into `lanes.f`; returns 1/rho [m3/kg] and the mixture's c_p/R [kmol/kg].
 
     dn_k/dt = omega_k / rho,  dT/dt = - T sum_k (h_k/RT) dn_k/dt / sum_k (c_p,k/R) n_k
+
+    At a given volume u_k = h_k - RT and c_v,k = c_p,k - R take the places of h_k and c_p,k, here and in all that
+    follows, and the pressure comes from the state. At a given temperature dT/dt = 0.
     """
     m = tables.reactive.size
     T = maximum(T_LOWEST, minimum(T_HIGHEST, load(y, m)))
@@ -105,6 +111,11 @@ def _concentrations(tables, lanes, y, T):
     for k in range(tables.species.shape[0]):
         total = total + load(lanes.amounts, k)
     volume = GAS_CONSTANT * T * total / load(lanes.pressure, 0)
+    if tables.held.volume == 1.0:
+        volume = load(lanes.pressure, 2)
+        P = GAS_CONSTANT * T * total / volume
+        store(lanes.pressure, 0, P)
+        store(lanes.pressure, 1, log(maximum(P, 1e-300)))
     density = 1.0 / volume
     for k in range(tables.species.shape[0]):
         c = load(lanes.amounts, k) * density
@@ -204,6 +215,18 @@ def _general_progress(tables, lanes, r, inverse_T):
 
 
 @kernel
+def heat_content(tables, lanes, k):
+    """h_k/RT, at a given volume u_k/RT."""
+    return load(lanes.h, k) - tables.held.volume
+
+
+@kernel
+def heat_capacity(tables, lanes, k):
+    """c_p,k/R, at a given volume c_v,k/R."""
+    return load(lanes.cp, k) - tables.held.volume
+
+
+@kernel
 def _derivatives(tables, lanes, T, volume):
     """Sum the rates of progress into `lanes.f`; returns the mixture's c_p/R."""
     m, production = tables.reactive.size, tables.production
@@ -214,9 +237,9 @@ def _derivatives(tables, lanes, T, volume):
             omega = fma(production.factor[i], load(lanes.net, production.item[i]), omega)
         rate = omega * volume
         store(lanes.f, k, rate)
-        heat = fma(load(lanes.h, tables.reactive[k]), rate, heat)
+        heat = fma(heat_content(tables, lanes, tables.reactive[k]), rate, heat)
     cp = splat(0.0)
     for k in range(tables.species.shape[0]):
-        cp = fma(load(lanes.cp, k), load(lanes.amounts, k), cp)
-    store(lanes.f, m, -(T * heat) / cp)
+        cp = fma(heat_capacity(tables, lanes, k), load(lanes.amounts, k), cp)
+    store(lanes.f, m, -(T * heat) / cp * tables.held.heating)
     return cp

@@ -21,7 +21,7 @@ from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
 from chemnet.kinetics.lu import add_to_diagonal, factorise, product, solve
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
+from chemnet.kinetics.rates import Lanes, heat_content, new_lanes, right_hand_side, set_state
 from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import (
     W,
@@ -256,9 +256,20 @@ def write_row(tables, steps, lane, states, i, done, element_mass, results):
     if not good:
         for k in range(next_state.size):
             next_state[k] = states[i, k]
+    if good and tables.held.volume == 1.0:
+        next_state[1] *= _moles_times_T(tables, next_state) / _moles_times_T(tables, states[i])
     results.negative[i] = good and lowest < 0.0
     results.status[i] = _OK if good else _FAILED
     results.drift[i] = largest_element_change(states[i], next_state, element_mass)
+
+
+@kernel
+def _moles_times_T(tables, state):
+    """T sum_k Y_k/W_k [K kmol/kg] of a row."""
+    moles = 0.0
+    for k in range(tables.species.shape[0]):
+        moles += state[2 + k] / tables.species[k, 15]
+    return moles * state[0]
 
 
 @kernel
@@ -378,7 +389,7 @@ def mixture_enthalpy(tables, lanes, steps):
     """h/R [kmol K/kg] of the state whose right-hand side has just been evaluated."""
     total, T = splat(0.0), load(steps.y, tables.reactive.size)
     for k in range(tables.species.shape[0]):
-        total = fma(load(lanes.h, k) * T, load(lanes.amounts, k), total)
+        total = fma(heat_content(tables, lanes, k) * T, load(lanes.amounts, k), total)
     return total
 
 
@@ -388,13 +399,14 @@ def restore_enthalpy(tables, lanes, steps):
     m = tables.reactive.size
     for _ in range(2):
         T = load(steps.stage, m)
-        mixed = no_species()
+        mixed, total = no_species(), splat(0.0)
         for k in range(tables.species.shape[0]):
             j = tables.place[k]
             amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
-            mixed = add_species(mixed, amount, tables.species[k], T)
+            mixed, total = add_species(mixed, amount, tables.species[k], T), total + amount
         h, cp = enthalpy_and_cp(mixed, T)
-        store(steps.stage, m, T + (load(steps.enthalpy, 0) - h) / cp)
+        h, cp = fma(-tables.held.volume * T, total, h), fma(-tables.held.volume, total, cp)
+        store(steps.stage, m, fma(tables.held.heating, (load(steps.enthalpy, 0) - h) / cp, T))
 
 
 @kernel
