@@ -16,6 +16,7 @@ from chemnet.runtime.simd import (
     log,
     maximum,
     minimum,
+    rare_kernel,
     select,
     splat,
     store,
@@ -38,12 +39,12 @@ def rate_constants(tables, lanes, T, log_T, inverse_T):
         store(lanes.colliders, s, select(absolute(M) > TINY, M, splat(TINY)))
     for i in range(rates.arrhenius.shape[0]):
         store(lanes.constants, i, arrhenius(rates.arrhenius, i, log_T, inverse_T))
-    _laws(rates, lanes, total, T, log_T, inverse_T)
+    if rates.laws.reaction.size > 0:
+        _laws(rates, lanes, total, T, log_T, inverse_T)
     for i in range(rates.falloff.shape[0]):
         _falloff(tables, lanes, i, T, log_T, inverse_T)
     for i in range(rates.blowers_masel.reaction.size):
-        r, energy = rates.blowers_masel.reaction[i], activation(rates.blowers_masel, lanes, i, T)[0]
-        store(lanes.constants, r, load(lanes.constants, r) * exp(-energy * inverse_T))
+        _activate(rates.blowers_masel, lanes, i, T, inverse_T)
     for i in range(rates.three_body.item.size):
         r, M = rates.three_body.item[i], load(lanes.colliders, int(rates.three_body.factor[i]))
         store(lanes.constants, r, load(lanes.constants, r) * M)
@@ -84,6 +85,13 @@ def activation(table, lanes, i, T):
     return select(H <= -4.0 * E0, splat(0.0), energy), select(H <= -4.0 * E0, splat(0.0), slope)
 
 
+@rare_kernel
+def _activate(table, lanes, i, T, inverse_T):
+    """Multiply by exp(-E_a/RT) of Blowers and Masel."""
+    r, energy = table.reaction[i], activation(table, lanes, i, T)[0]
+    store(lanes.constants, r, load(lanes.constants, r) * exp(-energy * inverse_T))
+
+
 # ---- falloff
 
 
@@ -96,14 +104,20 @@ def reduced_pressure(low, high, M):
 @kernel
 def is_troe(row):
     """True where ln F = ln F_cent / (1 + f_1^2), of Troe or of Tsang."""
-    return row[2] == 1.0 or row[2] == 3.0
+    return row[2] >= 2.0
+
+
+@rare_kernel
+def _tsang_center(row, T):
+    """F_cent = a + b T of Tsang's formula; row: a, b from column 4."""
+    return maximum(TINY_RATIO, fma(row[5], T, splat(row[4])))
 
 
 @kernel
 def falloff_center(row, T, inverse_T):
-    """F_cent: Troe's formula with a, 1/T3, 1/T1, T2 (0 for none) from column 4, or a + b T of Tsang."""
+    """F_cent of Tsang's or of Troe's formula; the row of the latter: a, 1/T3, 1/T1, T2 (0 for none) from column 4."""
     if row[2] == 3.0:
-        return maximum(TINY_RATIO, fma(row[5], T, splat(row[4])))
+        return _tsang_center(row, T)
     center = fma(1.0 - row[4], exp(-row[5] * T), row[4] * exp(-row[6] * T))
     if row[7] != 0.0:
         center = center + exp(-row[7] * inverse_T)
@@ -132,7 +146,7 @@ def _blend(row, Pr, T, log_T, inverse_T):
         log_center = log(falloff_center(row, T, inverse_T)) * (1 / LOG_10)
         f1, _ = troe_argument(log_center, log(Pr) * (1 / LOG_10))
         blend = blend * exp(log_center * LOG_10 / fma(f1, f1, 1.0))
-    elif row[2] == 2.0:
+    elif row[2] == 1.0:
         log_Pr = log(Pr) * (1 / LOG_10)
         power = 1.0 / fma(log_Pr, log_Pr, 1.0)
         blend = blend * row[7] * exp(fma(row[8], log_T, power * log(sri_base(row, T, inverse_T))))
@@ -153,7 +167,7 @@ def _falloff(tables, lanes, i, T, log_T, inverse_T):
 # ---- laws of pressure
 
 
-@kernel
+@rare_kernel
 def _laws(rates, lanes, total, T, log_T, inverse_T):
     """Rate constants that depend on pressure: of reactions, and of the colliders of linear-Burke reactions."""
     laws, burke = rates.laws, rates.burke

@@ -20,7 +20,20 @@ from chemnet.kinetics.rate_constants import (
     troe_argument,
     troe_limits,
 )
-from chemnet.runtime.simd import absolute, everywhere, exp, fma, kernel, load, log, maximum, select, splat, store
+from chemnet.runtime.simd import (
+    absolute,
+    everywhere,
+    exp,
+    fma,
+    kernel,
+    load,
+    log,
+    maximum,
+    rare_kernel,
+    select,
+    splat,
+    store,
+)
 
 
 @kernel
@@ -37,7 +50,8 @@ def rate_slopes(tables, lanes, work, T, log_T, inverse_T):
         _falloff(tables, lanes, work, i, T, log_T, inverse_T)
     for i in range(rates.blowers_masel.reaction.size):
         _blowers_masel(rates.blowers_masel, lanes, work, i, T, inverse_T)
-    _laws(rates.laws, lanes, work, tables.held.volume == 1.0, T, log_T, inverse_T)
+    if rates.laws.reaction.size > 0:
+        _laws(rates.laws, lanes, work, tables.held.volume == 1.0, T, log_T, inverse_T)
     for q in range(rates.burke.reaction.size):
         _mixing(tables, lanes, work, q, inverse_T)
 
@@ -48,7 +62,7 @@ def _warming(rows, i, inverse_T):
     return fma(rows[i, 2], inverse_T, splat(rows[i, 1])) * inverse_T
 
 
-@kernel
+@rare_kernel
 def _blowers_masel(table, lanes, work, i, T, inverse_T):
     """Add -d(E_a/RT)/dT, with dH/dT = sum nu c_p."""
     energy, slope = activation(table, lanes, i, T)
@@ -81,7 +95,7 @@ def _blend_slopes(row, Pr, high_warming, Pr_warming, T, inverse_T):
     F_warming, F_theta = splat(0.0), splat(0.0)
     if is_troe(row):
         F_warming, F_theta = _troe(row, log(Pr), Pr_warming, T, inverse_T)
-    elif row[2] == 2.0:
+    elif row[2] == 1.0:
         F_warming, F_theta = _sri(row, log(Pr), Pr_warming, T, inverse_T)
     share = 1.0 / (1.0 + Pr) - row[3]  # d(ln Pr - ln(1 + Pr))/d ln Pr; less one for k_0 in place of k_inf
     base = fma(row[3], Pr_warming, high_warming)
@@ -129,7 +143,7 @@ def _sri(row, log_Pr, Pr_warming, T, inverse_T):
 # ---- laws of pressure
 
 
-@kernel
+@rare_kernel
 def _laws(laws, lanes, work, at_volume, T, log_T, inverse_T):
     """d ln k/dT at fixed pressure and d ln k/d ln P of the laws; the latter of colliders, at a given volume of all."""
     n_plog, n_chebyshev = laws.plog.levels.start.size - 1, laws.chebyshev.scale.shape[0]
@@ -187,7 +201,7 @@ def _level_slope(plog, level, log_P):
     return up - select((falling > 0.0) & (falling <= 1.0), splat(row[1]), splat(0.0))
 
 
-@kernel
+@rare_kernel
 def _mixing(tables, lanes, work, q, inverse_T):
     """Of k = S/eps, S = sum_i k_i(P_i) eps_i X_i with X_i = c_i RT/P: d ln k/dT at fixed c, and dq/d ln c_i.
 

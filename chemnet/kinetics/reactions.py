@@ -11,7 +11,7 @@ from chemnet.runtime.errors import UsageError
 
 ARRHENIUS, BLOWERS_MASEL = "Arrhenius", "Blowers-Masel"
 PLOG, CHEBYSHEV, LINEAR_BURKE = "pressure-dependent-Arrhenius", "Chebyshev", "linear-Burke"
-FALLOFF = {"Lindemann": 0, "Troe": 1, "SRI": 2, "Tsang": 3}
+FALLOFF = {"Lindemann": 0, "SRI": 1, "Troe": 2, "Tsang": 3}
 _FALLOFF_KINDS = {f"{way}-{name}" for way in ("falloff", "chemically-activated") for name in FALLOFF}
 _COVERED = {ARRHENIUS, BLOWERS_MASEL, PLOG, CHEBYSHEV, LINEAR_BURKE, *_FALLOFF_KINDS}
 _REASONS = {

@@ -354,6 +354,8 @@ def _mantissa(typing, a):
 
 
 kernel = njit(error_model="numpy", _nrt=False, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# For what few mechanisms need: its code stays out of the loops of the others, which it would slow down.
+rare_kernel = njit(error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @kernel
