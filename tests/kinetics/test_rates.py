@@ -4,12 +4,13 @@ import cantera as ct
 import numpy as np
 import pytest
 import reaction_zoo
+from burning_gas import dodecane
 
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor, evaluate
 from chemnet.runtime.errors import NumericalError, UsageError
 
-MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", "zoo")
+MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", "dodecane", "zoo")
 # weights of f(x + i h) - f(x - i h), i = 1..4, over h: the central difference of order 8; h relative to x
 DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 
@@ -18,6 +19,8 @@ DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 def mechanism(request, tmp_path_factory):
     if request.param == "zoo":
         return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), reaction_zoo.ZOO))
+    if request.param == "dodecane":
+        return dodecane(tmp_path_factory.mktemp("dodecane"))
     return load_mechanism(request.param)
 
 
