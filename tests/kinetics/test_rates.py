@@ -4,6 +4,7 @@ import cantera as ct
 import numpy as np
 import pytest
 import reaction_zoo
+from burning_gas import dodecane
 
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor, evaluate
@@ -12,7 +13,7 @@ from chemnet.runtime.errors import NumericalError, UsageError
 
 ALZUETA = ("example_data/ammonia-CO-H2-Alzueta-2023.yaml", "linear-Burke")  # of Cantera's wheel
 ZOOS = {"zoo": reaction_zoo.ZOO, "pressure": reaction_zoo.PRESSURE, "burke": reaction_zoo.BURKE}
-MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", ALZUETA, *ZOOS)
+MECHANISMS = ("drm19", "gri30.yaml", "h2o2.yaml", "dodecane", ALZUETA, *ZOOS)
 # weights of f(x + i h) - f(x - i h), i = 1..4, over h: the central difference of order 8; h relative to x
 DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 
@@ -21,6 +22,8 @@ DIFFERENCE, STEP, STEP_T = (4 / 5, -1 / 5, 4 / 105, -1 / 280), 4e-3, 5e-4
 def mechanism(request, tmp_path_factory):
     if request.param in ZOOS:
         return load_mechanism(reaction_zoo.write(tmp_path_factory.mktemp("zoo"), ZOOS[request.param]))
+    if request.param == "dodecane":
+        return dodecane(tmp_path_factory.mktemp("dodecane"))
     return load_mechanism(*((request.param,) if isinstance(request.param, str) else request.param))
 
 
