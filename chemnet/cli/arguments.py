@@ -96,6 +96,22 @@ def mixture(text: str) -> dict[str, float]:
     return amounts
 
 
+def add_phase(command: argparse.ArgumentParser) -> None:
+    """Add `--phase NAME`, see `mechanism_name`."""
+    command.add_argument("--phase", metavar="NAME", help="phase of the mechanism's file (default: its first)")
+
+
+def mechanism_name(name: str | None, phase: str | None) -> str | None:
+    """The name of a mechanism, with the phase that `--phase` says as `load_mechanism` takes it."""
+    if phase is None:
+        return name
+    if name is None:
+        raise UsageError("--phase needs --mechanism: it is a phase of that file")
+    from chemnet.gas.mechanism_file import with_phase
+
+    return with_phase(name, phase)
+
+
 def check_picture(picture: Path | None) -> None:
     """Raise UsageError where a picture is asked for and matplotlib is missing."""
     if picture and not installed("matplotlib"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import cantera as ct
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.canonical import new_reactor
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.gas.mechanism import Mechanism, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult, StepStats
@@ -29,11 +30,21 @@ class CvodesReactor:
     `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows.
     """
 
-    def __init__(self, mechanism: Mechanism, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1) -> None:
-        self.mechanism = mechanism
+    def __init__(
+        self, mechanism: Mechanism | ct.Solution, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1
+    ) -> None:
+        self.mechanism = as_mechanism(mechanism)
         self.rtol, self.atol, self.n_workers = rtol, atol, n_workers
-        self._closure = Closure(mechanism)
-        self._gas = mechanism.gas()
+        self._closure = Closure(self.mechanism)
+        self._gas = self.mechanism.gas()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but Cantera's object, which is made anew where it is unpickled."""
+        return {key: value for key, value in vars(self).items() if key != "_gas"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._gas = self.mechanism.gas()
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], a `Status` per row (n,), `raw_drift` and `work` (by the
@@ -78,7 +89,7 @@ class CvodesReactor:
             return integrate(self._gas, states, dt, self.rtol, self.atol, max_step)
         task = partial(
             _integrate_in_worker,
-            source=(self.mechanism.source, self.mechanism.phase),
+            mechanism=self.mechanism,
             settings=(dt, self.rtol, self.atol, max_step),
         )
         parts = np.array_split(states, max(1, len(states) // _ROWS_PER_TASK))
@@ -108,7 +119,6 @@ def integrate(
 
 
 def _integrate_in_worker(
-    states: Array, source: tuple[str, str], settings: tuple[float, float, float, float | None]
+    states: Array, mechanism: Mechanism, settings: tuple[float, float, float, float | None]
 ) -> tuple[Array, Array]:
-    gas = load_mechanism(*source).gas()
-    return integrate(gas, states, *settings)
+    return integrate(mechanism.gas(), states, *settings)

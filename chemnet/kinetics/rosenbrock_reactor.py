@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Literal
 
+import cantera as ct
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import Mechanism, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
@@ -39,7 +41,7 @@ class RosenbrockReactor:
 
     def __init__(
         self,
-        mechanism: Mechanism,
+        mechanism: Mechanism | ct.Solution,
         rtol: float = 1e-4,
         atol: float = 1e-9,
         n_threads: int = 1,
@@ -52,10 +54,10 @@ class RosenbrockReactor:
             _check_tolerances(*pair)
         if n_threads < 1:
             raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
-        self.mechanism = mechanism
+        self.mechanism = as_mechanism(mechanism)
         self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
-        self._method, self._tables = method, tables_of(mechanism)
-        self._closure = Closure(mechanism)
+        self._method, self._tables = method, tables_of(self.mechanism)
+        self._closure = Closure(self.mechanism)
         stages = max(len(method.m), len(EXPRB32.b))
         self._memories = [new_memory(self._tables, stages) for _ in range(n_threads)]
 
@@ -129,14 +131,18 @@ class RosenbrockReactor:
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(advance, self._memories[:n_threads]))
 
+    @cached_property
+    def _cvodes(self) -> CvodesReactor:
+        """What takes the rows that are given up; made for the first of them."""
+        return CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
+
     def _hand_over(
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
     ) -> Array:
         """Advance by CVODES what the integrator or the closure gave up; returns the work of these rows."""
         if not rows.size:
             return np.zeros(0)
-        cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
-        taken = cvodes.advance(states[rows], dt)
+        taken = self._cvodes.advance(states[rows], dt)
         next_states[rows], status[rows] = taken
         status[rows[status[rows] == Status.OK]] = Status.RETRIED
         return np.asarray(taken.stats.work)
@@ -149,7 +155,10 @@ def _check_tolerances(rtol: float, atol: float) -> None:
 
 
 def integrator_of(
-    kind: Literal["exact", "cvode"], mechanism: Mechanism, rtol: float | None = None, atol: float | None = None
+    kind: Literal["exact", "cvode"],
+    mechanism: Mechanism | ct.Solution,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> RosenbrockReactor | CvodesReactor:
     """The step `exact` or `cvode` on one thread, with its own tolerances where none are given."""
     given: dict[str, Any] = {name: x for name, x in (("rtol", rtol), ("atol", atol)) if x is not None}
