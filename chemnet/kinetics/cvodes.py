@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.canonical import new_reactor
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism, as_mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismOrGas, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult, StepStats
@@ -30,9 +30,7 @@ class CvodesReactor:
     `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows.
     """
 
-    def __init__(
-        self, mechanism: Mechanism | ct.Solution, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1
-    ) -> None:
+    def __init__(self, mechanism: MechanismOrGas, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1) -> None:
         self.mechanism = as_mechanism(mechanism)
         self.rtol, self.atol, self.n_workers = rtol, atol, n_workers
         self._closure = Closure(self.mechanism)

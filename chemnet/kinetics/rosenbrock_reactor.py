@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Literal
 
-import cantera as ct
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism, as_mechanism
+from chemnet.gas.mechanism import MechanismOrGas, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
@@ -41,7 +40,7 @@ class RosenbrockReactor:
 
     def __init__(
         self,
-        mechanism: Mechanism | ct.Solution,
+        mechanism: MechanismOrGas,
         rtol: float = 1e-4,
         atol: float = 1e-9,
         n_threads: int = 1,
@@ -156,7 +155,7 @@ def _check_tolerances(rtol: float, atol: float) -> None:
 
 def integrator_of(
     kind: Literal["exact", "cvode"],
-    mechanism: Mechanism | ct.Solution,
+    mechanism: MechanismOrGas,
     rtol: float | None = None,
     atol: float | None = None,
 ) -> RosenbrockReactor | CvodesReactor:
