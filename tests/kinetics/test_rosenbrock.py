@@ -1,6 +1,7 @@
 """The exact step: against CVODES at tight tolerances, its order, its conservation, bad input."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from burning_gas import FUELS, HEAVY, burning, dodecane
 
 from chemnet.gas import canonical, state
-from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.status import Status
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.kinetics.cvodes import CvodesReactor
@@ -199,3 +200,17 @@ def test_kernels_are_cached_so_that_a_second_process_does_not_compile(drm19, tmp
     command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "rows.npy"), str(tmp_path / "found.npy")]
     second = subprocess.run(command, check=True, timeout=300, capture_output=True, text=True)
     assert "compiling" not in second.stderr
+
+
+def test_rows_handed_over_share_one_reactor_of_cvodes(monkeypatch):
+    reactor = RosenbrockReactor(load_mechanism("h2o2.yaml"))
+    states = np.tile(np.r_[1200.0, 101325.0, np.full(10, 0.1)], (2, 1))
+    made = []
+    monkeypatch.setattr(Mechanism, "gas", lambda self: made.append(self) or ct.Solution(self.source, self.phase))
+    for _ in range(2):
+        next_states, status = states.copy(), np.full(2, Status.FAILED, np.int8)
+        reactor._hand_over(states, np.arange(2), 1e-6, next_states, status)
+        assert list(status) == [Status.RETRIED] * 2
+    assert len(made) == 1
+    again = pickle.loads(pickle.dumps(reactor))
+    np.testing.assert_array_equal(again.advance(states, 1e-6).states, reactor.advance(states, 1e-6).states)
