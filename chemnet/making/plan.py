@@ -172,9 +172,9 @@ def _cases(task: MakeTask, found: Survey, budget: Budget) -> IgnitionCases:
     """Ignitions over the survey's range of T0, as many as a part of the time for checks pays for."""
     phis, pressures = some_phis(found.phi), _inside(task)
     of_one = len(phis) * len(pressures) * _LADDER_STEPS * found.seconds_per_step
-    levels = int(np.clip(_LADDER_SHARE * budget.ladder / of_one, 3, 6))
-    T0 = 1.0 / np.linspace(1.0 / found.T0[0], 1.0 / found.T0[1], levels)
-    return IgnitionCases(
+    affordable = _LADDER_SHARE * budget.ladder / of_one
+    T0 = 1.0 / np.linspace(1.0 / found.T0[0], 1.0 / found.T0[1], int(np.clip(affordable, 3, 6)))
+    cases = IgnitionCases(
         temperatures=tuple(dict.fromkeys(float(round(T)) for T in T0)),
         equivalence_ratios=tuple(float(f"{phi:.4g}") for phi in phis),
         pressures=pressures,
@@ -182,6 +182,7 @@ def _cases(task: MakeTask, found: Survey, budget: Budget) -> IgnitionCases:
         steps=_LADDER_STEPS,
         delays=_LADDER_DELAYS,
     )
+    return cases if affordable >= 1.0 else _judging(task, found, cases)
 
 
 def _judging(task: MakeTask, found: Survey, cases: IgnitionCases) -> IgnitionCases:

@@ -126,7 +126,7 @@ def survey(task: MakeTask, workers: int = 1, report: Callable[[str], None] = pri
         burnt=burnt,
         flames=flames,
         without_flames=reason,
-        notes=_notes(task, gas),
+        notes=notes_on_tables(gas, task.pressure),
         seconds_per_ignition=seconds,
         seconds_per_flame=flame_seconds,
         seconds_per_step=_cost(task, mechanism, phi, T0),
@@ -307,9 +307,9 @@ def middle_pressure(task: MakeTask) -> float:
     return ct.one_atm if low <= ct.one_atm <= high else math.sqrt(low * high)
 
 
-def _notes(task: MakeTask, gas: ct.Solution) -> list[str]:
-    """What a user should know of the data of the mechanism at the task's pressures."""
-    low, high = task.pressure
+def notes_on_tables(gas: ct.Solution, pressure: tuple[float, float]) -> list[str]:
+    """What a user should know of a gas whose rates are tables over pressure, in a range of pressures [Pa]."""
+    low, high = pressure
     beyond = [
         limits for limits in map(_pressures_of, gas.reactions()) if limits and (limits[0] > low or limits[1] < high)
     ]

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cantera as ct
 import numpy as np
 
-from chemnet.benchmark.model import BenchTask, cost_table, measure
+from chemnet.benchmark.model import BenchTask, FlameCells, cost_table, measure
 from chemnet.benchmark.timing import in_fresh_process
 from chemnet.data.dataset import Pairs, read, read_attributes
 from chemnet.gas.canonical import has_transport
@@ -183,7 +184,9 @@ class Checks:
     def cost(self) -> Found:
         """Cost per cell beside CVODES and the exact step, in a process of its own."""
         assert self.suite.model is not None
-        task = BenchTask(self.suite.model)
+        assert isinstance(self.step, HybridStep)
+        P = float(np.clip(ct.one_atm, *self.step.model.domain.limits["P"]))
+        task = BenchTask(self.suite.model, flame=FlameCells(fuel=self.suite.cases.fuel, P=P))
         timings = in_fresh_process(measure, task)
         figures = []
         for kind, timing in timings.items():
