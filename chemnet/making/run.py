@@ -29,7 +29,7 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.making import page, verdict
 from chemnet.making.budget import Budget, in_words
 from chemnet.making.plan import Plan, make_plan
-from chemnet.making.survey import Survey, survey
+from chemnet.making.survey import Survey, middle, survey
 from chemnet.making.task import MakeTask
 from chemnet.making.verdict import Verdict
 from chemnet.runtime.config import dump_yaml, parse, read_yaml
@@ -43,7 +43,7 @@ from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.loop import CHECKPOINT
 from chemnet.training.rate_scan import scan_rates
 from chemnet.training.run import train
-from chemnet.validation import load_cases
+from chemnet.validation import flames, load_cases
 from chemnet.validation.flames import Burn
 from chemnet.validation.ignition import CASES as CASE_TABLE
 from chemnet.validation.metrics import SUMMARY_OF
@@ -308,7 +308,12 @@ class _Making:
             return {}
         box = flame_box(found, self.task.dt)
         burn = self.tools.burn
-        return {"burn": lambda changes: burn([*box, *changes]), "solver": f"{self.tools.solver} {' '.join(box)}"}
+        usual = [phi for phi in flames.TARGETS if found.phi[0] <= phi <= found.phi[1]]
+        return {
+            "burn": lambda changes: burn([*box, *changes]),
+            "solver": f"{self.tools.solver} {' '.join(box)}",
+            "flame_phis": usual or [middle(found.phi)],
+        }
 
     def decide(self, tables: Sequence[Table], missing: Mapping[str, str]) -> Verdict:
         """The verdict on the figures of the checks."""

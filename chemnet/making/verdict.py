@@ -94,7 +94,7 @@ def judge(figures: Figures, cases: Mapping[str, NDArray[Any]], missing: Mapping[
             )
         if target.check != "ignition":
             limits.append(_shown(target))
-    return Verdict(LIMITED if limits else PASSED, limits, reasons, targets)
+    return Verdict(LIMITED if limits else PASSED, limits, [*reasons, *_gains(figures)], targets)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -125,6 +125,15 @@ def _targets(figures: Figures) -> list[Target]:
     if gain in figures.get("cost", {}):
         found.append(Target("cost", gain, figures["cost"][gain], GAIN, lower=True))
     return found
+
+
+def _gains(figures: Figures) -> list[str]:
+    """What a step of the model costs beside the others, in words; nothing where it was not measured."""
+    costs = figures.get("cost", {})
+    times = [costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact")]
+    if None in times:
+        return []
+    return ["a cell of a flame front costs 1/{:.3g} of CVODES and 1/{:.2g} of the exact step".format(*times)]
 
 
 def _shown(target: Target) -> str:

@@ -41,7 +41,8 @@ class Suite:
     `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data`
     is the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
     mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
-    that does, for the key of the references; `flow` burns small turbulent flames.
+    that does, for the key of the references; `flame_phis` are their equivalence ratios; `flow` burns small turbulent
+    flames.
     """
 
     model: str | None
@@ -53,6 +54,7 @@ class Suite:
     cache: Path | None = None
     burn: flames.Burn | None = None
     solver: str = ""
+    flame_phis: Sequence[float] = tuple(flames.TARGETS)
     flow: flow.FlowSolver | None = None
     report: Report = print
 
@@ -155,7 +157,9 @@ class Checks:
         suite, mechanism = self.suite, self.step.mechanism
         assert suite.burn is not None
         key = {"solver": suite.solver, "mechanism": mechanism.sha256}
-        found = flames.validate_flames(self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache)
+        found = flames.validate_flames(
+            self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache, suite.flame_phis
+        )
         return [flames.flame_table(found)], flames.figures(found)
 
     def flow(self) -> Found:
