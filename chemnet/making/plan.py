@@ -46,6 +46,10 @@ _STEPS = 300_000  # of a training, which its time ends
 _LADDER_SHARE = 0.5  # of the time for checks that ignitions may take
 _LADDER_STEPS, _LADDER_DELAYS = 20_000, 2.0
 _JUDGING_STEPS, _JUDGING_DELAY = 1_500, 1_000.0
+_METHANE_FLAME = 4.1e-4, 0.41  # [m], [m/s] thickness and speed of the flame that the shipped flows are made for
+_FLOW_TIMES, _FLOW_STEPS = (2e-4, 5e-4), (50, 1500)  # [s] ends of the shipped flows, and the least and most steps
+_FLOW_COURANT, _FINEST_CELL = 0.2, 2.9e-5  # cells that turbulence crosses in a step, at most; [m] of the shipped flows
+_FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 6  # [s] for 300 steps without species; of the time for states
 _MARGIN = 1e-3  # of the range of pressures: cases at its ends lie inside
 
 
@@ -65,17 +69,19 @@ class Plan:
         return Table("choices", ("what", "chosen", "because"), self.choices)
 
 
-def make_plan(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget, folder: Path) -> Plan:
-    """The plan of a task whose gas has been looked at."""
-    recipe = _recipe(task, mechanism, found, budget)
-    config = _config(task, mechanism, found, budget, folder)
+def make_plan(
+    task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget, folder: Path, flows: bool = False
+) -> Plan:
+    """The plan of a task whose gas has been looked at; with `flows` there is a flow solver to run small flames."""
+    recipe = _recipe(task, mechanism, found, budget, flows)
+    config = _config(task, mechanism, found, budget, folder, recipe.flow is not None)
     cases = _cases(task, found, budget)
     return Plan(
         recipe, config, cases, _judging(task, found, cases), _choices(task, found, budget, recipe, config, cases)
     )
 
 
-def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget) -> Recipe:
+def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget, flows: bool) -> Recipe:
     seconds = budget.sampling * budget.cores
     rows = _rows(mechanism, found, seconds)
     top = min(found.kernel, HOTTEST_PATH)
@@ -108,7 +114,7 @@ def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget)
         "phi": _wider(found),
         "pressure": task.pressure,
         "flames": _flames(task, found, seconds),
-        "flow": None,
+        "flow": _flow(task, mechanism, found, data["flow"], seconds) if flows else None,
     }
     data["integrator"]["audit"] = float(np.clip(1000.0 / rows, 0.0, 0.01))
     return parse(Recipe, data, "plan of the recipe")
@@ -140,7 +146,46 @@ def _flames(task: MakeTask, found: Survey, seconds: float) -> dict[str, Any] | N
     return {"share": 0.04, "phi": [float(f"{phi:.3g}") for phi in phis], "at": at, "missing": "leave"}
 
 
-def _config(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget, folder: Path) -> TrainConfig:
+def _flow(
+    task: MakeTask, mechanism: Mechanism, found: Survey, shipped: dict[str, Any], seconds: float
+) -> dict[str, Any] | None:
+    """Small turbulent flames: the shipped ones with all lengths, times and velocities in the scales of this gas's
+    laminar flame, near the middle pressure, where it was found; None where less than a few can be paid for."""
+    if not found.flames:
+        return None
+    flame = found.flame_at(1.0)
+    length, velocity = flame.thickness / _METHANE_FLAME[0], flame.speed / _METHANE_FLAME[1]
+    shortest, longest = (steps * task.dt / end for steps, end in zip(_FLOW_STEPS, _FLOW_TIMES, strict=True))
+    time = min(max(length / velocity, shortest), longest)
+    one = _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0) * time * _FLOW_TIMES[1] / (300.0 * task.dt)
+    runs = int(min(_FLOW_SHARE * seconds / one, shipped["runs"]))
+    if runs < _FEWEST_FLOWS:
+        return None
+    low, high = task.pressure
+    fastest = _FLOW_COURANT * length * _FINEST_CELL / task.dt / shipped["between"]["initial.rms_velocity"][1]
+    factors = {
+        "initial.rms_velocity": min(velocity, fastest),
+        "initial.integral_length": length,
+        "initial.kernel_radius": length,
+    }
+    between = {key: [factor * end for end in shipped["between"][key]] for key, factor in factors.items()}
+    between |= {
+        "mixture.phi": [max(found.phi[0], 0.5), min(found.phi[1], 1.7)],
+        "mixture.temperature": [found.unburnt, found.unburnt + 100.0],
+        "mixture.pressure": [max(low, 0.8 * flame.P), min(high, 1.8 * flame.P)],
+        "initial.kernel_temperature": [1800.0, min(2500.0, found.kernel)],
+        "initial.kernel_edge_cells": shipped["between"]["initial.kernel_edge_cells"],
+    }
+    choose = dict(shipped["choose"])
+    choose["end_time"] = [float(f"{time * end:.3g}") for end in choose["end_time"]]
+    sizes = ("length_x", "length_y")
+    choose["grid"] = [{**grid, **{size: length * grid[size] for size in sizes}} for grid in choose["grid"]]
+    return {**shipped, "runs": runs, "between": between, "choose": choose}
+
+
+def _config(
+    task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget, folder: Path, flows: bool
+) -> TrainConfig:
     columns = mechanism.n_species + 2
     width = next(width for seconds, width in _WIDTHS if budget.training <= seconds)
     if mechanism.n_species > _MANY_SPECIES:
@@ -157,6 +202,7 @@ def _config(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget,
             "learning_rate": 1.5e-2,
             "steps": _STEPS,
             "report_every": 1000,
+            "change_loss": 5.0 if flows else 0.0,
             "rollouts": int(np.clip(budget.training / 30.0, 1, 8)),
         },
     }
@@ -187,8 +233,9 @@ def _cases(task: MakeTask, found: Survey, budget: Budget) -> IgnitionCases:
 
 def _judging(task: MakeTask, found: Survey, cases: IgnitionCases) -> IgnitionCases:
     """Those of the ladder's ignitions that are soon over, so that a training can afford them now and then."""
-    early = [i.T0 for i in found.ignitions if i.delay is not None and i.delay > _JUDGING_DELAY * task.dt]
-    levels = [T for T in cases.temperatures if max(early, default=0.0) < T] or [cases.temperatures[-1]]
+    late = {i.T0 for i in found.ignitions if i.delay is None or i.delay > _JUDGING_DELAY * task.dt}
+    soon = min({i.T0 for i in found.ignitions} - late, default=math.inf)
+    levels = [T for T in cases.temperatures if soon <= T] or [cases.temperatures[-1]]
     chosen = levels[:: max(1, len(levels) // 2)][:3]
     return cases.model_copy(update={"temperatures": tuple(chosen), "steps": _JUDGING_STEPS, "delays": 0.0})
 
@@ -211,6 +258,9 @@ def _choices(
         f"{len(recipe.flames.phi)} mixtures at {len(recipe.flames.at)} states" if recipe.flames else "none",
         found.without_flames or f"one takes {found.seconds_per_flame:.2g} s",
     )
+    flows = ("none", "no flow solver, no flames, or no time for them")
+    if recipe.flow:
+        flows = (f"{recipe.flow.runs} small runs", "lengths and times in the scales of the laminar flame")
     exact = f"an exact step of a reacting cell takes {1e6 * found.seconds_per_step:.3g} us"
     return [
         ("phi of the model", _range(found.phi), given),
@@ -221,6 +271,7 @@ def _choices(
         ("T0 of the paths [K]", _range(recipe.ignition.T0), f"from {_T0_BELOW:g} K below the ladder"),
         ("T0 of the kernels [K]", _range(recipe.kernel.T0), "the hottest burns to just below the hottest valid state"),
         ("flames", *flames),
+        ("turbulent flames", *flows),
         ("rows", f"{recipe.rows:,}", f"{exact}; {in_words(budget.sampling)} for states on {budget.cores} cores"),
         ("paths", f"{recipe.ignition.trajectories}", f"one takes {1e3 * found.seconds_per_ignition:.3g} ms"),
         ("network", widths, f"{in_words(budget.training)} of training"),

@@ -161,7 +161,7 @@ class _Making:
     def plan(self, found: Survey) -> Plan:
         """The plan, as its files in the folder say."""
         if not (self.folder / CHOICES).exists():
-            plan = make_plan(self.task, self.mechanism, found, self.budget, self.folder)
+            plan = make_plan(self.task, self.mechanism, found, self.budget, self.folder, self.tools.burn is not None)
             for name, content in ((RECIPE, plan.recipe), (CONFIG, plan.config), (CASES, plan.cases)):
                 write_text(self.folder / name, dump_yaml(content))
             write_text(self.folder / JUDGING, dump_yaml(plan.judging))

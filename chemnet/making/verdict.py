@@ -130,10 +130,10 @@ def _targets(figures: Figures) -> list[Target]:
 def _gains(figures: Figures) -> list[str]:
     """What a step of the model costs beside the others, in words; nothing where it was not measured."""
     costs = figures.get("cost", {})
-    times = [costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact")]
-    if None in times:
+    cvodes, exact = (costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact"))
+    if cvodes is None or exact is None:
         return []
-    return ["a cell of a flame front costs 1/{:.3g} of CVODES and 1/{:.2g} of the exact step".format(*times)]
+    return [f"a cell of a flame front costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"]
 
 
 def _shown(target: Target) -> str:
