@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chemnet.data.dataset import read_attributes
 from chemnet.data.recipe import load_recipe
 from chemnet.data.sampling import sample
 from chemnet.gas.mechanism import Mechanism
@@ -32,7 +33,7 @@ from chemnet.making.plan import Plan, make_plan
 from chemnet.making.survey import Survey, middle, survey
 from chemnet.making.task import MakeTask
 from chemnet.making.verdict import Verdict
-from chemnet.runtime.config import dump_yaml, parse, read_yaml
+from chemnet.runtime.config import dump_yaml, parse, parse_yaml, read_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.processes import available_cores
@@ -176,17 +177,24 @@ class _Making:
         )
 
     def sample(self, plan: Plan) -> None:
-        """The training set."""
+        """The training set. Raises UsageError where another recipe made the one that is there."""
         path = self.folder / DATA
-        if not path.exists():
+        if path.exists():
+            saved = parse_yaml(str(read_attributes(path)["recipe"]), str(path))
+            check_same(path, saved, plan.recipe.model_dump(mode="json"), f"Remove {path} to sample anew.")
+        else:
             self.report(f"{plan.recipe.rows:,} states, about {in_words(self.budget.sampling)}")
             self.timed("states", lambda: sample(plan.recipe, path, workers=self.budget.cores, report=self.report))
 
     def scan(self, plan: Plan) -> tuple[float, Table | None]:
         """The learning rate with the smallest validation loss in short trainings, and their table; the plan's own where
-        the budget has no time for them."""
+        the budget has no time for them, and that of a training that has begun."""
         usual = plan.config.fit.learning_rate
-        if not self.budget.scan:
+        begun = self.folder / TRAINING / CONFIG
+        scanned = all((self.folder / RATES / f"{factor * usual:g}.json").exists() for factor in SCANNED)
+        if begun.exists() and not scanned:
+            return load_config(begun).fit.learning_rate, None
+        if not (self.budget.scan or scanned):
             return usual, None
         columns: Sequence[str] = ()
         rows = []
@@ -224,12 +232,15 @@ class _Making:
         return self._short(plan, rate)
 
     def train(self, plan: Plan, rate: float) -> None:
-        """The training, at a learning rate; one that was interrupted goes on."""
+        """The training, at a learning rate; one that was interrupted goes on. Raises UsageError where another config
+        made the one that is there."""
         out = self.folder / TRAINING
-        if (out / MANIFEST).exists():
-            return
         fit = plan.config.fit.model_copy(update={"learning_rate": rate})
         config = plan.config.model_copy(update={"fit": fit})
+        if (out / MANIFEST).exists():
+            facts = config.model_dump(mode="json")
+            check_same(out / CONFIG, read_yaml(out / CONFIG), facts, f"Remove {out} to train anew.")
+            return
         seconds = self._training_seconds(resume := (out / CHECKPOINT).exists())
         self.report(f"training at a rate of {rate:g} for {in_words(seconds)}")
         self.timed("training", lambda: self._train(plan, config, seconds, resume))

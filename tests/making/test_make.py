@@ -98,6 +98,25 @@ def test_another_task_in_the_folder_is_refused_by_name_and_nothing_is_touched(ma
     assert (folder / "states.h5").stat().st_mtime_ns == times["states.h5"]
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("recipe.yaml", "rows: 2000", "rows: 3000", r"states.h5 is of another run: rows was 2000, is 3000"),
+        ("config.yaml", "calm_limit: 0.01", "calm_limit: 0.02", r"config.yaml is of another run: calm_limit was 0.01"),
+    ],
+)
+def test_a_plan_that_was_changed_after_its_phase_is_refused(made, file, old, new, message):
+    path = made[0] / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    try:
+        with pytest.raises(UsageError, match=message):
+            make(TASK, out=made[0], **TINY, report=lambda line: None)
+    finally:
+        path.write_text(text)
+
+
 def test_a_folder_with_something_else_is_refused_and_overwrite_takes_only_a_make(tmp_path):
     (tmp_path / "thesis.tex").write_text("all my work")
     for overwrite in (False, True):
