@@ -67,6 +67,7 @@ DOORS = {
         "chemnet.data.sampling",
         "chemnet.surrogate.export",
         "chemnet.validation",
+        "chemnet.making.plan",
         "chemnet.making.survey",
         "cfd_coupling.gas",
         "cfd_coupling.initial",

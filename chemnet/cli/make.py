@@ -36,10 +36,14 @@ def make(options: Options) -> list[Table]:
     """Tables of the gas, of the choices, of the time and of the verdict."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
+    from chemnet.cli.validate import flow_solver
     from chemnet.making.run import Tools, make
     from chemnet.making.task import MakeTask
     from chemnet.runtime.config import parse
+    from chemnet.runtime.errors import UsageError
 
+    if len(options.pressure) > 2:
+        raise UsageError("--pressure takes one pressure, or the lowest and the highest")
     given = {
         "mechanism": options.mechanism,
         "fuel": options.fuel,
@@ -56,5 +60,5 @@ def make(options: Options) -> list[Table]:
         budget=options.budget,
         overwrite=options.overwrite,
         workers=options.workers,
-        tools=Tools(flame_speed.flame_speed, flame_speed.identity()),
+        tools=Tools(flame_speed.flame_speed, flame_speed.identity(), flow_solver()),
     )

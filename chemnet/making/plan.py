@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cantera as ct
 import numpy as np
 
 from chemnet.data.recipe import Recipe, load_recipe
@@ -49,6 +50,7 @@ _JUDGING_STEPS, _JUDGING_DELAY = 1_500, 1_000.0
 _METHANE_FLAME = 4.1e-4, 0.41  # [m], [m/s] thickness and speed of the flame that the shipped flows are made for
 _FLOW_TIMES, _FLOW_STEPS = (2e-4, 5e-4), (50, 1500)  # [s] ends of the shipped flows, and the least and most steps
 _FLOW_COURANT, _FINEST_CELL = 0.2, 2.9e-5  # cells that turbulence crosses in a step, at most; [m] of the shipped flows
+_BOX_RUNS = 8  # of the check `flow`: four boxes, by the exact step and by the model
 _FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 6  # [s] for 300 steps without species; of the time for states
 _MARGIN = 1e-3  # of the range of pressures: cases at its ends lie inside
 
@@ -181,6 +183,18 @@ def _flow(
     sizes = ("length_x", "length_y")
     choose["grid"] = [{**grid, **{size: length * grid[size] for size in sizes}} for grid in choose["grid"]]
     return {**shipped, "runs": runs, "between": between, "choose": choose}
+
+
+def judges_flows(found: Survey, mechanism: Mechanism, budget: Budget) -> bool:
+    """Whether the ladder has the small turbulent flames of the validation: their boxes are for flames like that of
+    methane at one atmosphere, and half of the time for checks must pay for them."""
+    if not found.flames:
+        return False
+    flame = found.flame_at(1.0)
+    alike = zip((flame.thickness, flame.speed), _METHANE_FLAME, strict=True)
+    seconds = _BOX_RUNS * _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0)
+    fits = found.phi[0] <= 0.7 and found.phi[1] >= 1.3 and math.isclose(flame.P, ct.one_atm)
+    return fits and all(0.5 < own / usual < 2.0 for own, usual in alike) and seconds <= 0.5 * budget.ladder
 
 
 def _config(

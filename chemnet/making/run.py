@@ -29,7 +29,7 @@ from chemnet.data.sampling import sample
 from chemnet.gas.mechanism import Mechanism
 from chemnet.making import page, verdict
 from chemnet.making.budget import Budget, in_words
-from chemnet.making.plan import Plan, make_plan
+from chemnet.making.plan import Plan, judges_flows, make_plan
 from chemnet.making.survey import Survey, middle, survey
 from chemnet.making.task import MakeTask
 from chemnet.making.verdict import Verdict
@@ -46,6 +46,7 @@ from chemnet.training.rate_scan import scan_rates
 from chemnet.training.run import train
 from chemnet.validation import flames, load_cases
 from chemnet.validation.flames import Burn
+from chemnet.validation.flow import FlowSolver
 from chemnet.validation.ignition import CASES as CASE_TABLE
 from chemnet.validation.metrics import SUMMARY_OF
 from chemnet.validation.reports import figures_of
@@ -69,10 +70,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Tools:
-    """Functions of the flow solver for the checks `flames`: `burn` and the identity of the `solver`; None without."""
+    """Functions of the flow solver for the checks `flames`, `burn` and the identity of the `solver`, and `flow`; None
+    without."""
 
     burn: Burn | None = None
     solver: str = ""
+    flow: FlowSolver | None = None
 
 
 def make(
@@ -267,6 +270,8 @@ class _Making:
         """The tables of the checks, the summary of all figures last, and of checks that cannot be made the reason."""
         missing = self._missing(plan, found)
         checks = [check for check in _CHECKS if check not in missing and not (check == "cost" and "flames" in missing)]
+        if self.tools.flow and judges_flows(found, self.mechanism, self.budget):
+            checks.append("flow")
         content = [self._check(check, plan, found) for check in checks]
         tables = [Table.from_json(table) for of_check in content for table in of_check[:-1]]
         rows = [tuple(row.values()) for of_check in content for row in of_check[-1]["rows"]]
@@ -324,6 +329,7 @@ class _Making:
             "burn": lambda changes: burn([*box, *changes]),
             "solver": f"{self.tools.solver} {' '.join(box)}",
             "flame_phis": usual or [middle(found.phi)],
+            "flow": self.tools.flow,
         }
 
     def decide(self, tables: Sequence[Table], missing: Mapping[str, str]) -> Verdict:

@@ -119,6 +119,8 @@ def _targets(figures: Figures) -> list[Target]:
         found.append(Target("ignition", name, figures.get("ignition", {}).get(name), target))
     if "cold" in figures:
         found.append(Target("cold", "mixtures that fail", figures["cold"].get("mixtures that fail"), 0.0))
+    if "flow" in figures:
+        found.append(Target("flow", "runs that fail", figures["flow"].get("runs that fail"), 0.0))
     speeds = {name: value for name, value in figures.get("flames", {}).items() if name.startswith(_SPEED)}
     found += [Target("flames", name, value, FLAME_SPEED) for name, value in speeds.items()]
     gain = "flame front: exact / model"
