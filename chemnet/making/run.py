@@ -58,9 +58,10 @@ RECIPE, CONFIG, CASES, JUDGING = "recipe.yaml", "config.yaml", "cases.yaml", "ju
 DATA, RATES, TRAINING, LADDER = "states.h5", "rates", "training", "ladder"
 VALIDATION, MODEL, SECONDS = "validation.json", "model.safetensors", "seconds.json"
 
-SCANNED = (0.5, 1.0, 2.0)  # times the plan's learning rate
+SCANNED = (1.0, 0.5, 2.0)  # times the plan's learning rate
 _LEAST_TRAINING = 2.0  # [s]
 _OVERRUN = 1.1  # times the budget
+_PATIENCE = 2.0  # times the time of a short training, for one of as many steps
 _COLD_FROM, _FLAMES_FROM = 20.0, 30.0  # [s] of the time for checks
 _CELLS_PER_THICKNESS, _TRAVEL = 14.0, 0.8
 _CHECKS = ("steps", "ignition", "cold", "flames", "cost")
@@ -200,9 +201,9 @@ class _Making:
         if not (self.budget.scan or scanned):
             return usual, None
         columns: Sequence[str] = ()
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for factor in SCANNED:
-            (row,) = self._short(plan, factor * usual)["rows"]
+            (row,) = self._short(plan, factor * usual, rows[0][columns.index("steps")] if rows else None)["rows"]
             columns = tuple(row)
             rows.append(tuple(row.values()))
         table = Table(f"learning rates, {in_words(self.budget.scan / len(SCANNED))} each", columns, rows)
@@ -210,18 +211,21 @@ class _Making:
         known = {rate: loss for rate, loss in losses.items() if loss is not None}
         return (min(known, key=lambda rate: known[rate]) if known else 0.5 * usual * min(SCANNED)), table
 
-    def _short(self, plan: Plan, rate: float) -> dict[str, Any]:
-        """Table of one short training, as JSON."""
+    def _short(self, plan: Plan, rate: float, steps: int | None) -> dict[str, Any]:
+        """Table of one short training, as JSON: a third of the time for rates long, or as many steps as the first, so
+        that other work on the machine does not decide."""
         path = self.folder / RATES / f"{rate:g}.json"
         origin = sha256(self.origin, dump_yaml(plan.config), dump_yaml(plan.recipe))
         kept = read_kept(path, origin)
         if kept is not None:
             return kept
-        minutes = self.budget.scan / len(SCANNED) / 60.0
+        minutes = self.budget.scan / len(SCANNED) / 60.0 * (1.0 if steps is None else _PATIENCE)
+        fit = plan.config.fit.model_copy(update={} if steps is None else {"steps": steps})
+        config = plan.config.model_copy(update={"fit": fit})
 
         def scan() -> Table:
             return scan_rates(
-                plan.config,
+                config,
                 [rate],
                 data=self.folder / DATA,
                 out=self.folder / RATES,
@@ -232,7 +236,7 @@ class _Making:
             )
 
         write_kept(path, origin, self.timed("rates", scan).as_json())
-        return self._short(plan, rate)
+        return self._short(plan, rate, steps)
 
     def train(self, plan: Plan, rate: float) -> None:
         """The training, at a learning rate; one that was interrupted goes on. Raises UsageError where another config
