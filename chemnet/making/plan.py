@@ -38,7 +38,7 @@ _T0_BELOW = 100.0  # [K] below the ladder's T0 that paths begin, too
 _MOST_ROWS, _FEWEST_ROWS = 1_000_000, 2_000
 _MOST_BYTES = 6e8  # of the file of states
 _ROW = 6e-5  # [s] to draw a row, beside the exact steps that it takes
-_STEPS_OF_ROW = 6.0  # exact steps of a reacting cell: its label, and in some kinds of rows the time before
+_STEPS_OF_ROW = 12.0  # exact steps of a reacting cell: its label, and in some kinds of rows the time before
 _PATH_SHARE, _FLAME_SHARE = 0.25, 0.25  # of the time for states, at most
 _COLD_BELOW, _COLDEST_LIMIT, _WARMEST_LIMIT = 150.0, 500.0, 800.0  # [K]
 _WIDTHS = ((150.0, 96), (600.0, 128), (2400.0, 192), (math.inf, 256))  # by seconds of training
@@ -118,7 +118,7 @@ def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget,
         "flames": _flames(task, found, seconds),
         "flow": _flow(task, mechanism, found, data["flow"], seconds) if flows else None,
     }
-    data["integrator"]["audit"] = float(np.clip(1000.0 / rows, 0.0, 0.01))
+    data["integrator"]["audit"] = float(np.clip(300.0 / rows, 0.0, 0.01))
     return parse(Recipe, data, "plan of the recipe")
 
 
@@ -239,6 +239,7 @@ def _cases(task: MakeTask, found: Survey, budget: Budget) -> IgnitionCases:
         equivalence_ratios=tuple(float(f"{phi:.4g}") for phi in phis),
         pressures=pressures,
         fuel=task.fuel,
+        oxidizer=task.oxidizer,
         steps=_LADDER_STEPS,
         delays=_LADDER_DELAYS,
     )

@@ -141,14 +141,15 @@ class Checks:
         pressures = np.linspace(low + margin, high - margin, _PRESSURE_POINTS).tolist()
         phis = (0.7, 1.0, 1.3)
         changes = {"pressures": tuple(pressures), "temperatures": (1450.0, 1750.0), "equivalence_ratios": phis}
-        cases = QUICK.model_copy(update={"fuel": suite.cases.fuel, **changes})
+        cases = QUICK.model_copy(update={"fuel": suite.cases.fuel, "oxidizer": suite.cases.oxidizer, **changes})
         found = ignition.validate_ignition(self.step, self.dt, cases, suite.report, suite.cache)
         return [ignition.group_table(found, 2, "P [kPa]", 1e3)], ignition.figures(found, "pressure")
 
     def cold(self) -> Found:
         """False heat in cold mixtures."""
         suite = self.suite
-        mixtures = cold.ColdMixtures(fuel=tuple(suite.cases.fuel.items()))
+        fuel, oxidizer = (tuple(moles.items()) for moles in (suite.cases.fuel, suite.cases.oxidizer))
+        mixtures = cold.ColdMixtures(fuel=fuel, oxidizer=oxidizer, pressure=self._pressure())
         found = cold.validate_cold(self.step, self.dt, mixtures, suite.report, suite.cache)
         return [cold.cold_table(found)], cold.figures(found)
 
@@ -183,14 +184,22 @@ class Checks:
 
     def _gas(self) -> list[str]:
         """The changes of a case of the flow solver for mechanism, fuel and dt."""
-        return flames.changes_of_gas(self.step.mechanism.name, self.suite.cases.fuel, self.dt)
+        return flames.changes_of_gas(
+            self.step.mechanism.name, self.suite.cases.fuel, self.dt, self.suite.cases.oxidizer
+        )
+
+    def _pressure(self) -> float:
+        """One atmosphere, or the end of the model's domain that is nearest to it [Pa]."""
+        if not isinstance(self.step, HybridStep):
+            return ct.one_atm
+        return float(np.clip(ct.one_atm, *self.step.model.domain.limits["P"]))
 
     def cost(self) -> Found:
         """Cost per cell beside CVODES and the exact step, in a process of its own."""
         assert self.suite.model is not None
-        assert isinstance(self.step, HybridStep)
-        P = float(np.clip(ct.one_atm, *self.step.model.domain.limits["P"]))
-        task = BenchTask(self.suite.model, flame=FlameCells(fuel=self.suite.cases.fuel, P=P))
+        cases = self.suite.cases
+        flame = FlameCells(fuel=cases.fuel, oxidizer=cases.oxidizer, P=self._pressure())
+        task = BenchTask(self.suite.model, flame=flame)
         timings = in_fresh_process(measure, task)
         figures = []
         for kind, timing in timings.items():
