@@ -67,7 +67,6 @@ DOORS = {
         "chemnet.data.sampling",
         "chemnet.surrogate.export",
         "chemnet.validation",
-        "chemnet.making.plan",
         "chemnet.making.survey",
         "cfd_coupling.gas",
         "cfd_coupling.initial",

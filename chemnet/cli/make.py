@@ -9,8 +9,6 @@ from typing import Any
 from chemnet.cli.arguments import Options, add_command, duration, mixture, positive, positive_number
 from chemnet.runtime.tables import Table
 
-_ATM = 101325.0  # [Pa]
-
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -36,6 +34,7 @@ def make(options: Options) -> list[Table]:
     """Tables of the gas, of the choices, of the time and of the verdict."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
+    from chemnet.benchmark.cells import ONE_ATM
     from chemnet.cli.validate import flow_solver
     from chemnet.making.run import Tools, make
     from chemnet.making.task import MakeTask
@@ -47,7 +46,7 @@ def make(options: Options) -> list[Table]:
     given = {
         "mechanism": options.mechanism,
         "fuel": options.fuel,
-        "pressure": sorted(_ATM * P for P in (min(options.pressure), max(options.pressure))),
+        "pressure": sorted(ONE_ATM * P for P in (min(options.pressure), max(options.pressure))),
         "phi": options.phi,
         "dt": options.dt,
         "seed": options.seed,

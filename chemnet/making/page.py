@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chemnet.benchmark.cells import ONE_ATM
 from chemnet.data import coverage
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
@@ -26,7 +27,6 @@ from chemnet.validation.metrics import SUMMARY_OF
 from chemnet.validation.reports import ignitions
 
 CARD, REPORT, PICTURES = "README.md", "report.html", "pictures"
-_ATM = 101325.0  # [Pa]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def survey_tables(found: Survey) -> list[Table]:
     ]
     tables = [Table("the gas", ("fact", "value"), facts)]
     if found.flames:
-        rows = [(f.P / _ATM, f.phi, f.speed, 1e3 * f.thickness) for f in sorted(found.flames, key=lambda f: f.phi)]
+        rows = [(f.P / ONE_ATM, f.phi, f.speed, 1e3 * f.thickness) for f in sorted(found.flames, key=lambda f: f.phi)]
         tables.append(Table("flames", ("P [atm]", "phi", "speed [m/s]", "thickness [mm]"), rows))
     return tables
 
@@ -154,7 +154,7 @@ def _delays(found: Survey) -> dict[str, tuple[Array, Array]]:
         mine = [(i.T0, i.delay) for i in found.ignitions if (i.P, i.phi) == (P, phi) and i.delay is not None]
         if mine:
             T0, delay = np.array(mine).T
-            curves[f"{P / _ATM:.3g} atm, phi {phi:.3g}"] = (T0, delay)
+            curves[f"{P / ONE_ATM:.3g} atm, phi {phi:.3g}"] = (T0, delay)
     return curves
 
 

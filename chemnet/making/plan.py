@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cantera as ct
 import numpy as np
 
+from chemnet.benchmark.cells import ONE_ATM
 from chemnet.data.recipe import Recipe, load_recipe
 from chemnet.gas.mechanism import Mechanism
 from chemnet.making.budget import Budget, in_words
@@ -193,7 +193,7 @@ def judges_flows(found: Survey, mechanism: Mechanism, budget: Budget) -> bool:
     flame = found.flame_at(1.0)
     alike = zip((flame.thickness, flame.speed), _METHANE_FLAME, strict=True)
     seconds = _BOX_RUNS * _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0)
-    fits = found.phi[0] <= 0.7 and found.phi[1] >= 1.3 and math.isclose(flame.P, ct.one_atm)
+    fits = found.phi[0] <= 0.7 and found.phi[1] >= 1.3 and math.isclose(flame.P, ONE_ATM)
     return fits and all(0.5 < own / usual < 2.0 for own, usual in alike) and seconds <= 0.5 * budget.ladder
 
 
