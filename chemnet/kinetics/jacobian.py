@@ -48,14 +48,9 @@ class JacobianLanes(NamedTuple):
 
 def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
-    K, R = len(tables.species), tables.order.shape[1]
+    K, R, m = len(tables.species), tables.order.shape[1], len(tables.reactive)
     laws = len(tables.rates.laws.reaction)
-    return JacobianLanes(
-        *map(
-            aligned,
-            (R, R, laws, laws, K, R, R, R, len(tables.reactive), len(tables.reactive) + 1, places(tables.layout)),
-        )
-    )
+    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, R, m, m + 1, places(tables.layout))))
 
 
 @register_jitable
