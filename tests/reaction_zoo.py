@@ -91,6 +91,13 @@ ZOO = """
   rate-constant: {A: 0.0, b: 0.0, Ea: 0.0}
 """
 
+GLOBAL = """
+- equation: 2 H2 + O2 => 2 H2O
+  orders: {H2: -0.3, O2: 1.3}
+  negative-orders: true
+  rate-constant: {A: 1.3e+12, b: 0.0, Ea: 30000.0}
+"""
+
 PRESSURE = """
 - equation: H2O2 + H <=> 2 OH + H
   type: pressure-dependent-Arrhenius

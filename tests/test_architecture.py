@@ -47,17 +47,7 @@ DOORS = {
     "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
     "h5py": {"chemnet.runtime.hdf5", "chemnet.data.dataset", "cfd_coupling.output", "cfd_coupling.checkpoint"},
     "matplotlib": {"chemnet.runtime.plots", "chemnet.runtime.flow_plots"},
-    "numba": {
-        "chemnet.runtime.compilation",
-        "chemnet.runtime.simd",
-        "chemnet.gas.thermo",
-        "chemnet.gas.state",
-        "chemnet.gas.closure",
-        "chemnet.kinetics",
-        "chemnet.surrogate.transform",
-        "chemnet.surrogate.fused_step",
-        "cfd_coupling.kernels",
-    },
+    "numba": {"chemnet.runtime.compilation", "chemnet.runtime.simd", "chemnet.kinetics.jacobian"},
     "cantera": {
         "chemnet.gas",
         "chemnet.kinetics.cvodes",

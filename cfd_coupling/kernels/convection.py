@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from chemnet.gas.thermo import row_njit
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import W, fma, kernel, load_at, maximum, minimum, select, splat, store_at
 
 _SMALLEST = 1e-36  # keeps the weights finite in a uniform field
@@ -96,7 +95,7 @@ def _put_faces(y, at, plane, step, flux, flux_at, n_fields, a, b, columns, faces
         _put_face(y, k * plane + at + i, step, rightward, -math.inf, faces, k * columns + i)
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def convection_stage(
     blocks, y, y0, flux, rho0, rho1, rows, width, n_fields, columns, work, dx, dy, dt, weight, out
 ):  # fmt: skip

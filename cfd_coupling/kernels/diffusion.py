@@ -22,10 +22,9 @@ kept, for the row that follows.
 
 from __future__ import annotations
 
-from numba import njit
-
 from cfd_coupling.grid import GHOSTS
 from cfd_coupling.kernels.rows import LEFT
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import W, fma, kernel, load_at, prefetch_at, shifted, splat, store_at
 
 N_WORK = 11  # rows of work of a stage beside those of K fluxes
@@ -179,7 +178,7 @@ def _advance_row(
         _put_stage(at, load_at(y, at), gain, old, y0, rate0, coefficients, first)
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def diffusion_stages(
     runs, first_run, alike, y0, stage_a, stage_b, rate0, rho, width, half, lam_cp, inverse_weights, columns, work,
     dx, dy, dt, factors, stage,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from cfd_coupling.grid import GHOSTS
 from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.thermo import MAX_GAP, MAX_NEWTON, row_njit
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import W, absolute, fma, kernel, load, load_at, select, splat, store, store_at
 
 
@@ -22,7 +22,7 @@ def _mixed(scalars, cell, plane, nasa, T):
     return mixed
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def temperatures(segments, scalars, nasa, T, width, work):
     """T [K] of the cells of `segments` from species and enthalpy (K + 1, ...), by Newton's method from the T at hand.
 
@@ -73,7 +73,7 @@ def density_excess(rho_R, T, p0, out, sums):
         sums[j - 3] = total
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def compressibility(scalars, rho, T, p0, specific, nasa, rho_R, sums, width, work):
     """rho_R = rho R in the interior, R = 8314 / W [J/kg/K]; sums[j]: row sums of (rho / rho_EOS) / gamma.
 

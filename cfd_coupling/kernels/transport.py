@@ -8,10 +8,9 @@ Zipperer (1936), sum(X mu sqrt(W)) / sum(X sqrt(W)), which needs no sum over pai
 
 from __future__ import annotations
 
-from numba import njit
-
 from cfd_coupling.kernels.rows import LEFT
 from chemnet.gas.nasa import enthalpy_and_cp, one_species
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import W, fma, kernel, load, load_at, maximum, select, splat, sqrt, store, store_at
 
 _TRACE = 1e-14  # mole fraction added to each species: a species alone then has its self-diffusion limit
@@ -26,7 +25,7 @@ def _polynomial(fit, x):
     return value
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def viscosity(T, Y, roots, T_ref, fit, out):
     """Viscosity [Pa s] of every cell, ghosts included, into `out`; fit (K, n), roots (K,): sqrt(1 / W).
 
@@ -84,7 +83,7 @@ def _put_drag(X, x, basis, pairs, n_species, drag):
         store(drag, k, mine)
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
 def transport(
     segments, T, y, rho, width, columns, p0, weights, inverse_weights, nasa, T_ref,
     conductivity_fit, basis_fit, pairs, half, lam_cp, work,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ TRAINING_SET = Path("datasets/drm19/states.h5")
 
 Options = argparse.Namespace
 Body = Callable[[Options], "list[Table]"]
+_PART = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<name>[^\s",].*?))\s*:\s*(?P<amount>[^:,\s]+)\s*(?:,|$)')
 _TRAINING = ("data", "out", "seed", "device", "max_minutes")
 
 
@@ -85,15 +88,44 @@ def positive_number(text: str) -> float:
 
 
 def mixture(text: str) -> dict[str, float]:
-    """Amounts of species [mol] of `CH4:0.9,H2:0.1`, or of the one species `H2`."""
+    """Amounts of species [mol] of `CH4:0.9,H2:0.1`, or of the one species `H2`.
+
+    A name ends at the last colon before its amount, and may stand in double quotes.
+    """
+    whole = text if ":" in re.sub('"[^"]*"', "", text) else f"{text}:1"
+    parts = list(_PART.finditer(whole))
     try:
-        pairs = [part.rpartition(":") for part in (text.split(",") if ":" in text else [f"{text}:1"])]
-        amounts = {name.strip(): float(amount) for name, _, amount in pairs}
+        amounts = {(part["quoted"] or part["name"]).strip(): float(part["amount"]) for part in parts}
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a mixture such as CH4:0.9,H2:0.1") from None
+        amounts = {}
+    if not amounts or sum(len(part[0]) for part in parts) < len(whole):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a mixture such as CH4:0.9,H2:0.1 (quote a name like '\"A:x,1\":0.5')"
+        )
     if not all(0.0 < amount < float("inf") for amount in amounts.values()):
         raise argparse.ArgumentTypeError(f"{text!r}: amounts are positive")
     return amounts
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names of `T,CH2O`; one with a comma stands in double quotes."""
+    return tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip())
+
+
+def add_phase(command: argparse.ArgumentParser) -> None:
+    """Add `--phase NAME`, see `mechanism_name`."""
+    command.add_argument("--phase", metavar="NAME", help="phase of the mechanism's file (default: its first)")
+
+
+def mechanism_name(name: str | None, phase: str | None) -> str | None:
+    """The name of a mechanism, with the phase that `--phase` says as `load_mechanism` takes it."""
+    if phase is None:
+        return name
+    if name is None:
+        raise UsageError("--phase needs --mechanism: it is a phase of that file")
+    from chemnet.gas.mechanism_file import with_phase
+
+    return with_phase(name, phase)
 
 
 def check_picture(picture: Path | None) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import DEFAULT_MODEL, Options, add_command, add_group, check_picture, mixture, positive
+from chemnet.cli.arguments import (
+    DEFAULT_MODEL,
+    Options,
+    add_command,
+    add_group,
+    add_phase,
+    check_picture,
+    mechanism_name,
+    mixture,
+    positive,
+)
 from chemnet.runtime.tables import Table
 
 
@@ -20,6 +30,7 @@ def add(commands: Any) -> None:
     command = add_command(group, "exact", bench_exact, "cost and error of the exact step beside CVODES")
     mechanisms = "drm19 (the default) or a YAML file; may be repeated"
     command.add_argument("--mechanism", action="append", metavar="M", help=mechanisms)
+    add_phase(command)
     command.add_argument("--fuel", type=mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default O2:1,N2:3.76")
     kinds = "flame, mixed, ignition, burnt or cold (default all); may be repeated"
@@ -57,7 +68,8 @@ def bench_exact(options: Options) -> list[Table]:
         "sweeps": not options.quick,
         "curves": options.picture is not None,
     }
-    tasks = [ExactTask(mechanism, **settings) for mechanism in options.mechanism or ["drm19"]]
+    mechanisms = [mechanism_name(name, options.phase) for name in options.mechanism or ["drm19"]]
+    tasks = [ExactTask(str(name), **settings) for name in mechanisms]
     tables = bench_exact(tasks, options.picture)
     if options.picture:
         print(f"picture: {options.picture}")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, check_picture
+from chemnet.cli.arguments import Options, add_command, check_picture, names
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
     command.add_argument("--picture", type=Path, metavar="FILE", help="default <subject>.png beside the source")
     text = "run: names in its snapshots, with commas (default T,OH,heat_release,vorticity)"
-    command.add_argument("--fields", type=_names, metavar="NAMES", default=(), help=text)
+    command.add_argument("--fields", type=names, metavar="NAMES", default=(), help=text)
     text = "run: times [s], with commas; the nearest snapshots (default: four)"
     command.add_argument("--times", type=_times, metavar="TIMES", default=(), help=text)
     command.add_argument("--movie", type=Path, metavar="FILE", help="run: a movie of the first field, .gif or .mp4")
@@ -44,13 +44,9 @@ def plot(options: Options) -> list[Table]:
     return [Table("picture", ("file",), [(str(picture),)])]
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
 def _times(text: str) -> tuple[float, ...]:
     try:
-        times = tuple(float(number) for number in _names(text))
+        times = tuple(float(number) for number in names(text))
     except ValueError:
         times = (math.nan,)
     if not all(0.0 <= time < math.inf for time in times):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_set, mixture, positive
+from chemnet.cli.arguments import Options, add_command, add_phase, add_set, mechanism_name, mixture, positive
 from chemnet.runtime.tables import Table
 
 
@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     add_set(command)
     command.add_argument("--variant", metavar="NAME", help="a variant that the recipe defines, such as quick")
     command.add_argument("--mechanism", metavar="M", help="in place of the recipe's: name or Cantera file")
+    add_phase(command)
     command.add_argument("--fuel", type=mixture, metavar="X", help="in place of the recipe's: H2, or CH4:0.9,H2:0.1")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
     command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
@@ -35,7 +36,11 @@ def sample(options: Options) -> list[Table]:
     with other_ranks() as leads:
         if not leads:
             return []
-        own = {"mechanism": options.mechanism, "fuel": options.fuel, "oxidizer": options.oxidizer}
+        own = {
+            "mechanism": mechanism_name(options.mechanism, options.phase),
+            "fuel": options.fuel,
+            "oxidizer": options.oxidizer,
+        }
         recipe = load_recipe(options.recipe, options.variant, options.changes, **own)
         name = f"{options.variant or 'states'}.h5"
         out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name

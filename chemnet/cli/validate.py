@@ -7,7 +7,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chemnet.cli.arguments import DEFAULT_MODEL, TRAINING_SET, Options, add_command, add_group, add_set, mixture
+from chemnet.cli.arguments import (
+    DEFAULT_MODEL,
+    TRAINING_SET,
+    Options,
+    add_command,
+    add_group,
+    add_phase,
+    add_set,
+    mechanism_name,
+    mixture,
+)
 from chemnet.runtime.tables import Table
 
 if TYPE_CHECKING:
@@ -22,6 +32,7 @@ def add(commands: Any) -> None:
     _add_cases(command, "steps, ignition, pressure, cold, flames, flow or cost")
     command = add_command(group, "exact", validate_exact, "validate the exact step beside CVODES")
     command.add_argument("--mechanism", metavar="M", default="drm19", help="name or Cantera file (default drm19)")
+    add_phase(command)
     command.add_argument("--dt", type=float, metavar="S", default=1e-6, help="time step [s] (default 1e-6)")
     _add_cases(command, "steps, ignition, pressure, cold, flames or flow")
 
@@ -51,7 +62,7 @@ def validate_exact(options: Options) -> list[Table]:
     given = _given(options)
     from chemnet.validation.suite import validate
 
-    return validate(None, mechanism=options.mechanism, dt=options.dt, **given)
+    return validate(None, mechanism=mechanism_name(options.mechanism, options.phase), dt=options.dt, **given)
 
 
 def _given(options: Options) -> dict[str, Any]:

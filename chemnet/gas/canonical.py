@@ -9,6 +9,7 @@ import cantera as ct
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
+from chemnet.gas.conditions import Conditions
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.runtime.config import Config
@@ -91,11 +92,12 @@ def _gas(mechanism: Mechanism) -> ct.Solution:
     return mechanism.gas()
 
 
-def new_reactor(gas: ct.Solution, state: Array) -> ct.IdealGasConstPressureReactor:
-    """A constant-pressure reactor that starts at one row `[T, P, Y]` and shares `gas`."""
+def new_reactor(gas: ct.Solution, state: Array, conditions: Conditions = "constant pressure") -> ct.Reactor:
+    """A reactor that starts at one row `[T, P, Y]` and shares `gas`."""
     gas.set_unnormalized_mass_fractions(state[2:])
     gas.TP = state[0], state[1]
-    return ct.IdealGasConstPressureReactor(gas, clone=False)
+    kind = ct.IdealGasReactor if conditions == "constant volume" else ct.IdealGasConstPressureReactor
+    return kind(gas, clone=False, energy="off" if conditions == "given temperature" else "on")
 
 
 def constant_volume_end(gas: ct.Solution, state: Array, end_time: float) -> tuple[float, float]:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp, temperature_from_enthalpy
+from chemnet.runtime.compilation import cached_njit
 
 _CLOSED = 2e-16  # [kg/kg] a residual this small is round-off
 _MAX_RESIDUAL = 1e-13  # [kg/kg] beyond it the row counts as failed
@@ -47,7 +47,7 @@ class Closure:
         return ok, drift
 
 
-@njit(cache=True)
+@cached_njit()
 def close_rows(states, Y_raw, E, reactive, nasa, next_states, ok, drift):
     """Rows of `Closure.close`; E (elements, m) holds the m reactive species, `reactive` (m,) their places in Y."""
     m = reactive.size
@@ -74,14 +74,14 @@ def close_rows(states, Y_raw, E, reactive, nasa, next_states, ok, drift):
             _copy(states[i], next_states[i])
 
 
-@njit(cache=True)
+@cached_njit()
 def _copy(values, out):
     """out = values; as an assignment of slices it would bring seconds of compilation, for messages about shapes."""
     for j in range(values.size):
         out[j] = values[j]
 
 
-@njit(cache=True)
+@cached_njit()
 def _clip(old, new):
     """Set what has turned negative to zero; True if anything was. NaN stays, and the temperature finds it."""
     clipped = False
@@ -93,7 +93,7 @@ def _clip(old, new):
     return clipped
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def _missing(E, old, new, missing):
     """Element masses that the step has lost, E (old - new), into `missing`; returns the largest of them [kg/kg]."""
     largest = 0.0
@@ -106,7 +106,7 @@ def _missing(E, old, new, missing):
     return largest
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def _project(E, old, new, weights, rows, matrix, missing):
     """Add the weighted least change of `new` that restores the elements, refined once against round-off."""
     for j in range(new.size):
@@ -122,7 +122,7 @@ def _project(E, old, new, weights, rows, matrix, missing):
                 new[j] += weights[j] * rows[e, j] * missing[e]
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def _reduce(E, weights, rows, missing):
     """Combine the element rows so that each but the first leaves out the heaviest species of the rows before it.
 
@@ -153,7 +153,7 @@ def _reduce(E, weights, rows, missing):
     return n
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def _solve(rows, rank, weights, L, b):
     """Solve (rows W rows^T) x = b for the first `rank` rows, in place, by Cholesky's L L^T."""
     for e in range(rank):
@@ -174,7 +174,7 @@ def _solve(rows, rank, weights, L, b):
         b[e] /= L[e, e]
 
 
-@njit(cache=True)
+@cached_njit()
 def _shorten(old, new):
     """Go back along the line to `old`, which has the same elements, until no species is negative."""
     share = 1.0

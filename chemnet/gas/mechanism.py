@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.mechanism_file import check_ideal_gas, open_gas, text_of, with_phase
 from chemnet.runtime.errors import UsageError
 
-_BUNDLED = Path(__file__).parent / "mechanisms"
+_MEMORY = "memory#"  # begins the names of mechanisms that are in no file
+_BALANCED = 1e-4  # of what takes part in a reaction, as in Cantera
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +33,8 @@ class Mechanism:
     * `element_mass` (E, K) [kg/kg]: mass of element e in one kilogram of species k; columns sum to 1
     * `inert` (K,) bool: species that no reaction makes or consumes
     * `nasa` (K, 15): `[T_mid, a_0..a_6 below it, a_0..a_6 above it]`, the NASA polynomials of Cantera times R/W_k,
-      so that cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K] and h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg]
+      so that cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K] and h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg]; a_6 gives
+      the entropy at 1 atm, whatever pressure that of the file is for (`reference-pressure`)
     """
 
     name: str
@@ -43,6 +48,7 @@ class Mechanism:
     element_mass: NDArray[np.float64] = field(repr=False)
     inert: NDArray[np.bool_] = field(repr=False)
     nasa: NDArray[np.float64] = field(repr=False)
+    text: str | None = field(default=None, repr=False)  # of a mechanism that is in no file, as Cantera's YAML
 
     @property
     def n_species(self) -> int:
@@ -58,48 +64,76 @@ class Mechanism:
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""
+        if self.text is not None:
+            return ct.Solution(yaml=self.text, name=self.phase)
         return ct.Solution(self.source, self.phase)
 
 
-@functools.cache
-def load_mechanism(name_or_path: str | Path = "drm19", phase: str | None = None) -> Mechanism:
-    """The mechanism of a bundled name (`drm19`), a Cantera data file (`gri30.yaml`), or a path.
+MechanismOrGas = Mechanism | ct.Solution
 
-    Raises UsageError when there is no such mechanism or phase, or it is no ideal gas with reactions and NASA7
-    thermodynamics.
+_in_memory: dict[str, Mechanism] = {}  # by name: those of Cantera objects that are in no file
+
+
+def load_mechanism(name_or_path: str | Path | ct.Solution = "drm19", phase: str | None = None) -> Mechanism:
+    """The mechanism of a bundled name (`drm19`), a Cantera data file (`gri30.yaml`), a path, or a Cantera object.
+
+    `FILE#PHASE` stands for a file and one of its phases in one name; without a phase the first one is taken. Of a
+    Cantera object whose file holds the same, it is the mechanism of the file; else `name` is known to this process
+    only. The same name gives the same object.
+    Raises UsageError when there is no such mechanism or phase, it is no ideal gas with reactions and thermodynamic
+    polynomials, or a reaction does not balance.
     """
-    source = _find(str(name_or_path))
-    try:
-        gas = ct.Solution(source, phase or "")
-    except ct.CanteraError as error:
-        raise UsageError(f"{name_or_path}: {_reason(error)}\nGive a Cantera YAML file with a gas phase.") from None
-    if gas.thermo_model != "ideal-gas" or gas.n_reactions == 0:
-        raise UsageError(f"{name_or_path}: phase {gas.name} is no ideal gas with reactions, which chemnet needs")
-    return _from_gas(gas, source, str(name_or_path))
+    if isinstance(name_or_path, ct.Solution):
+        return _of_solution(name_or_path)
+    name = str(name_or_path)
+    return _load(name if phase is None else with_phase(name, phase))
 
 
-def _find(name: str) -> str:
-    bundled = _BUNDLED / f"{name}.yaml"
-    if bundled.exists():
-        return str(bundled)
-    if Path(name).exists():
-        return str(Path(name).resolve())
-    if any((Path(folder) / name).exists() for folder in ct.get_data_directories()):
-        return name
-    names = ", ".join(sorted(path.stem for path in _BUNDLED.glob("*.yaml")))
-    raise UsageError(f"no mechanism {name}: bundled are {names}; else give the path of a Cantera YAML file")
+def as_mechanism(mechanism: MechanismOrGas) -> Mechanism:
+    """The mechanism itself, or that of a Cantera object."""
+    return mechanism if isinstance(mechanism, Mechanism) else load_mechanism(mechanism)
 
 
-def _reason(error: ct.CanteraError) -> str:
-    """The one line of Cantera's message that says what is wrong."""
-    frame = ("*", "CanteraError thrown", "InputFileError thrown", "Error on line")
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line for line in lines if line and not line.startswith(frame)), "Cantera cannot read it")
+@functools.cache
+def _load(name: str) -> Mechanism:
+    if name in _in_memory:
+        return _in_memory[name]
+    if name.startswith(_MEMORY):
+        raise UsageError(
+            f"{name}: a Cantera object of another process, which no file holds\n"
+            "Write it to a file, gas.write_yaml('mechanism.yaml'), and load that in its place."
+        )
+    source, gas = open_gas(name)
+    return _from_gas(gas, source, name)
 
 
-def _from_gas(gas: ct.Solution, source: str, name: str) -> Mechanism:
+def _of_solution(gas: ct.Solution) -> Mechanism:
+    """The mechanism of the object's file if that holds the same, else one that keeps its own text."""
+    check_ideal_gas(gas, gas.name)
+    changed = [i for i in range(gas.n_reactions) if gas.multiplier(i) != 1.0]
+    if changed:
+        raise UsageError(
+            f"{gas.name}: the rate of {gas.reaction(changed[0]).equation} has a multiplier, which no file can hold\n"
+            "Change the rate itself (gas.modify_reaction) in its place, or set the multiplier to 1."
+        )
+    sha256 = _content_hash(gas)
+    for name in (gas.source, f"{gas.source}#{gas.name}"):
+        with suppress(UsageError):
+            mechanism = _load(name)
+            if (mechanism.sha256, mechanism.phase) == (sha256, gas.name):
+                return mechanism
+    name = f"{_MEMORY}{gas.name}-{sha256[:12]}"
+    if name not in _in_memory:
+        text = text_of(gas)
+        _in_memory[name] = _from_gas(ct.Solution(yaml=text, name=gas.name), name, name, text)
+    return _in_memory[name]
+
+
+def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None) -> Mechanism:
+    check_ideal_gas(gas, name)
     weights = gas.molecular_weights
     atoms = np.array([[gas.n_atoms(k, e) for k in range(gas.n_species)] for e in range(gas.n_elements)], float)
+    _check_balances(gas, atoms, name)
     changes = gas.product_stoich_coeffs - gas.reactant_stoich_coeffs
     arrays = {
         "molecular_weights": weights,
@@ -117,8 +151,26 @@ def _from_gas(gas: ct.Solution, source: str, name: str) -> Mechanism:
         sha256=_content_hash(gas),
         species_names=tuple(gas.species_names),
         element_names=tuple(gas.element_names),
+        text=text,
         **arrays,
     )
+
+
+def _check_balances(gas: ct.Solution, atoms: NDArray[np.float64], name: str) -> None:
+    """Raise UsageError that names a reaction whose two sides differ in charge or in atoms.
+
+    Cantera does not look at reactions that it takes for three-body ones without an M.
+    """
+    kept = {"charge": gas.charges, **dict(zip((f"atoms of {e}" for e in gas.element_names), atoms, strict=True))}
+    before, after = gas.reactant_stoich_coeffs, gas.product_stoich_coeffs
+    for what, amounts in kept.items():
+        changes = amounts @ (after - before)
+        wrong = np.flatnonzero(np.abs(changes) > _BALANCED * (np.abs(amounts) @ (after + before)))
+        for i in wrong.tolist():
+            raise UsageError(
+                f"{name}: reaction {i + 1}, {gas.reaction(i).equation}, is unbalanced: {what} {changes[i]:+g}\n"
+                "Add what one of its sides lacks, or take it out of the file."
+            )
 
 
 def _nasa(gas: ct.Solution) -> NDArray[np.float64]:
@@ -131,15 +183,19 @@ def _nasa(gas: ct.Solution) -> NDArray[np.float64]:
         table[k, 0] = coefficients[0]
         table[k, 1:8] = coefficients[8:15] * ct.gas_constant / gas.molecular_weights[k]
         table[k, 8:15] = coefficients[1:8] * ct.gas_constant / gas.molecular_weights[k]
+        to_one_atm = math.log(gas.reference_pressure / ct.one_atm)
+        table[k, [7, 14]] += to_one_atm * ct.gas_constant / gas.molecular_weights[k]
     return table
 
 
 def _content_hash(gas: ct.Solution) -> str:
     """SHA-256 of species, thermodynamics and rates, independent of how the file is laid out."""
-    content = {
+    content: dict[str, Any] = {
         "species": [[s.name, s.composition, list(s.thermo.coeffs)] for s in gas.species()],
         "reactions": [r.input_data for r in gas.reactions()],
     }
+    if gas.reference_pressure != ct.one_atm:
+        content["reference-pressure"] = gas.reference_pressure
     return hashlib.sha256(json.dumps(_rounded(content), sort_keys=True).encode()).hexdigest()
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import UsageError
 
 T_MIN, T_MAX = 200.0, 3500.0  # [K]
+COLDEST, HOTTEST = 100.0, 10000.0  # [K] a step that ends beyond them has failed
 SUM_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-6
 GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
@@ -45,7 +46,7 @@ def valid_rows(states: Array) -> NDArray[np.bool_]:
     return _valid_rows(states)
 
 
-@njit(cache=True)
+@cached_njit()
 def _valid_rows(states):
     valid = np.empty(states.shape[0], np.bool_)
     for i in range(states.shape[0]):
@@ -53,7 +54,7 @@ def _valid_rows(states):
     return valid
 
 
-@njit(cache=True)
+@cached_njit()
 def is_valid(state):
     """Validity of one row, as in `valid_rows`; NaN fails every comparison, and infinity one of them."""
     T, P = state[0], state[1]
@@ -88,7 +89,7 @@ def densities(states: Array, mechanism: Mechanism) -> Array:
     return states[:, 1] / (GAS_CONSTANT * states[:, 0] * moles)
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def largest_element_change(state, next_state, element_mass):
     """Largest change of an element's mass per kilogram from one row to the other [kg/kg]."""
     largest = 0.0
@@ -110,7 +111,7 @@ def heat_capacity(states: Array, mechanism: Mechanism) -> Array:
     return _enthalpy_and_cp(states, mechanism.nasa)[1]
 
 
-@njit(cache=True)
+@cached_njit()
 def _enthalpy_and_cp(states, nasa):
     h = np.empty(states.shape[0])
     cp = np.empty(states.shape[0])

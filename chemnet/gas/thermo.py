@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from chemnet.runtime.compilation import cached_njit
 
 SAFE_FASTMATH = {
     "contract",
@@ -19,7 +19,7 @@ MAX_NEWTON = 50  # iterations
 MAX_GAP = 1e-3  # [K], between the T of the last iterations where polynomials do not meet
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def species_cp(T, nasa, out):
     """Heat capacities of all species [J/kg/K] at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
@@ -28,7 +28,7 @@ def species_cp(T, nasa, out):
         out[k] = a[o] + T * (a[o + 1] + T * (a[o + 2] + T * (a[o + 3] + T * a[o + 4])))
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def species_enthalpies(T, nasa, out):
     """Enthalpies of all species, heat of formation included [J/kg], at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
@@ -37,7 +37,7 @@ def species_enthalpies(T, nasa, out):
         out[k] = a[o + 5] + T * (a[o] + T * (a[o + 1] / 2 + T * (a[o + 2] / 3 + T * (a[o + 3] / 4 + T * a[o + 4] / 5))))
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def enthalpy_and_cp(T, Y, nasa):
     """Enthalpy [J/kg] and heat capacity [J/kg/K] of a mixture with mass fractions Y (K,) at T [K].
 
@@ -57,19 +57,19 @@ def enthalpy_and_cp(T, Y, nasa):
     return h, cp
 
 
-@njit(cache=True)
+@cached_njit()
 def cp_mass(T, Y, nasa):
     """Heat capacity of a mixture [J/kg/K]; Y (K,), T [K]."""
     return enthalpy_and_cp(T, Y, nasa)[1]
 
 
-@njit(cache=True)
+@cached_njit()
 def enthalpy_mass(T, Y, nasa):
     """Enthalpy of a mixture, heat of formation included [J/kg]; Y (K,), T [K]."""
     return enthalpy_and_cp(T, Y, nasa)[0]
 
 
-@njit(cache=True)
+@cached_njit()
 def temperature_from_enthalpy(h, Y, T_guess, nasa):
     """Temperature [K] at which the mixture Y (K,) has enthalpy h [J/kg], by Newton's method to round-off.
 
@@ -88,7 +88,7 @@ def temperature_from_enthalpy(h, Y, T_guess, nasa):
 
 
 # For loops along rows: without error_model="numpy" each division is checked and the loop stays scalar.
-row_njit = njit(cache=True, fastmath=SAFE_FASTMATH, error_model="numpy")
+row_njit = cached_njit(fastmath=SAFE_FASTMATH, error_model="numpy")
 
 
 @row_njit

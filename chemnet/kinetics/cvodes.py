@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import cantera as ct
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.canonical import new_reactor
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism, load_mechanism
-from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
+from chemnet.gas.conditions import Conditions, check_conditions, with_temperature
+from chemnet.gas.mechanism import Mechanism, MechanismOrGas, as_mechanism
+from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.processes import ordered_map
@@ -26,21 +28,38 @@ _ROWS_PER_TASK = 500
 class CvodesReactor:
     """Cantera's CVODES with a fresh integrator per row, so that a row's result depends on nothing but the row.
 
-    `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows.
+    `rtol`, `atol` are those of CVODES (mass fractions); `n_workers` processes share the rows. Raises UsageError for
+    conditions that do not exist.
     """
 
-    def __init__(self, mechanism: Mechanism, rtol: float = 1e-6, atol: float = 1e-10, n_workers: int = 1) -> None:
-        self.mechanism = mechanism
+    def __init__(
+        self,
+        mechanism: MechanismOrGas,
+        rtol: float = 1e-6,
+        atol: float = 1e-10,
+        n_workers: int = 1,
+        conditions: Conditions = "constant pressure",
+    ) -> None:
+        check_conditions(conditions)
+        self.mechanism, self.conditions = as_mechanism(mechanism), conditions
         self.rtol, self.atol, self.n_workers = rtol, atol, n_workers
-        self._closure = Closure(mechanism)
-        self._gas = mechanism.gas()
+        self._closure = Closure(self.mechanism)
+        self._gas = self.mechanism.gas()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but Cantera's object, which is made anew where it is unpickled."""
+        return {key: value for key, value in vars(self).items() if key != "_gas"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._gas = self.mechanism.gas()
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], a `Status` per row (n,), `raw_drift` and `work` (by the
         processor's time); the input is not modified.
 
-        The integrator's mass fractions are closed (`closure.py`): elements and enthalpy equal those of the input to
-        round-off. A row that fails is tried once more with a maximum internal step of dt/100. Rows that are
+        The integrator's mass fractions are closed (`closure.py`): elements and enthalpy (at constant volume the energy)
+        equal those of the input to round-off. A row that fails is tried once more with a maximum internal step of dt/100. Rows that are
         invalid or fail twice come back unchanged, with their status. Raises UsageError for a wrong shape or dt.
         """
         states = as_states(states, self.mechanism)
@@ -70,16 +89,19 @@ class CvodesReactor:
         work[rows] += seconds / _SECONDS_PER_WORK
         closed = np.empty((rows.size, states.shape[1]))
         ok, raw_drift[rows] = self._closure.close(states[rows], Y_raw, closed)
-        next_states[rows] = closed
+        if self.conditions != "constant pressure":
+            closed = with_temperature(states[rows], closed, self.mechanism, self.conditions)
+        ok &= (Y_raw.min(axis=1) >= -NEGATIVE_TOLERANCE) & (closed[:, 0] >= COLDEST) & (closed[:, 0] <= HOTTEST)
+        next_states[rows] = np.where(ok[:, None], closed, states[rows])
         status[rows] = np.where(ok, Status.OK, Status.FAILED)
 
     def _integrate(self, states: Array, dt: float, max_step: float | None) -> tuple[Array, Array]:
         if self.n_workers == 1:
-            return integrate(self._gas, states, dt, self.rtol, self.atol, max_step)
+            return integrate(self._gas, states, dt, self.rtol, self.atol, max_step, self.conditions)
         task = partial(
             _integrate_in_worker,
-            source=(self.mechanism.source, self.mechanism.phase),
-            settings=(dt, self.rtol, self.atol, max_step),
+            mechanism=self.mechanism,
+            settings=(dt, self.rtol, self.atol, max_step, self.conditions),
         )
         parts = np.array_split(states, max(1, len(states) // _ROWS_PER_TASK))
         Y, seconds = zip(*ordered_map(task, parts, self.n_workers), strict=True)
@@ -87,7 +109,13 @@ class CvodesReactor:
 
 
 def integrate(
-    gas: ct.Solution, states: Array, dt: float, rtol: float, atol: float, max_step: float | None = None
+    gas: ct.Solution,
+    states: Array,
+    dt: float,
+    rtol: float,
+    atol: float,
+    max_step: float | None = None,
+    conditions: Conditions = "constant pressure",
 ) -> tuple[Array, Array]:
     """Mass fractions (n, K) after dt [s] as CVODES returns them, NaN in a row where it gives up, and the processor's
     time for each row [s].
@@ -95,7 +123,7 @@ def integrate(
     Y, seconds = np.full((len(states), gas.n_species), np.nan), np.zeros(len(states))
     for i, state in enumerate(states):
         start = time.thread_time()
-        reactor = new_reactor(gas, state)
+        reactor = new_reactor(gas, state, conditions)
         network = ct.ReactorNet([reactor])
         network.rtol, network.atol = rtol, atol
         if max_step is not None:
@@ -108,7 +136,6 @@ def integrate(
 
 
 def _integrate_in_worker(
-    states: Array, source: tuple[str, str], settings: tuple[float, float, float, float | None]
+    states: Array, mechanism: Mechanism, settings: tuple[float, float, float, float | None, Conditions]
 ) -> tuple[Array, Array]:
-    gas = load_mechanism(*source).gas()
-    return integrate(gas, states, *settings)
+    return integrate(mechanism.gas(), states, *settings)

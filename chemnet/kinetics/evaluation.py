@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from chemnet.gas.conditions import Conditions
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, as_states
-from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.mechanism_tables import tables_of
+from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes
+from chemnet.kinetics.lu import product
+from chemnet.kinetics.mechanism_tables import held_at, tables_of
 from chemnet.kinetics.rates import new_lanes, right_hand_side, set_state
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import NumericalError
-from chemnet.runtime.simd import W, aligned
+from chemnet.runtime.simd import W, aligned, store
 
 
 class Evaluation(NamedTuple):
     """Of n states of a mechanism with m reactive species, which `species` (m,) lists by their place in Y.
 
-    With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s] at
-    constant pressure and enthalpy; `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).
+    With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s];
+    `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).
     """
 
     species: NDArray[np.int32]
@@ -29,7 +31,7 @@ class Evaluation(NamedTuple):
     jacobian: Array
 
 
-def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
+def evaluate(mechanism: Mechanism, states: ArrayLike, conditions: Conditions = "constant pressure") -> Evaluation:
     """Rates and Jacobian of `states` (n, 2 + K).
 
     Net production rates in kmol/m3/s are `rates[:, :-1]` times the density. The sum of Y need not be 1: amounts are
@@ -40,25 +42,27 @@ def evaluate(mechanism: Mechanism, states: ArrayLike) -> Evaluation:
     wrong = np.flatnonzero(~(np.isfinite(states).all(axis=1) & (states[:, :2] > 0.0).all(axis=1)))
     if wrong.size:
         raise NumericalError(f"row {wrong[0]} of the states is not finite or not positive ({wrong.size} rows in all)")
-    tables = tables_of(mechanism)
+    tables = tables_of(mechanism)._replace(held=held_at(conditions))
     size = len(tables.reactive) + 1
     rates, matrices = np.empty((len(states), size)), np.empty((len(states), size, size))
     lanes, work = new_lanes(tables), new_jacobian_lanes(tables)
-    _evaluate(tables, lanes, work, aligned(size), states, rates, matrices)
+    _evaluate(tables, lanes, work, *(aligned(size) for _ in range(3)), states, rates, matrices)
     return Evaluation(tables.reactive, rates, matrices)
 
 
-@njit(cache=True, error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
-def _evaluate(tables, lanes, work, y, states, rates, matrices):
+@cached_njit(error_model="numpy", _nrt=False, no_cfunc_wrapper=True)
+def _evaluate(tables, lanes, work, y, unit, column, states, rates, matrices):
     m = tables.reactive.size
-    n = padded(m + 1)
     for first in range(0, states.shape[0], W):
         for lane in range(W):
             set_state(tables, lanes, y, states[min(first + lane, states.shape[0] - 1)], lane)
         volume, cp = right_hand_side(tables, lanes, y)
         jacobian(tables, lanes, work, y, volume, cp)
-        for lane in range(min(W, states.shape[0] - first)):
+        for j in range(m + 1):
             for k in range(m + 1):
-                rates[first + lane, k] = lanes.f[k * W + lane]
-                for j in range(m + 1):
-                    matrices[first + lane, k, j] = work.matrix[(k * n + j) * W + lane]
+                store(unit, k, 1.0 if k == j else 0.0)
+            product(tables.layout, work.matrix, unit, column)
+            for lane in range(min(W, states.shape[0] - first)):
+                rates[first + lane, j] = lanes.f[j * W + lane]
+                for k in range(m + 1):
+                    matrices[first + lane, k, j] = column[k * W + lane]

@@ -5,6 +5,9 @@ With A_kj = d omega_k/d c_j at fixed temperature, S_k = sum_j c_j A_kj and N = s
     d(dn_k/dt)/dn_j = A_kj + (dn_k/dt - S_k/rho) / N         (the density depends on every amount alike)
     d(dn_k/dt)/dT   = (d omega_k/dT at fixed c)/rho + (dn_k/dt - S_k/rho) / T
 
+At a given volume the density is fixed and the pressure depends on every amount alike: d omega_k/d ln P then takes the
+place of rho dn_k/dt - S_k.
+
 A rate of progress is a product of powers of concentrations, so its derivative is the rate times the power over the
 concentration: the entries of A are sums over rates that are at hand already. Where a rate depends on a collider set,
 M = default (P/RT) + sum_j e_j c_j, the first part depends on T alone and counts as such. So does P/RT in the mole
@@ -19,10 +22,11 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from chemnet.kinetics.elimination import places
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rate_constants import total_concentration
 from chemnet.kinetics.rate_slopes import rate_slopes
-from chemnet.kinetics.rates import T_HIGHEST, T_LOWEST
+from chemnet.kinetics.rates import T_HIGHEST, T_LOWEST, heat_capacity, heat_content, scarcity
 from chemnet.runtime.simd import aligned, fma, kernel, load, log, maximum, minimum, select, splat, store
 
 
@@ -35,22 +39,23 @@ class JacobianLanes(NamedTuple):
     law_theta: NDArray[np.float64]  # (laws) d ln k/d ln P
     activity: NDArray[np.float64]  # (K) d ln up/dT [1/K]
     slope: NDArray[np.float64]  # (R) dq/dT at fixed concentrations
-    spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j
+    by_pressure: NDArray[np.float64]  # (R) dq/d ln P at fixed T and concentrations
+    spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j; at a given volume -dq/d ln P
     inverse: NDArray[np.float64]  # (m) 1/c
-    matrix: NDArray[np.float64]  # (n^2) row by row, n = m + 1 made even by a row and a column of the unit matrix
+    matrix: NDArray[np.float64]  # as `tables.layout` says
 
 
 def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
-    K, R, n = len(tables.species), tables.order.shape[1], padded(len(tables.reactive) + 1)
+    K, R = len(tables.species), tables.order.shape[1]
     laws = len(tables.rates.laws.reaction)
-    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, len(tables.reactive), n * n)))
+    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, R, len(tables.reactive), places(tables.layout))))
 
 
 @register_jitable
 def padded(n: int) -> int:
-    """The even number that is n or follows it."""
-    return n + n % 2
+    """The even number that follows n: room for n unknowns, the total amount, and a row that makes their number even."""
+    return n + 2 - n % 2
 
 
 @kernel
@@ -60,9 +65,12 @@ def jacobian(tables, lanes, work, y, volume, cp):
     inverse_T = 1.0 / T
     rate_slopes(tables, lanes, work, T, log(T), inverse_T)
     _progress_derivatives(tables, lanes, work, inverse_T)
-    _dense_part(tables, lanes, work, volume, inverse_T)
+    _add_to_slopes_of_singular_rates(tables, lanes, work, inverse_T)
+    _common_part(tables, lanes, work, volume, inverse_T)
     _sparse_part(tables, lanes, work)
+    _singular_part(tables, lanes, work, inverse_T)
     _temperature_row(tables, lanes, work, T, inverse_T, cp)
+    _total_row(tables, work)
 
 
 @kernel
@@ -90,6 +98,7 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
             store(work.theta, r, by_M)
             slope = fma(-by_M, fixed * inverse_T, slope)
             spread = fma(by_M, M - fixed, spread)
+            store(work.by_pressure, r, fma(by_M, fixed, load(work.by_pressure, r)))
         store(work.slope, r, slope)
         store(work.spread, r, spread)
     burke = tables.rates.burke
@@ -98,13 +107,48 @@ def _progress_derivatives(tables, lanes, work, inverse_T):
         for i in range(burke.colliders.start[q], burke.colliders.start[q + 1]):
             spread = spread + load(lanes.progress, 2 * n_reactions + np.int64(i))
         store(work.spread, burke.reaction[q], spread)
+    if tables.held.volume == 1.0:
+        for r in range(n_reactions):
+            store(work.spread, r, -load(work.by_pressure, r))
 
 
 @kernel
-def _dense_part(tables, lanes, work, volume, inverse_T):
-    """Part that all entries of a row share, and the column of T."""
-    m, production, matrix = tables.reactive.size, tables.production, work.matrix
-    n = padded(m + 1)
+def _excess_of_scarce(tables, lanes, i, inverse_T):
+    """Rate of progress whose power of species i of `orders` is 1 in place of p < 1 since it is scarce, else zero."""
+    c, r = load(lanes.concentrations, tables.orders.item[i]), tables.derivatives.singular_of[i]
+    return select(c < scarcity(lanes, inverse_T), load(lanes.progress, r), 0.0)
+
+
+@kernel
+def _add_to_slopes_of_singular_rates(tables, lanes, work, inverse_T):
+    """What is scarce depends on the density: the parts of dq/dT and of sum_j c_j dq/dc_j that come with it."""
+    for i in range(tables.orders.item.size):
+        if tables.orders.factor[i] < 1.0:
+            r = tables.derivatives.singular_of[i]
+            excess = _excess_of_scarce(tables, lanes, i, inverse_T) * (1.0 - tables.orders.factor[i])
+            store(work.slope, r, fma(excess, inverse_T, load(work.slope, r)))
+            store(work.spread, r, load(work.spread, r) + excess)
+
+
+@kernel
+def _singular_part(tables, lanes, work, inverse_T):
+    """Add the parts of d omega_k/d c_j that come with powers below one of what is scarce."""
+    singular = tables.derivatives.singular
+    for i in range(tables.orders.item.size):
+        j = tables.derivatives.singular_column[i]
+        if tables.orders.factor[i] < 1.0 and j >= 0:
+            slope = _excess_of_scarce(tables, lanes, i, inverse_T) * load(work.inverse, j)
+            for e in range(singular.start[i], singular.start[i + 1]):
+                at = singular.item[e]
+                store(work.matrix, at, fma(singular.factor[e], slope, load(work.matrix, at)))
+
+
+@kernel
+def _common_part(tables, lanes, work, volume, inverse_T):
+    """Part that all entries of a row share, and the column of T; all else is zero then."""
+    m, production, matrix, layout = tables.reactive.size, tables.production, work.matrix, tables.layout
+    for at in range(layout.block + layout.total * layout.order**2):
+        store(matrix, at, 0.0)
     amount = splat(0.0)
     for k in range(tables.species.shape[0]):
         amount = amount + load(lanes.amounts, k)
@@ -114,57 +158,103 @@ def _dense_part(tables, lanes, work, volume, inverse_T):
             r, factor = production.item[i], production.factor[i]
             slope = fma(factor, load(work.slope, r), slope)
             spread = fma(factor, load(work.spread, r), spread)
-        excess = fma(-spread, volume, load(lanes.f, k))
-        store(matrix, k * n + m, fma(slope, volume, excess * inverse_T))
+        excess = fma(-spread, volume, load(lanes.f, k) * (1.0 - tables.held.volume))
+        store(matrix, layout.of_T[k], fma(slope, volume, excess * inverse_T))
         common = excess / amount
-        for j in range(m):
-            store(matrix, k * n + j, common)
+        if layout.total > 0:
+            store(matrix, layout.of_total[k], common)
+        else:
+            for j in range(m):
+                store(matrix, layout.block + k * layout.order + j, common)
 
 
 @kernel
 def _sparse_part(tables, lanes, work):
     """Add d omega_k/d c_j."""
-    n, matrix, terms = padded(tables.reactive.size + 1), work.matrix, tables.derivatives.terms
+    matrix, terms = work.matrix, tables.derivatives.terms
     for j in range(tables.reactive.size):
         store(work.inverse, j, 1.0 / load(lanes.concentrations, tables.reactive[j]))
-    for e in range(tables.derivatives.row.size):
+    for e in range(tables.derivatives.at.size):
         total = splat(0.0)
         for i in range(terms.start[e], terms.start[e + 1]):
             total = fma(terms.factor[i], load(lanes.progress, terms.item[i]), total)
-        j = tables.derivatives.column[e]
-        at = tables.derivatives.row[e] * n + j
-        store(matrix, at, fma(total, load(work.inverse, j), load(matrix, at)))
-    collision, partners = tables.derivatives.set_terms, tables.derivatives.partners
-    for e in range(tables.derivatives.set_row.size):
+        at = tables.derivatives.at[e]
+        store(matrix, at, fma(total, load(work.inverse, tables.derivatives.column[e]), load(matrix, at)))
+    collision, partners, next_one = tables.derivatives.set_terms, tables.derivatives.partners, 0
+    for e in range(tables.derivatives.set_number.size):
         total = splat(0.0)
         for i in range(collision.start[e], collision.start[e + 1]):
             total = fma(collision.factor[i], load(work.theta, collision.item[i]), total)
-        s, row = tables.derivatives.set_number[e], tables.derivatives.set_row[e] * n
+        s = tables.derivatives.set_number[e]
         for i in range(partners.start[s], partners.start[s + 1]):
-            at = row + partners.item[i]
+            at = tables.derivatives.set_at[next_one]
+            next_one += 1
             store(matrix, at, fma(partners.factor[i], total, load(matrix, at)))
 
 
 @kernel
 def _temperature_row(tables, lanes, work, T, inverse_T, cp):
     """Derivatives of dT/dt = - T sum (h/RT)_k f_k / sum (c_p/R)_k n_k."""
-    m, matrix = tables.reactive.size, work.matrix
-    n = padded(m + 1)
-    inverse_cp = 1.0 / cp
+    m, matrix, layout = tables.reactive.size, work.matrix, tables.layout
+    first, order = layout.sparse, layout.order
+    left, right = int(layout.lower[m]), layout.block + (m - first) * order - first  # places of columns of this row
+    inverse_cp = tables.held.heating / cp
     warming = load(lanes.f, m)
+    _add_sparse_heat(tables, lanes, work, left, right)
     for j in range(m):
-        total = splat(0.0)
-        for k in range(m):
-            total = fma(load(lanes.h, tables.reactive[k]), load(matrix, k * n + j), total)
-        total = fma(total, T, warming * load(lanes.cp, tables.reactive[j]))
-        store(matrix, m * n + j, -total * inverse_cp)
+        at = (left if j < first else right) + j
+        total = load(matrix, at) if layout.total > 0 else splat(0.0)
+        if j >= first:
+            for k in range(first, m):
+                entry = layout.block + (k - first) * order + j - first
+                total = fma(heat_content(tables, lanes, tables.reactive[k]), load(matrix, entry), total)
+        total = fma(total, T, warming * heat_capacity(tables, lanes, tables.reactive[j]))
+        store(matrix, at, -total * inverse_cp)
     total = splat(0.0)
     for k in range(m):
         at = tables.reactive[k]
-        total = fma(load(lanes.h, at) * T, load(matrix, k * n + m), total)
-        total = fma(load(lanes.cp, at), load(lanes.f, k), total)
+        total = fma(heat_content(tables, lanes, at) * T, load(matrix, layout.of_T[k]), total)
+        total = fma(heat_capacity(tables, lanes, at), load(lanes.f, k), total)
     total = fma(warming, _heat_capacity_slope(tables, lanes, T), total)
-    store(matrix, m * n + m, -total * inverse_cp)
+    store(matrix, layout.diagonal[m], -total * inverse_cp)
+    if layout.total > 0:
+        total = splat(0.0)
+        for k in range(m):
+            total = fma(heat_content(tables, lanes, tables.reactive[k]), load(matrix, layout.of_total[k]), total)
+        store(matrix, layout.of_total[m], -(total * T) * inverse_cp)
+
+
+@kernel
+def _add_sparse_heat(tables, lanes, work, left, right):
+    """Add sum_k (h/RT)_k J_kj of the entries outside the block to the row of T."""
+    matrix, layout = work.matrix, tables.layout
+    for k in range(tables.reactive.size * layout.total):
+        h = heat_content(tables, lanes, tables.reactive[k])
+        for e in range(layout.lower[k], layout.lower[k + 1]):
+            _add_to(matrix, left + layout.column[e], h * load(matrix, e))
+        if k < layout.sparse:
+            _add_to(matrix, left + k, h * load(matrix, layout.diagonal[k]))
+            for e in range(int(layout.upper[k]), int(layout.upper[k + 1]) - 2):
+                j = layout.column[e]
+                _add_to(matrix, (left if j < layout.sparse else right) + j, h * load(matrix, e))
+
+
+@kernel
+def _add_to(a, at, value):
+    store(a, at, load(a, at) + value)
+
+
+@kernel
+def _total_row(tables, work):
+    """Row of the total amount N: sum n - N = 0."""
+    m, matrix, layout = tables.reactive.size, work.matrix, tables.layout
+    if layout.total > 0:
+        left, right = int(layout.lower[m + 1]), layout.block + (m + 1 - layout.sparse) * layout.order
+        for j in range(layout.sparse):
+            store(matrix, left + j, 1.0)
+        for j in range(m - layout.sparse):
+            store(matrix, right + j, 1.0)
+        store(matrix, layout.diagonal[m + 1], -1.0)
 
 
 @kernel

@@ -1,20 +1,97 @@
-"""LU factors of small dense matrices, W side by side, without pivoting.
+"""LU factors of a matrix with a sparse part and a dense block, W side by side, without pivoting.
 
 The matrix of a Rosenbrock stage, I/(gamma h) - J, has a large diagonal: chemistry consumes a species in proportion to
 its amount. A pivot that is zero or not finite makes its own lane's solution infinite or NaN, which the step control
 sees; other lanes do not notice.
 
-Matrices have an even order n (one that is not gets a row and a column of the unit matrix) and are stored row by row.
-They are worked off in tiles of two rows and two columns, so that a vector that is loaded serves two products.
+Where entries are stored says a `Layout` (`elimination.py`): lists of the sparse part, a dense block for the unknowns
+that come last, all of them in small mechanisms. The sparse part is worked off row by row (I. S. Duff, A. M. Erisman,
+J. K. Reid, Direct Methods for Sparse Matrices, 2017): from row i come off the rows of U that have a partner in it; the
+places of the products are listed beforehand. The block has an even order (one that has not gets a row and a column of
+the unit matrix) and is worked off in tiles of two rows and two columns, so that a vector that is loaded serves two
+products.
 """
 
 from __future__ import annotations
 
-from chemnet.runtime.simd import fma, kernel, load, splat, store
+from chemnet.runtime.simd import W, fma, kernel, load, splat, store
 
 
 @kernel
-def complete(a, size, n):
+def add_to_diagonal(layout, a, factor, value):
+    """Add factor value to the diagonal of an unknown's own row; that of the total amount stays."""
+    for j in range(layout.size):
+        at = layout.diagonal[j]
+        store(a, at, fma(factor, value, load(a, at)))
+
+
+@kernel
+def product(layout, a, x, out):
+    """The product of a matrix that is not factorised yet and x (size) into `out` (size)."""
+    n, first, order = layout.size, layout.sparse, layout.order
+    block = a[layout.block * W :]
+    total = splat(0.0)
+    if layout.total > 0:
+        for j in range(n - 1):
+            total = total + load(x, j)
+    for i in range(n):
+        result = splat(0.0)
+        for e in range(layout.lower[i], layout.lower[i + 1]):
+            result = fma(load(a, e), load(x, layout.column[e]), result)
+        if i < first:
+            result = fma(load(a, layout.diagonal[i]), load(x, i), result)
+            for e in range(int(layout.upper[i]), int(layout.upper[i + 1]) - 1):
+                result = fma(load(a, e), load(x, layout.column[e]), result)
+        else:
+            for j in range(first, n):
+                result = fma(load(block, (i - first) * order + j - first), load(x, j), result)
+        if layout.total > 0:
+            result = fma(load(a, layout.of_total[i]), total, result)
+        store(out, i, result)
+
+
+@kernel
+def factorise(layout, a):
+    """Overwrite a matrix with L (unit diagonal, not stored) and U, whose diagonal holds 1/u_ii."""
+    next_target = 0
+    for i in range(layout.size + layout.total):
+        for e in range(layout.lower[i], layout.lower[i + 1]):
+            k = layout.column[e]
+            share = load(a, e) * load(a, layout.diagonal[k])
+            store(a, e, share)
+            for u in range(layout.upper[k], layout.upper[k + 1]):
+                at = layout.targets[next_target]
+                next_target += 1
+                store(a, at, fma(-share, load(a, u), load(a, at)))
+        if i < layout.sparse:
+            at = layout.diagonal[i]
+            store(a, at, 1.0 / load(a, at))
+    block, n = a[layout.block * W :], layout.order
+    _complete_block(block, layout.size + layout.total - layout.sparse, n)
+    _factorise_block(block, n)
+
+
+@kernel
+def solve(layout, a, x):
+    """Overwrite the first `size` vectors of x with the solution of L U x = x; what follows is working memory."""
+    n, first = layout.size + layout.total, layout.sparse
+    for i in range(layout.size, first + layout.order):
+        store(x, i, 0.0)
+    for i in range(n):
+        known = load(x, i)
+        for e in range(layout.lower[i], layout.lower[i + 1]):
+            known = fma(-load(a, e), load(x, layout.column[e]), known)
+        store(x, i, known)
+    _solve_block(a[layout.block * W :], layout.order, x[first * W :])
+    for i in range(first - 1, -1, -1):
+        known = load(x, i)
+        for e in range(layout.upper[i], layout.upper[i + 1]):
+            known = fma(-load(a, e), load(x, layout.column[e]), known)
+        store(x, i, known * load(a, layout.diagonal[i]))
+
+
+@kernel
+def _complete_block(a, size, n):
     """Make the row and the column beyond `size` those of the unit matrix: a zero pivot may have left NaN there."""
     for i in range(size, n):
         for j in range(n):
@@ -24,7 +101,7 @@ def complete(a, size, n):
 
 
 @kernel
-def factorise(a, n):
+def _factorise_block(a, n):
     """Overwrite a (n^2) with L (unit diagonal, not stored) and U, whose diagonal holds 1/u_ii.
 
         j j+1                 tile of rows i, i+1 and columns j, j+1:  a - L U over the columns and rows before it,
@@ -70,7 +147,7 @@ def _store_tile(a, n, i, j, a00, a01, a10, a11):
 
 
 @kernel
-def solve(a, n, x):
+def _solve_block(a, n, x):
     """Overwrite x (n) with the solution of L U x = x, two rows at a time."""
     for i in range(0, n, 2):
         top, bottom = load(x, i), load(x, i + 1)

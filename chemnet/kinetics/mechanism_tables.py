@@ -7,14 +7,16 @@ last those with powers that are no whole numbers. Inside each, they are ordered 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.conditions import Conditions, check_conditions
 from chemnet.gas.mechanism import Mechanism
+from chemnet.kinetics.elimination import Layout, Places, eliminate
 from chemnet.kinetics.lists import Floats, Indices, Lists, lists
 from chemnet.kinetics.rate_tables import Rates, rates_of
 from chemnet.kinetics.reactions import Colliders, GasReaction, read_reactions
@@ -25,12 +27,24 @@ class Derivatives(NamedTuple):
 
     row: Indices  # reactive species of each entry; ordered by the number of terms, so that loops keep their length
     column: Indices
+    at: Indices  # place in the matrix
     terms: Lists  # per entry: r (forward), R + r (reverse) or 2 R + a collider; net coefficient times power
     set_row: Indices  # reactive species whose production depends on a collider set
     set_number: Indices
     set_terms: Lists  # per such pair: reactions and net coefficient
-    partners: Lists  # per collider set: places of reactive species; efficiency minus default
+    partners: Lists  # per collider set: reactive species; efficiency minus default
+    set_at: Indices  # per such pair and partner: place in the matrix
+    singular: Lists  # per entry of `orders` with a power p < 1: places in the matrix; net coefficient times 1 - p
+    singular_column: Indices  # (entries of `orders`,) their species among the reactive ones, -1 for an inert one
+    singular_of: Indices  # (entries of `orders`,) their reactions
     set_of: Indices  # (R,) collider set that the reaction's rate depends on, -1 for none
+
+
+class Held(NamedTuple):
+    """What the gas is held at, as numbers for the kernels: at a given pressure and, unless heated, enthalpy."""
+
+    volume: float = 0.0  # 1 where the volume is given in place of the pressure, and the energy in place of the enthalpy
+    heating: float = 1.0  # 0 where the temperature is given
 
 
 class Tables(NamedTuple):
@@ -41,7 +55,7 @@ class Tables(NamedTuple):
     """
 
     species: Floats
-    reactive: Indices  # (m,)
+    reactive: Indices  # (m,) in the order of the unknowns
     place: Indices  # (K,) of a species among the reactive ones, -1 for an inert one
     n_reversible: int
     n_plain: int  # reactions from here on have powers that are no whole numbers
@@ -54,19 +68,29 @@ class Tables(NamedTuple):
     production: Lists  # per reactive species: reactions and net stoichiometric coefficient
     order: Floats  # (2, R): sum of the powers of the forward and the reverse rate
     derivatives: Derivatives
+    layout: Layout  # of the Jacobian and its factors
+    held: Held = Held()
+
+
+def held_at(conditions: Conditions) -> Held:
+    """What a gas is held at. Raises UsageError for conditions that do not exist."""
+    check_conditions(conditions)
+    return Held(float(conditions == "constant volume"), float(conditions != "given temperature"))
 
 
 @functools.cache
 def tables_of(mechanism: Mechanism) -> Tables:
     """Tables of a mechanism, built once. Raises UsageError that names a reaction whose kind is not covered."""
     reactions = read_reactions(mechanism.gas())
-    reactive = np.flatnonzero(~mechanism.inert)
-    place = np.full(mechanism.n_species, -1)
-    place[reactive] = np.arange(reactive.size)
     sets = list(dict.fromkeys(r.colliders for r in reactions if r.colliders is not None))
     rates = rates_of(reactions, sets)
-    changes = [{int(place[k]): value for k, value in r.net().items()} for r in reactions]
+    reactive = np.flatnonzero(~mechanism.inert)
     n_plain = sum(r.whole for r in reactions)
+    derivatives = _derivatives(reactions, _place(reactive, mechanism.n_species), sets, n_plain, rates)
+    order, layout = eliminate(_coupled(derivatives, reactive.size))
+    reactive = reactive[order]
+    place = _place(reactive, mechanism.n_species)
+    changes = _changes(reactions, place)
     return Tables(
         species=_species(mechanism),
         reactive=reactive.astype(np.int32),
@@ -84,8 +108,16 @@ def tables_of(mechanism: Mechanism) -> Tables:
         rates=rates,
         production=lists(_transposed(changes, reactive.size)),
         order=_orders(reactions),
-        derivatives=_derivatives(reactions, changes, place, sets, rates),
+        derivatives=_placed(derivatives, np.argsort(order), layout),
+        layout=layout,
     )
+
+
+def _place(reactive: NDArray[np.intp], n_species: int) -> NDArray[np.intp]:
+    """Place of every species among the reactive ones, -1 for an inert one."""
+    place = np.full(n_species, -1)
+    place[reactive] = np.arange(reactive.size)
+    return place
 
 
 def _repeated(powers: dict[int, float]) -> list[tuple[int, float]]:
@@ -132,12 +164,13 @@ def _orders(reactions: Sequence[GasReaction]) -> Floats:
 
 def _derivatives(
     reactions: Sequence[GasReaction],
-    changes: Sequence[dict[int, float]],
     place: NDArray[np.intp],
     sets: Sequence[Colliders],
+    n_plain: int,
     rates: Rates,
 ) -> Derivatives:
     """Entries of d(production)/d(concentration), as sums of rates over the concentration; see `jacobian.py`."""
+    changes = _changes(reactions, place)
     entries: dict[tuple[int, int], list[tuple[int, float]]] = {}
     by_set: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for r, (reaction, change) in enumerate(zip(reactions, changes, strict=True)):
@@ -160,15 +193,69 @@ def _derivatives(
                 entries.setdefault((j, k), []).append((2 * len(reactions) + i, value))
     pairs, groups = sorted(entries, key=lambda pair: (len(entries[pair]), pair)), sorted(by_set)
     partners = [[(int(place[k]), e) for k, e in efficiencies if place[k] >= 0] for _, efficiencies in sets]
+    general = [(r, j, p) for r in range(n_plain, len(reactions)) for j, p in reactions[r].orders.items()]
+
+    def changes_by_power(r: int, species: int, power: float) -> list[tuple[int, float]]:
+        singular = power < 1.0 and place[species] >= 0
+        return [(k, value * (1.0 - power)) for k, value in changes[r].items()] if singular else []
+
     return Derivatives(
+        singular=lists(changes_by_power(*entry) for entry in general),
+        singular_column=np.array([place[j] for _, j, _ in general], np.int32),
+        singular_of=np.array([r for r, _, _ in general], np.int32),
         row=np.array([k for _, k in pairs], np.int32),
         column=np.array([j for j, _ in pairs], np.int32),
+        at=np.zeros(0, np.int32),
         terms=lists(entries[pair] for pair in pairs),
         set_row=np.array([k for _, k in groups], np.int32),
         set_number=np.array([g for g, _ in groups], np.int32),
         set_terms=lists(by_set[group] for group in groups),
         partners=lists(partners),
+        set_at=np.zeros(0, np.int32),
         set_of=np.array([-1 if r.colliders is None else sets.index(r.colliders) for r in reactions], np.int32),
+    )
+
+
+def _changes(reactions: Sequence[GasReaction], place: NDArray[np.intp]) -> list[dict[int, float]]:
+    """Net stoichiometric coefficients of the reactive species, by their places."""
+    return [{int(place[k]): value for k, value in r.net().items()} for r in reactions]
+
+
+def _set_entries(derivatives: Derivatives) -> Iterator[tuple[int, int]]:
+    """Row and column of what a collider set adds to, for each of `set_row` and each partner."""
+    partners = derivatives.partners
+    for row, s in zip(derivatives.set_row, derivatives.set_number, strict=True):
+        for column in partners.item[int(partners.start[s]) : int(partners.start[s + 1])]:
+            yield int(row), int(column)
+
+
+def _coupled(derivatives: Derivatives, m: int) -> NDArray[np.bool_]:
+    """Whether the production of a species depends on the concentration of another (m, m)."""
+    coupled = np.zeros((m, m), np.bool_)
+    coupled[derivatives.row, derivatives.column] = True
+    for entry in _set_entries(derivatives):
+        coupled[entry] = True
+    return coupled
+
+
+def _placed(derivatives: Derivatives, place: NDArray[np.intp], layout: Layout) -> Derivatives:
+    """The same with the species renumbered, and with the places of the entries in the matrix."""
+    number, at = place.astype(np.int32), Places(layout)
+    derivatives = derivatives._replace(
+        row=number[derivatives.row],
+        column=number[derivatives.column],
+        set_row=number[derivatives.set_row],
+        partners=derivatives.partners._replace(item=number[derivatives.partners.item]),
+    )
+    entries = zip(derivatives.row.tolist(), derivatives.column.tolist(), strict=True)
+    singular, column = derivatives.singular, derivatives.singular_column
+    columns = np.repeat(column, np.diff(singular.start).astype(np.intp))
+    singular_at = [at(int(number[i]), int(number[j])) for i, j in zip(singular.item, columns, strict=True)]
+    return derivatives._replace(
+        at=np.array([at(i, j) for i, j in entries], np.int32),
+        set_at=np.array([at(i, j) for i, j in _set_entries(derivatives)], np.int32),
+        singular=singular._replace(item=np.array(singular_at, np.int32)),
+        singular_column=np.where(column >= 0, number[column], -1).astype(np.int32),
     )
 
 

@@ -43,6 +43,7 @@ def rate_slopes(tables, lanes, work, T, log_T, inverse_T):
     for r in range(tables.order.shape[1]):
         store(work.warming, r, _warming(rates.arrhenius, r, inverse_T))
         store(work.theta, r, splat(0.0))
+        store(work.by_pressure, r, splat(0.0))
     for i in range(rates.three_body.item.size):
         store(work.theta, rates.three_body.item[i], splat(1.0))
     for i in range(rates.falloff.shape[0]):
@@ -50,7 +51,7 @@ def rate_slopes(tables, lanes, work, T, log_T, inverse_T):
     for i in range(rates.blowers_masel.reaction.size):
         _blowers_masel(rates.blowers_masel, lanes, work, i, T, inverse_T)
     if rates.laws.reaction.size > 0:
-        _laws(rates.laws, lanes, work, T, log_T, inverse_T)
+        _laws(rates.laws, lanes, work, tables.held.volume == 1.0, T, log_T, inverse_T)
     for q in range(rates.burke.reaction.size):
         _mixing(tables, lanes, work, q, inverse_T)
 
@@ -143,11 +144,11 @@ def _sri(row, log_Pr, Pr_warming, T, inverse_T):
 
 
 @rare_kernel
-def _laws(laws, lanes, work, T, log_T, inverse_T):
-    """d ln k/dT at fixed pressure and d ln k/d ln P of the laws; the latter of colliders alone."""
+def _laws(laws, lanes, work, at_volume, T, log_T, inverse_T):
+    """d ln k/dT at fixed pressure and d ln k/d ln P of the laws; the latter of colliders, at a given volume of all."""
     n_plog, n_chebyshev = laws.plog.levels.start.size - 1, laws.chebyshev.scale.shape[0]
     for i in range(n_plog):
-        _plog(laws, lanes, work, i, log_T, inverse_T)
+        _plog(laws, lanes, work, i, at_volume, log_T, inverse_T)
     for i in range(n_chebyshev):
         law = n_plog + i
         _, by_inverse_T, by_pressure = chebyshev(laws.chebyshev, i, load(lanes.law_pressure, law), inverse_T)
@@ -162,12 +163,14 @@ def _laws(laws, lanes, work, T, log_T, inverse_T):
         store(work.law_warming, law, warming)
         store(work.law_theta, law, theta)
     for law in range(laws.reaction.size):
-        if laws.reaction[law] >= 0:
-            store(work.warming, laws.reaction[law], load(work.law_warming, law))
+        r = laws.reaction[law]
+        if r >= 0:
+            store(work.warming, r, load(work.law_warming, law))
+            store(work.by_pressure, r, load(work.law_theta, law) * load(lanes.net, r))
 
 
 @kernel
-def _plog(laws, lanes, work, i, log_T, inverse_T):
+def _plog(laws, lanes, work, i, at_volume, log_T, inverse_T):
     plog, log_P = laws.plog, load(lanes.law_pressure, i)
     warming, theta = splat(0.0), splat(0.0)
     for level in range(plog.levels.start[i], plog.levels.start[i + 1]):
@@ -182,7 +185,7 @@ def _plog(laws, lanes, work, i, log_T, inverse_T):
             slope = fma(rate, _warming(plog.arrhenius, row, inverse_T), slope)
         total = maximum(TINY_RATIO, total)
         warming = fma(share, slope / total, warming)
-        if laws.reaction[i] < 0:
+        if at_volume or laws.reaction[i] < 0:
             theta = fma(_level_slope(plog, level, log_P), log(total), theta)
     store(work.law_warming, i, warming)
     store(work.law_theta, i, theta)
@@ -234,4 +237,5 @@ def _mixing(tables, lanes, work, q, inverse_T):
         part = (direct + by_mean) * share * inverse_S
         spread = spread + part
         store(lanes.progress, 2 * n_reactions + np.int64(i), part * load(lanes.net, r))
+    store(work.by_pressure, r, fma(S_theta, inverse_S, -spread) * load(lanes.net, r))
     store(work.warming, r, fma(S_warming, inverse_S, fma(spread, inverse_T, -mean_warming)))

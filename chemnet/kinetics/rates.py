@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.rate_constants import TINY, rate_constants
+from chemnet.kinetics.rate_constants import TINY, rate_constants, total_concentration
 from chemnet.runtime.simd import (
     W,
     absolute,
@@ -33,13 +33,14 @@ from chemnet.runtime.simd import (
 
 _STANDARD_PRESSURE = ct.one_atm
 T_LOWEST, T_HIGHEST = 50.0, 30000.0  # [K] rates are evaluated at the nearest of the two beyond them
+_SCARCE = 1e-14  # mole fraction
 _MAX_EXPONENT = 340.0
 
 
 class Lanes(NamedTuple):
     """Working memory of one thread; each array is flat and holds one vector per entry."""
 
-    pressure: NDArray[np.float64]  # P [Pa], its logarithm
+    pressure: NDArray[np.float64]  # P [Pa], its logarithm, 1/rho [m3/kg] where that is given
     amounts: NDArray[np.float64]  # (K) n_k [kmol/kg]; those of inert species are set once per cell
     concentrations: NDArray[np.float64]  # (K) [kmol/m3]
     cp: NDArray[np.float64]  # (K) c_p/R
@@ -63,7 +64,7 @@ def new_lanes(tables: Tables) -> Lanes:
     R, rates = tables.order.shape[1], tables.rates
     laws, colliders, mixed = len(rates.laws.reaction), len(rates.burke.efficiency), len(rates.burke.reaction)
     of_rates = (len(tables.default), len(rates.arrhenius), laws, laws, colliders, mixed)
-    return Lanes(*map(aligned, (2, K, K, K, K, K, K, *of_rates, 2 * R + colliders, R, m + 1)))
+    return Lanes(*map(aligned, (3, K, K, K, K, K, K, *of_rates, 2 * R + colliders, R, m + 1)))
 
 
 @kernel
@@ -71,8 +72,11 @@ def set_state(tables, lanes, y, state, lane):
     """Put a row [T, P, Y] into one lane of `lanes` and of the state y (m + 1)."""
     lanes.pressure[lane] = state[1]
     lanes.pressure[W + lane] = np.log(state[1])
+    total = 0.0
     for k in range(tables.species.shape[0]):
         lanes.amounts[k * W + lane] = state[2 + k] / tables.species[k, 15]
+        total += lanes.amounts[k * W + lane]
+    lanes.pressure[2 * W + lane] = GAS_CONSTANT * state[0] * total / state[1]
     m = tables.reactive.size
     for j in range(m):
         y[j * W + lane] = lanes.amounts[tables.reactive[j] * W + lane]
@@ -84,6 +88,9 @@ def right_hand_side(tables, lanes, y):
     """dn/dt and dT/dt at the state y (m + 1) into `lanes.f`; returns 1/rho [m3/kg] and the mixture's c_p/R [kmol/kg].
 
     dn_k/dt = omega_k / rho,  dT/dt = - T sum_k (h_k/RT) dn_k/dt / sum_k (c_p,k/R) n_k
+
+    At a given volume u_k = h_k - RT and c_v,k = c_p,k - R take the places of h_k and c_p,k, here and in all that
+    follows, and the pressure comes from the state. At a given temperature dT/dt = 0.
     """
     m = tables.reactive.size
     T = maximum(T_LOWEST, minimum(T_HIGHEST, load(y, m)))
@@ -91,7 +98,7 @@ def right_hand_side(tables, lanes, y):
     volume = _concentrations(tables, lanes, y, T)
     _species_functions(tables, lanes, T, log_T, inverse_T)
     rate_constants(tables, lanes, T, log_T, inverse_T)
-    _progress(tables, lanes)
+    _progress(tables, lanes, inverse_T)
     return volume, _derivatives(tables, lanes, T, volume)
 
 
@@ -104,6 +111,11 @@ def _concentrations(tables, lanes, y, T):
     for k in range(tables.species.shape[0]):
         total = total + load(lanes.amounts, k)
     volume = GAS_CONSTANT * T * total / load(lanes.pressure, 0)
+    if tables.held.volume == 1.0:
+        volume = load(lanes.pressure, 2)
+        P = GAS_CONSTANT * T * total / volume
+        store(lanes.pressure, 0, P)
+        store(lanes.pressure, 1, log(maximum(P, 1e-300)))
     density = 1.0 / volume
     for k in range(tables.species.shape[0]):
         c = load(lanes.amounts, k) * density
@@ -132,7 +144,7 @@ def _species_functions(tables, lanes, T, log_T, inverse_T):
 
 
 @kernel
-def _progress(tables, lanes):
+def _progress(tables, lanes, inverse_T):
     """Forward and reverse rates of progress.
 
     k_r/k_f = exp(sum nu g/RT) (RT/p0)^(sum nu) is a product over the species, so that no reaction needs an exponential
@@ -159,18 +171,34 @@ def _progress(tables, lanes):
         store(lanes.progress, r, forward)
         store(lanes.net, r, forward)
     for r in range(tables.n_plain, n_reactions):
-        _general_progress(tables, lanes, r)
+        _general_progress(tables, lanes, r, inverse_T)
 
 
 @kernel
-def _general_progress(tables, lanes, r):
-    """The same with powers that are no whole numbers."""
+def scarcity(lanes, inverse_T):
+    """Concentration [kmol/m3] below which a species is scarce, at 1/T [1/K]."""
+    return _SCARCE * total_concentration(lanes, inverse_T)
+
+
+@kernel
+def _general_progress(tables, lanes, r, inverse_T):
+    """The same with powers that are no whole numbers: zero without a species that the rate depends on, as in Cantera.
+
+    A power below one, which may be negative, would be singular there: of what is scarce the rate is linear.
+    """
     n_reactions, c = tables.order.shape[1], lanes.concentrations
     orders, products = tables.orders, tables.products
-    exponent, q = splat(0.0), r - tables.n_plain
+    exponent, share, q = splat(0.0), splat(1.0), r - tables.n_plain
     for i in range(orders.start[q], orders.start[q + 1]):
-        exponent = fma(orders.factor[i], log(maximum(TINY, load(c, orders.item[i]))), exponent)
-    forward = load(lanes.constants, r) * exp(exponent)
+        concentration = load(c, orders.item[i])
+        if orders.factor[i] < 1.0:
+            least = scarcity(lanes, inverse_T)
+            share = share * minimum(1.0, concentration / least)
+        else:
+            least = splat(TINY)
+            share = select(concentration > least, share, 0.0)
+        exponent = fma(orders.factor[i], log(maximum(least, concentration)), exponent)
+    forward = load(lanes.constants, r) * exp(exponent) * share
     store(lanes.progress, r, forward)
     store(lanes.net, r, forward)
     if products.start[r + 1] == products.start[r]:
@@ -187,6 +215,18 @@ def _general_progress(tables, lanes, r):
 
 
 @kernel
+def heat_content(tables, lanes, k):
+    """h_k/RT, at a given volume u_k/RT."""
+    return load(lanes.h, k) - tables.held.volume
+
+
+@kernel
+def heat_capacity(tables, lanes, k):
+    """c_p,k/R, at a given volume c_v,k/R."""
+    return load(lanes.cp, k) - tables.held.volume
+
+
+@kernel
 def _derivatives(tables, lanes, T, volume):
     """Sum the rates of progress into `lanes.f`; returns the mixture's c_p/R."""
     m, production = tables.reactive.size, tables.production
@@ -197,9 +237,9 @@ def _derivatives(tables, lanes, T, volume):
             omega = fma(production.factor[i], load(lanes.net, production.item[i]), omega)
         rate = omega * volume
         store(lanes.f, k, rate)
-        heat = fma(load(lanes.h, tables.reactive[k]), rate, heat)
+        heat = fma(heat_content(tables, lanes, tables.reactive[k]), rate, heat)
     cp = splat(0.0)
     for k in range(tables.species.shape[0]):
-        cp = fma(load(lanes.cp, k), load(lanes.amounts, k), cp)
-    store(lanes.f, m, -(T * heat) / cp)
+        cp = fma(heat_capacity(tables, lanes, k), load(lanes.amounts, k), cp)
+    store(lanes.f, m, -(T * heat) / cp * tables.held.heating)
     return cp

@@ -97,7 +97,7 @@ def _read(gas: str, numbers: dict[str, int], number: int, reaction: ct.Reaction)
         reversible=reaction.reversible,
         reactants=reactants,
         products=by_number(reaction.products),
-        orders={**reactants, **by_number(reaction.orders)},
+        orders={k: power for k, power in {**reactants, **by_number(reaction.orders)}.items() if power != 0.0},
         colliders=colliders,
         three_body=three_body,
         species=numbers,

@@ -13,16 +13,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
-from chemnet.gas.state import is_valid, largest_element_change
+from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, is_valid, largest_element_change
 from chemnet.gas.status import Status
 from chemnet.kinetics.jacobian import JacobianLanes, jacobian, new_jacobian_lanes, padded
-from chemnet.kinetics.lu import complete, factorise, solve
+from chemnet.kinetics.lu import add_to_diagonal, factorise, product, solve
 from chemnet.kinetics.mechanism_tables import Tables
-from chemnet.kinetics.rates import Lanes, new_lanes, right_hand_side, set_state
+from chemnet.kinetics.rates import Lanes, heat_content, new_lanes, right_hand_side, set_state
+from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.simd import (
     W,
     absolute,
@@ -43,7 +43,12 @@ from chemnet.runtime.simd import (
 
 _SAFETY, _LARGEST_CUT, _LARGEST_GROWTH = 0.9, 0.1, 6.0
 _OK, _INVALID, _FAILED = int(Status.OK), int(Status.INVALID), int(Status.FAILED)
-_MAX_STEPS, _SMALLEST_STEP = 5000, 1e-12
+_MAX_STEPS, _SMALLEST_STEP = 5000, 1e-28
+_SHORTEST_FIRST_STEP = 1e-10  # of dt: where a rate is singular, as with orders below 1, its derivative says nothing
+_MOST_EQUAL_PARTS = 1e9
+_FASTEST_GROWTH = 2.2  # of the rates in a step, as `growth` has it: some nine-fold
+_LOWEST_PIVOT = 0.5  # of 1/(gamma h); see `pivots_allow`
+_NOISE = 2e-14  # of a rate of progress: round-off of T is multiplied by Ea/RT
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
 
 
@@ -116,7 +121,7 @@ RODAS5P = Method(
 
 
 class StepLanes(NamedTuple):
-    """Working memory of one thread for the steps; n = m + 1 made even, as the matrix is; s stages of either method."""
+    """Working memory of one thread for the steps; n = `padded(m + 1)`; s stages of either method."""
 
     y: NDArray[np.float64]  # (n)
     stage: NDArray[np.float64]  # (n) argument of f, then the new state
@@ -125,6 +130,7 @@ class StepLanes(NamedTuple):
     step: NDArray[np.float64]  # (1) next step [s]; 0 before the first
     limit: NDArray[np.float64]  # (1) how much the step may grow: not at all after a rejection
     enthalpy: NDArray[np.float64]  # (1) h/R [kmol K/kg] of the cell
+    growth: NDArray[np.float64]  # (1) of the rates in the step, see `growth`; infinite where a pivot says no
     speed: NDArray[np.float64]  # (1) largest |h f| over |y| + atol/rtol of the step for calm gas
     excess: NDArray[np.float64]  # (1) of a calm step's error over its tolerance: not above zero if it is good
     changing: NDArray[np.float64]  # (1) above zero if the state changes too much for its linearised equations
@@ -143,7 +149,7 @@ class Memory(NamedTuple):
 def new_memory(tables: Tables, stages: int) -> Memory:
     """Memory for one thread, for methods of so many stages."""
     n = padded(len(tables.reactive) + 1)
-    steps = StepLanes(*map(aligned, (n, n, stages * n, 1, 1, 1, 1, 1, 1, 1)))
+    steps = StepLanes(*map(aligned, (n, n, stages * n, 1, 1, 1, 1, 1, 1, 1, 1)))
     return Memory(new_lanes(tables), new_jacobian_lanes(tables), steps, np.empty(W, np.int64), np.empty(W, np.int64))
 
 
@@ -167,7 +173,7 @@ def new_results(states: NDArray[np.float64]) -> Results:
     return Results(np.empty_like(states), np.empty(n, np.int8), np.zeros(n, np.int32), calm, speed, negative, drift)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", nogil=True, _nrt=False, no_cfunc_wrapper=True)
 def integrate(tables, element_mass, method, memory, states, rows, waiting, dt, rtol, atol, results):
     """Advance the valid `rows` (r,) of `states` (n, 2 + K) by dt [s] into `results`, beginning with rows[waiting[0]].
 
@@ -232,8 +238,11 @@ def _fill(tables, lanes, steps, state, lane, dt):
 
 @kernel
 def write_row(tables, steps, lane, states, i, done, element_mass, results):
-    """Take the result of row i out of a lane; inert species keep their mass fractions to the bit."""
-    next_state, negative = results.next_states[i], 0
+    """Take the result of row i out of a lane; inert species keep their mass fractions to the bit.
+
+    A row that is not done, or whose result is no state of a gas, has failed, and is copied.
+    """
+    next_state, lowest = results.next_states[i], 0.0
     for k in range(next_state.size):
         next_state[k] = states[i, k]
     if done:
@@ -242,10 +251,25 @@ def write_row(tables, steps, lane, states, i, done, element_mass, results):
         for j in range(m):
             k = tables.reactive[j]
             next_state[2 + k] = steps.y[j * W + lane] * tables.species[k, 15]
-            negative += next_state[2 + k] < 0.0
-    results.negative[i] = negative > 0
-    results.status[i] = _OK if done else _FAILED
+            lowest = min(lowest, next_state[2 + k])
+    good = done and COLDEST <= next_state[0] <= HOTTEST and lowest >= -NEGATIVE_TOLERANCE
+    if not good:
+        for k in range(next_state.size):
+            next_state[k] = states[i, k]
+    if good and tables.held.volume == 1.0:
+        next_state[1] *= _moles_times_T(tables, next_state) / _moles_times_T(tables, states[i])
+    results.negative[i] = good and lowest < 0.0
+    results.status[i] = _OK if good else _FAILED
     results.drift[i] = largest_element_change(states[i], next_state, element_mass)
+
+
+@kernel
+def _moles_times_T(tables, state):
+    """T sum_k Y_k/W_k [K kmol/kg] of a row."""
+    moles = 0.0
+    for k in range(tables.species.shape[0]):
+        moles += state[2 + k] / tables.species[k, 15]
+    return moles * state[0]
 
 
 @kernel
@@ -253,7 +277,7 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
     """Try one step in every lane."""
     size = tables.reactive.size + 1
     n = padded(size)
-    inverse_h = splat(0.0)
+    inverse_h, volume = splat(0.0), splat(0.0)
     for i in range(method.m.size):
         _combine(steps.stage, steps.y, steps.u, method.a[i], i, n, size)
         volume, cp = right_hand_side(tables, lanes, steps.stage)
@@ -261,22 +285,69 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             jacobian(tables, lanes, work, steps.stage, volume, cp)
             _choose_first_steps(tables, lanes, work, steps, rtol, atol)
             inverse_h = 1.0 / load(steps.step, 0)
-            for j in range(size):
-                store(work.matrix, j * n + j, fma(-1.0 / method.gamma, inverse_h, load(work.matrix, j * n + j)))
-            complete(work.matrix, size, n)
-            factorise(work.matrix, n)
+            add_to_diagonal(tables.layout, work.matrix, -1.0 / method.gamma, inverse_h)
+            factorise(tables.layout, work.matrix)
+            shift = inverse_h * (1.0 / method.gamma)
+            store(steps.growth, 0, pivots_allow(tables.layout, work.matrix, shift))
         stage = steps.u[i * n * W :]
         for j in range(size):
             known = splat(0.0)
             for q in range(i):
                 known = fma(method.c[i, q], load(steps.u, q * n + j), known)
             store(stage, j, -fma(known, inverse_h, load(lanes.f, j)))
-        for j in range(size, n):
-            store(stage, j, splat(0.0))
-        solve(work.matrix, n, stage)
+        solve(tables.layout, work.matrix, stage)
     _combine(steps.stage, steps.y, steps.u, method.m, method.m.size, n, size)
+    grown = _growth_in_step(tables, method, lanes, steps, load(steps.step, 0), volume)
+    store(steps.growth, 0, maximum(load(steps.growth, 0), grown))
     restore_enthalpy(tables, lanes, steps)
     _accept_or_reject(tables, method, steps, rtol, atol)
+
+
+@kernel
+def pivots_allow(layout, matrix, shift):
+    """Zero where the pivots of J - shift say that no mode grows as fast as `shift` [1/s], else infinite.
+
+    A step with h such that 1/(gamma h) is less than the rate of a growing mode carries it to where its rate is zero,
+    which an error estimate takes for calm: an explosion is jumped over. Then shift - J has a negative pivot. Where
+    nothing grows no pivot is below `shift`: near equilibrium reactions are symmetric up to scales (Onsager), and far
+    from it the matrix is one of Metzler's.
+    """
+    least, total = splat(1.0), splat(0.0)
+    for j in range(layout.size):
+        pivot = -1.0 / (load(matrix, layout.diagonal[j]) * shift)
+        least, total = minimum(least, pivot), total + pivot
+    return select(least + (total - total) >= _LOWEST_PIVOT, splat(0.0), splat(np.inf))
+
+
+@kernel
+def growth(tables, lanes, rates, changes, volume):
+    """The sum of |h f| at the end of a step over that of |changes| of the amounts, as far as it is no round-off.
+
+    If all of them grow as e^(z t/h) it is z/(1 - e^-z). Rates of progress nearly cancel in equilibrium, and what is
+    left of them is noise; `volume` is the specific volume times h.
+    """
+    gross = splat(0.0)
+    for r in range(tables.order.shape[1]):
+        gross = gross + absolute(load(lanes.progress, r))
+    return maximum(0.0, fma(-_NOISE * volume, gross, rates)) / maximum(changes, 1e-300)
+
+
+@kernel
+def _growth_in_step(tables, method, lanes, steps, h, volume):
+    """`growth` in a step whose last argument is the new state but for the estimate of its error.
+
+    Where 1/(gamma h) is close to the rate of growth this estimate is most of the change.
+    """
+    m = tables.reactive.size
+    n, rates, changes = padded(m + 1), splat(0.0), splat(0.0)
+    for j in range(m):
+        change, error = splat(0.0), splat(0.0)
+        for q in range(method.m.size):
+            u = load(steps.u, q * n + j)
+            change, error = fma(method.m[q], u, change), fma(method.e[q], u, error)
+        changes = changes + absolute(change)
+        rates = rates + fma(_FASTEST_GROWTH, absolute(error), h * absolute(load(lanes.f, j)))
+    return growth(tables, lanes, rates, changes, h * volume)
 
 
 @kernel
@@ -298,20 +369,18 @@ def _choose_first_steps(tables, lanes, work, steps, rtol, atol):
     if new == 0:
         return
     m = tables.reactive.size
-    n = padded(m + 1)
+    product(tables.layout, work.matrix, lanes.f, steps.u)
     speed, turn = splat(0.0), splat(0.0)
     for k in range(m + 1):
-        bend = splat(0.0)
-        for j in range(m + 1):
-            bend = fma(load(work.matrix, k * n + j), load(lanes.f, j), bend)
         size = absolute(load(steps.y, k))
         if k < m:
             size = size + atol / rtol / tables.species[tables.reactive[k], 15]
         speed = maximum(absolute(load(lanes.f, k)) / size, speed)
-        turn = maximum(absolute(bend) / size, turn)
+        turn = maximum(absolute(load(steps.u, k)) / size, turn)
     left, step = load(steps.left, 0), load(steps.step, 0)
     first = rtol ** (1 / 6) / maximum(maximum(speed, sqrt(turn)), 1e-300)
     store(steps.enthalpy, 0, select(step > 0.0, load(steps.enthalpy, 0), mixture_enthalpy(tables, lanes, steps)))
+    first = maximum(first, left * _SHORTEST_FIRST_STEP)
     store(steps.step, 0, select(step > 0.0, step, _even(first, left)))
 
 
@@ -320,7 +389,7 @@ def mixture_enthalpy(tables, lanes, steps):
     """h/R [kmol K/kg] of the state whose right-hand side has just been evaluated."""
     total, T = splat(0.0), load(steps.y, tables.reactive.size)
     for k in range(tables.species.shape[0]):
-        total = fma(load(lanes.h, k) * T, load(lanes.amounts, k), total)
+        total = fma(heat_content(tables, lanes, k) * T, load(lanes.amounts, k), total)
     return total
 
 
@@ -330,20 +399,22 @@ def restore_enthalpy(tables, lanes, steps):
     m = tables.reactive.size
     for _ in range(2):
         T = load(steps.stage, m)
-        mixed = no_species()
+        mixed, total = no_species(), splat(0.0)
         for k in range(tables.species.shape[0]):
             j = tables.place[k]
             amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
-            mixed = add_species(mixed, amount, tables.species[k], T)
+            mixed, total = add_species(mixed, amount, tables.species[k], T), total + amount
         h, cp = enthalpy_and_cp(mixed, T)
-        store(steps.stage, m, T + (load(steps.enthalpy, 0) - h) / cp)
+        h, cp = fma(-tables.held.volume * T, total, h), fma(-tables.held.volume, total, cp)
+        store(steps.stage, m, fma(tables.held.heating, (load(steps.enthalpy, 0) - h) / cp, T))
 
 
 @kernel
 def _even(step, left):
     """The largest step not above `step` that divides the time left into equal parts."""
-    parts = minimum(1e9, left / step)
-    return left / maximum(1.0, ((parts + 0.499999) + _ROUND) - _ROUND)
+    parts = minimum(_MOST_EQUAL_PARTS, left / step)
+    equal = left / maximum(1.0, ((parts + 0.499999) + _ROUND) - _ROUND)
+    return select(step * _MOST_EQUAL_PARTS >= left, equal, step)
 
 
 @kernel
@@ -370,12 +441,15 @@ def _accept_or_reject(tables, method, steps, rtol, atol):
         sum_of_all = sum_of_all + difference
     error = error + (sum_of_all - sum_of_all)  # a maximum forgets NaN, a sum does not
     step, left, limit = load(steps.step, 0), load(steps.left, 0), load(steps.limit, 0)
-    good = error <= 1.0
-    growth = maximum(_LARGEST_CUT, minimum(limit, _SAFETY * exp(log(error) * (-1.0 / method.order))))
-    growth = select(error < 1e30, growth, splat(_LARGEST_CUT))
+    T, growth = load(steps.stage, m), load(steps.growth, 0)
+    error = select(T >= COLDEST, select(T <= HOTTEST, error, splat(np.inf)), splat(np.inf))
+    good = (error <= 1.0) & (growth <= _FASTEST_GROWTH)
+    change = maximum(_LARGEST_CUT, minimum(limit, _SAFETY * exp(log(error) * (-1.0 / method.order))))
+    change = select(error < 1e30, change, splat(_LARGEST_CUT))
+    change = maximum(_LARGEST_CUT, minimum(change, 0.75 / maximum(growth - 1.0, 0.125)))
     left = select(good, left - step, left)
     for j in range(m + 1):
         store(steps.y, j, select(good, load(steps.stage, j), load(steps.y, j)))
     store(steps.left, 0, left)
     store(steps.limit, 0, select(good, splat(_LARGEST_GROWTH), splat(1.0)))
-    store(steps.step, 0, select(left > 0.0, _even(step * growth, left), step))
+    store(steps.step, 0, select(left > 0.0, _even(step * change, left), step))

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.closure import Closure
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.conditions import Conditions, with_temperature
+from chemnet.gas.mechanism import MechanismOrGas, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.kinetics.exponential import CALM_TOLERANCES, EXPRB32, CalmTolerances, advance_calm
-from chemnet.kinetics.mechanism_tables import tables_of
+from chemnet.kinetics.mechanism_tables import held_at, tables_of
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
 from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
 
 _WORK_OF_CALM = 0.5  # of the step for calm gas, in internal steps of order 5
+_HANDED_OVER = 1e-8, 1e-20  # tolerances of CVODES, which with 1e-10 misses explosions that begin with less
 _ROWS_PER_THREAD = 64  # fewer are not worth another thread
 
 
 class RosenbrockReactor:
-    """Error-controlled steps at constant pressure and enthalpy, for any mechanism that `tables_of` covers.
+    """Error-controlled steps of any mechanism that `tables_of` covers, by default at constant pressure and enthalpy.
 
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
     threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
@@ -34,17 +37,20 @@ class RosenbrockReactor:
     less, others steps of `method`. `calm` says which rows these are; by default the same tolerances hold, or 1e-4 and
     1e-9 where these are tighter. Rows that CVODES takes have the status RETRIED.
 
-    Raises UsageError for tolerances that are not positive and, naming the reaction, for a kind that is not covered.
+    `conditions` are those of `gas/conditions.py`: at constant volume the pressure changes and the energy stays.
+
+    Raises UsageError for tolerances that are not positive, for other conditions and, naming the reaction, for a kind that is not covered.
     """
 
     def __init__(
         self,
-        mechanism: Mechanism,
+        mechanism: MechanismOrGas,
         rtol: float = 1e-4,
         atol: float = 1e-9,
         n_threads: int = 1,
         method: Method = RODAS5P,
         calm: CalmTolerances | None = None,
+        conditions: Conditions = "constant pressure",
     ) -> None:
         tightest = CalmTolerances(min(rtol, CALM_TOLERANCES.rtol), min(atol, CALM_TOLERANCES.atol))
         self.calm_tolerances = calm or tightest
@@ -52,10 +58,11 @@ class RosenbrockReactor:
             _check_tolerances(*pair)
         if n_threads < 1:
             raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
-        self.mechanism = mechanism
+        self.mechanism = as_mechanism(mechanism)
         self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
-        self._method, self._tables = method, tables_of(mechanism)
-        self._closure = Closure(mechanism)
+        self.conditions = conditions
+        self._method, self._tables = method, tables_of(self.mechanism)._replace(held=held_at(conditions))
+        self._closure = Closure(self.mechanism)
         stages = max(len(method.m), len(EXPRB32.b))
         self._memories = [new_memory(self._tables, stages) for _ in range(n_threads)]
 
@@ -63,8 +70,8 @@ class RosenbrockReactor:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
         `stats` holds `n_steps`, `calm`, `raw_drift`, `handed_over` and `work`.
 
-        Elements and enthalpy equal those of the input to round-off: the method keeps the one, every internal step
-        restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
+        Elements and enthalpy (or energy) equal those of the input to round-off: the method keeps the one, every
+        internal step restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
         or that CVODES could not advance either, come back unchanged, with their status. Raises UsageError for a wrong
         shape or dt.
         """
@@ -115,6 +122,8 @@ class RosenbrockReactor:
         negative = np.flatnonzero(results.negative)
         closed = np.empty((negative.size, states.shape[1]))
         ok, _ = self._closure.close(states[negative], results.next_states[negative, 2:], closed)
+        if self.conditions != "constant pressure":
+            closed = with_temperature(states[negative], closed, self.mechanism, self.conditions)
         results.next_states[negative] = closed
         results.status[negative[~ok]] = Status.FAILED
 
@@ -129,14 +138,19 @@ class RosenbrockReactor:
         with ThreadPoolExecutor(n_threads) as pool:
             list(pool.map(advance, self._memories[:n_threads]))
 
+    @cached_property
+    def _cvodes(self) -> CvodesReactor:
+        """What takes the rows that are given up; made for the first of them."""
+        rtol, atol = (min(pair) for pair in zip((self.rtol, self.atol), _HANDED_OVER, strict=True))
+        return CvodesReactor(self.mechanism, rtol, atol, conditions=self.conditions)
+
     def _hand_over(
         self, states: Array, rows: NDArray[np.intp], dt: float, next_states: Array, status: NDArray[np.int8]
     ) -> Array:
         """Advance by CVODES what the integrator or the closure gave up; returns the work of these rows."""
         if not rows.size:
             return np.zeros(0)
-        cvodes = CvodesReactor(self.mechanism, min(self.rtol, 1e-6), min(self.atol, 1e-10))
-        taken = cvodes.advance(states[rows], dt)
+        taken = self._cvodes.advance(states[rows], dt)
         next_states[rows], status[rows] = taken
         status[rows[status[rows] == Status.OK]] = Status.RETRIED
         return np.asarray(taken.stats.work)
@@ -149,7 +163,10 @@ def _check_tolerances(rtol: float, atol: float) -> None:
 
 
 def integrator_of(
-    kind: Literal["exact", "cvode"], mechanism: Mechanism, rtol: float | None = None, atol: float | None = None
+    kind: Literal["exact", "cvode"],
+    mechanism: MechanismOrGas,
+    rtol: float | None = None,
+    atol: float | None = None,
 ) -> RosenbrockReactor | CvodesReactor:
     """The step `exact` or `cvode` on one thread, with its own tolerances where none are given."""
     given: dict[str, Any] = {name: x for name, x in (("rtol", rtol), ("atol", atol)) if x is not None}

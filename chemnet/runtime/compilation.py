@@ -1,15 +1,56 @@
-"""Announcement of the compilation of kernels by numba, which takes seconds, once per machine."""
+"""Compilation of kernels by numba, which takes seconds, once per machine: its cache, and its announcement."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from numba import njit
 from numba.core import event
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from chemnet.runtime.processes import is_first_rank
+
+
+def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`njit(**options)` whose results are kept from one process to the next, until a kernel is changed.
+
+    numba itself looks at the function's own file only. A kernel that is inlined from another one could change, by an
+    update of the package, and its callers would go on with what it was.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(**options)(function)
+        dispatcher._cache = _Cache(function)
+        return dispatcher
+
+    return decorate
+
+
+class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        root = Path(__file__).parents[1], Path(function.__code__.co_filename).parent
+        self.locator.get_source_stamp = functools.partial(_checksum_of_kernels, *root)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    _impl_class = _CacheImpl
+
+
+@functools.cache
+def _checksum_of_kernels(*folders: Path) -> str:
+    """SHA-256 of the sources in some folders, and below, that are compiled."""
+    checksum = hashlib.sha256()
+    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
+        source = path.read_bytes()
+        if b"njit" in source or b"@kernel" in source:
+            checksum.update(source)
+    return checksum.hexdigest()
 
 
 class _Announcement(event.Listener):

@@ -89,8 +89,11 @@ def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
     model.save(files[0])
     _reordered(mechanism, order).write_yaml(str(files[1]))
     own = "None"
-    if Path(mechanism.source).is_file():
-        shutil.copyfile(mechanism.source, out / "mechanism.yaml")
+    if mechanism.text is not None or Path(mechanism.source).is_file():
+        if mechanism.text is None:
+            shutil.copyfile(mechanism.source, out / "mechanism.yaml")
+        else:
+            write_text(out / "mechanism.yaml", mechanism.text)
         files.insert(1, out / "mechanism.yaml")
         own = f'load_mechanism(HERE / "mechanism.yaml", {mechanism.phase!r})'
     write_text(files[-1], _INFERENCE.format(species=order, mechanism=own, dt=model.dt))

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from chemnet.gas.closure import Closure, close_rows
@@ -20,7 +19,7 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.nasa import add_species, enthalpy_and_cp, no_species
 from chemnet.gas.state import SUM_TOLERANCE, Array, is_valid
 from chemnet.gas.status import Status
-from chemnet.runtime.compilation import announce_compilation
+from chemnet.runtime.compilation import announce_compilation, cached_njit
 from chemnet.runtime.simd import W, absolute, aligned, fma, kernel, load, maximum, select, splat, sqrt, store
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.transform import LAMBDA, Transform
@@ -90,7 +89,7 @@ class FusedStep:
         finish(self._tables, self._lanes, states, outputs, next_states, status)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)
 def prepare(tables, lanes, states, inputs, status):
     """See `FusedStep.prepare`."""
     n, columns = states.shape
@@ -161,7 +160,7 @@ def _enthalpy(tables, Y, start, T):
     return enthalpy_and_cp(mixed, T)
 
 
-@njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)
+@cached_njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)
 def finish(tables, lanes, states, outputs, next_states, status):
     """See `FusedStep.finish`."""
     n, columns = states.shape
@@ -321,7 +320,7 @@ def _solve(lanes, n):
         store(lanes.missing, e, total * load(lanes.matrix, e * n + e))
 
 
-@njit(cache=True)
+@cached_njit()
 def _close_alone(tables, lanes, block, lane, state, output, next_states, i):
     """Close one row by `closure.py`; returns its status."""
     K = tables.nasa.shape[0]

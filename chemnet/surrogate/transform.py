@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.gas.thermo import SAFE_FASTMATH
+from chemnet.runtime.compilation import cached_njit
 
 # What a network learns of a change d: sign(d) |d|^(1/power), by name. A new label is a new entry, and nothing else.
 LABELS = {"signed_root": 2, "signed_cube_root": 3, "difference": 1}
@@ -184,7 +184,7 @@ def _change(states: Array, next_states: Array, label: Label) -> Array:
     return np.sign(change) * np.abs(change) ** (1.0 / LABELS[label])
 
 
-@njit(cache=True, fastmath=SAFE_FASTMATH)
+@cached_njit(fastmath=SAFE_FASTMATH)
 def input_rows(states, mean, gain, inputs):
     """Inputs (n, 2 + K) float32 of states (n, 2 + K); means and gains as in `Transform`."""
     for i in range(states.shape[0]):

@@ -1,12 +1,15 @@
 """The mechanisms: DRM19's rates and transport against stored values, other files by name and path, bad input."""
 
 import json
+import pickle
 from pathlib import Path
 
+import cantera as ct
 import numpy as np
 import pytest
 
 from chemnet.gas.mechanism import load_mechanism
+from chemnet.kinetics.rosenbrock_reactor import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 
 CHECK_STATES = json.loads((Path(__file__).parents[1] / "data" / "drm19_check_states.json").read_text())["states"]
@@ -65,3 +68,118 @@ def test_unknown_names_are_refused_and_the_valid_ones_listed(tmp_path):
         load_mechanism(empty)
     with pytest.raises(UsageError, match="no species XX in drm19"):
         load_mechanism("drm19").index("XX")
+
+
+IONS = """
+phases:
+- {name: gas, thermo: ideal-gas, elements: [H, O, E], species: [{h2o2.yaml/species: [H2, O2, H2O, H]}, {species: all}],
+   kinetics: gas, state: {T: 300.0, P: 1 atm}}
+species:
+- {name: E, composition: {E: 1}, thermo: {model: NASA7, temperature-ranges: [200.0, 1000.0, 6000.0],
+   data: [[2.5, 0, 0, 0, 0, -745.375, -11.7246902], [2.5, 0, 0, 0, 0, -745.375, -11.7246902]]}}
+- {name: H+, composition: {H: 1, E: -1}, thermo: {model: NASA7, temperature-ranges: [200.0, 1000.0, 6000.0],
+   data: [[2.5, 0, 0, 0, 0, 184021.49, -1.14064664], [2.5, 0, 0, 0, 0, 184021.49, -1.14064664]]}}
+reactions:
+- {equation: H+ + E + H2 <=> H + H2, rate-constant: {A: 1.0e+15, b: 0.0, Ea: 0.0}}
+"""
+
+
+def test_the_two_phases_of_a_file_have_names_that_load_them_again():
+    named = load_mechanism("nDodecane_Reitz.yaml", "nDodecane_IG")
+    assert named.name == "nDodecane_Reitz.yaml#nDodecane_IG"
+    assert load_mechanism(named.name) is named
+    assert named.gas().thermo_model == "ideal-gas"
+
+
+def test_a_first_phase_that_is_no_ideal_gas_is_refused_with_the_name_of_the_one_that_is():
+    with pytest.raises(UsageError, match=r"nDodecane_RK is no ideal gas(.|\n)*Say nDodecane_Reitz.yaml#nDodecane_IG"):
+        load_mechanism("nDodecane_Reitz.yaml")
+    with pytest.raises(UsageError, match=r"no phase zz; it has nDodecane_RK \(Redlich-Kwong\), nDodecane_IG"):
+        load_mechanism("nDodecane_Reitz.yaml#zz")
+    with pytest.raises(UsageError, match="names a phase already"):
+        load_mechanism("gri30.yaml#gri30", "other")
+
+
+def test_a_cantera_object_of_a_file_is_the_mechanism_of_that_file():
+    assert load_mechanism(ct.Solution("gri30.yaml")) is load_mechanism("gri30.yaml")
+    dodecane = load_mechanism(ct.Solution("nDodecane_Reitz.yaml", "nDodecane_IG"))
+    assert dodecane is load_mechanism("nDodecane_Reitz.yaml#nDodecane_IG")
+
+
+def test_a_changed_cantera_object_keeps_its_rates_here_and_where_it_is_unpickled():
+    gas = ct.Solution("h2o2.yaml")
+    reaction = gas.reaction(2)
+    reaction.rate = ct.ArrheniusRate(1e10, 0.5, 2e7)
+    gas.modify_reaction(2, reaction)
+    mechanism = load_mechanism(gas)
+    assert mechanism.sha256 != load_mechanism("h2o2.yaml").sha256
+    assert load_mechanism(mechanism.name) is mechanism is load_mechanism(gas)
+    for copy in (mechanism, pickle.loads(pickle.dumps(mechanism))):
+        again = copy.gas()
+        again.TPX = gas.TPX = 1500.0, 2e5, "H2:2,O2:1,H:0.1,OH:0.1,N2:3"
+        np.testing.assert_allclose(again.net_production_rates, gas.net_production_rates, rtol=1e-12, atol=1e-14)
+    with pytest.raises(UsageError, match="write_yaml"):
+        load_mechanism("memory#gas-of-another-process")
+
+
+def test_a_rate_multiplier_which_no_file_can_hold_is_refused():
+    gas = ct.Solution("h2o2.yaml")
+    gas.set_multiplier(2.0, 3)
+    with pytest.raises(UsageError, match="has a multiplier"):
+        load_mechanism(gas)
+
+
+def test_ions_load_and_their_elements_and_electrons_make_up_all_mass(tmp_path):
+    (tmp_path / "ions.yaml").write_text(IONS)
+    mechanism = load_mechanism(tmp_path / "ions.yaml")
+    electrons = mechanism.atoms[mechanism.element_names.index("E")]
+    assert dict(zip(mechanism.species_names, electrons, strict=True))["H+"] == -1.0
+    np.testing.assert_allclose(mechanism.element_mass.sum(axis=0), 1.0, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("equation", "lost"),
+    [(r"H+ + E + H2 => H + H + H2", r"atoms of H \+1"), (r"H+ + H + H2 => H2 + H2", r"charge -1")],
+)
+def test_a_reaction_that_does_not_balance_is_refused_by_name_where_cantera_takes_it(tmp_path, equation, lost):
+    text = IONS.replace("H+ + E + H2 <=> H + H2", equation)
+    ct.Solution(yaml=text)
+    (tmp_path / "ions.yaml").write_text(text)
+    with pytest.raises(UsageError, match=rf"reaction 1, .*, is unbalanced: {lost}"):
+        load_mechanism(tmp_path / "ions.yaml")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "reason"),
+    [
+        ("H+ + E + H2 <=>", "H+ + Q <=>", r"line 11: .*undeclared species: 'Q'"),
+        ("E + H2 <=>", "E <=>", "line 11: .*unbalanced: .* Element Reactants Products"),
+        ("Ea: 0.0", "Ea: 1 foo", "line 11: Unknown unit 'foo'"),
+        ("reactions:", "reactions: ]", "line 10: "),
+        ("model: NASA7", "model: NASA77", "Unknown thermo model 'NASA77'"),
+    ],
+)
+def test_errors_of_a_file_carry_the_line_and_the_cause_that_cantera_gives(tmp_path, right, wrong, reason):
+    (tmp_path / "wrong.yaml").write_text(IONS.replace(right, wrong, 1))
+    with pytest.raises(UsageError, match=rf"wrong.yaml: .*{reason}.*\nMend the file there\."):
+        load_mechanism(tmp_path / "wrong.yaml")
+
+
+def test_equilibrium_constants_follow_the_pressure_that_thermodynamic_data_are_for(tmp_path):
+    one_bar = tmp_path / "one_bar.yaml"
+    ct.Solution("h2o2.yaml").write_yaml(str(one_bar))
+    text = one_bar.read_text()
+    same = load_mechanism(one_bar).sha256
+    one_bar = tmp_path / "bar.yaml"
+    one_bar.write_text(text.replace("model: NASA7", "model: NASA7\n      reference-pressure: 1 bar"))
+    mechanism = load_mechanism(one_bar)
+    assert mechanism.sha256 != same == load_mechanism("h2o2.yaml").sha256
+    gas = mechanism.gas()
+    gas.TPX = 2800.0, ct.one_atm, "H2:2,O2:1,N2:3"
+    reactor = ct.IdealGasConstPressureReactor(gas, clone=False)
+    network = ct.ReactorNet([reactor])
+    network.rtol, network.atol = 1e-10, 1e-16
+    state = np.hstack([gas.TP, gas.Y])[None]
+    network.advance(1e-3)
+    exact = RosenbrockReactor(mechanism, rtol=1e-8, atol=1e-14).advance(state, 1e-3).states
+    np.testing.assert_allclose(exact[0, 0], reactor.T, rtol=0, atol=1e-3)
