@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from cfd_coupling.compare import read_history
 from cfd_coupling.folder import MANIFEST
+from chemnet.runtime import html_page
 from chemnet.runtime.files import read_json, write_text
 
 REPORT = "report.html"
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.6rem; margin-bottom: 0; }} h2 {{ font-size: 1.2rem; margin-top: 2rem; }}
-p.lead {{ color: #555; margin-top: .2rem; }}
-table {{ border-collapse: collapse; margin: .5rem 2rem .5rem 0; display: inline-table; vertical-align: top; }}
-caption {{ text-align: left; font-weight: 600; padding-bottom: .3rem; }}
-td, th {{ padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; text-align: left; font-weight: normal; }}
-td:last-child {{ text-align: right; font-variant-numeric: tabular-nums; }}
-figure {{ margin: 1rem 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; font-size: .9rem; }}
-pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .85rem; }}
-@media print {{ body {{ max-width: none; margin: 0; }} h2, figure {{ break-inside: avoid; }} }}
-</style></head><body>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-{body}
-</body></html>
-"""
 _CAPTIONS = {
     "fields": "Fields at several times, each at one scale.",
     "history": "History: extremes of T, p0, heat release, burnt area; CFL number, iterations, cells, wall time.",
@@ -54,18 +33,21 @@ def write_report(folder: Path, pictures: Mapping[str, Path]) -> Path:
         f"chemnet {manifest['chemnet']}"
     )
     body = [
-        "<h2>Figures</h2>",
-        _table("State", _state(last)),
-        _table("Conserved since the start, relative drift", _drifts(last)),
-        "<h2>Costs</h2>",
-        _table("Wall time on the slowest rank", _costs(last)),
-        _table("Cells in the last step", _cells(last)),
-        *(_figure(path, _CAPTIONS.get(name, name)) for name, path in pictures.items() if path.suffix == ".png"),
-        "<h2>Case</h2>",
-        f"<pre>{html.escape((folder / 'case.yaml').read_text(encoding='utf-8'))}</pre>",
+        html_page.heading("Figures"),
+        html_page.table("State", _state(last)),
+        html_page.table("Conserved since the start, relative drift", _drifts(last)),
+        html_page.heading("Costs"),
+        html_page.table("Wall time on the slowest rank", _costs(last)),
+        html_page.table("Cells in the last step", _cells(last)),
+        *(
+            html_page.figure(path, _CAPTIONS.get(name, name))
+            for name, path in pictures.items()
+            if path.suffix == ".png"
+        ),
+        html_page.heading("Case"),
+        html_page.verbatim((folder / "case.yaml").read_text(encoding="utf-8")),
     ]
-    title = html.escape(f"{manifest['name']}, {manifest['chemistry']}")
-    write_text(folder / REPORT, _PAGE.format(title=title, lead=html.escape(lead), body="\n".join(body)))
+    write_text(folder / REPORT, html_page.page(f"{manifest['name']}, {manifest['chemistry']}", lead, body))
     return folder / REPORT
 
 
@@ -100,14 +82,3 @@ def _costs(last: Mapping[str, float]) -> list[tuple[str, str]]:
 def _cells(last: Mapping[str, float]) -> list[tuple[str, str]]:
     kinds = {name.removeprefix("cells_"): last[name] for name in last if name.startswith("cells_")}
     return [(name, f"{count:,.0f}") for name, count in kinds.items() if count]
-
-
-def _table(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    lines = "\n".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows)
-    return f"<table><caption>{html.escape(title)}</caption>\n{lines}\n</table>"
-
-
-def _figure(path: Path, caption: str) -> str:
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'

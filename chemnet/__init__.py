@@ -7,8 +7,8 @@ The names below are loaded on first use, so that `import chemnet` costs no torch
     step = chemnet.HybridStep.load("drm19-small")
     next_states, status = step.advance(states)  # rows [T, P, Y_1..Y_K] in SI, after 1e-6 s
 
-The verbs are those of the command line: `sample`, `train`, `reduce`, `validate`, `export`, `condense`, `survey`,
-`models`.
+The verbs are those of the command line: `make`, `sample`, `train`, `reduce`, `validate`, `export`, `condense`,
+`survey`, `models`.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from chemnet.version import __version__
 _HOMES = {
     "CvodesReactor": "kinetics.cvodes",
     "HybridStep": "surrogate.hybrid",
+    "MakeTask": "making.task",
     "Mechanism": "gas.mechanism",
     "RosenbrockReactor": "kinetics.rosenbrock_reactor",
     "Status": "gas.status",
@@ -27,6 +28,7 @@ _HOMES = {
     "condense": "condensation.condenser",
     "export": "surrogate.export",
     "load_mechanism": "gas.mechanism",
+    "make": "making.run",
     "models": "surrogate.model",
     "reduce": "reduction.run",
     "sample": "data.sampling",
@@ -36,8 +38,8 @@ _HOMES = {
 }
 # fmt: off
 __all__ = [
-    "CvodesReactor", "HybridStep", "Mechanism", "RosenbrockReactor", "Status", "Surrogate", "__version__", "condense",
-    "export", "load_mechanism", "models", "reduce", "sample", "survey", "train", "validate",
+    "CvodesReactor", "HybridStep", "MakeTask", "Mechanism", "RosenbrockReactor", "Status", "Surrogate", "__version__",
+    "condense", "export", "load_mechanism", "make", "models", "reduce", "sample", "survey", "train", "validate",
 ]
 # fmt: on
 __getattr__, __dir__ = exports(__name__, _HOMES)
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
     from chemnet.gas.status import Status
     from chemnet.kinetics.cvodes import CvodesReactor
     from chemnet.kinetics.rosenbrock_reactor import RosenbrockReactor
+    from chemnet.making.run import make
+    from chemnet.making.task import MakeTask
     from chemnet.reduction.run import reduce
     from chemnet.surrogate.export import export
     from chemnet.surrogate.hybrid import HybridStep

@@ -19,6 +19,7 @@ FLOORS = (
     {"training"},
     {"reduction"},
     {"vision"},
+    {"making"},
     {"cli"},
     {"__main__"},
 )
@@ -58,6 +59,7 @@ DOORS = {
         "chemnet.data.sampling",
         "chemnet.surrogate.export",
         "chemnet.validation",
+        "chemnet.making.survey",
         "cfd_coupling.gas",
         "cfd_coupling.initial",
     },

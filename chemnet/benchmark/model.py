@@ -30,12 +30,13 @@ AROUND = "no network"
 
 
 class FlameCells(Config):
-    """The free flame whose cells are advanced; `fuel` as mole fractions."""
+    """The free flame whose cells are advanced; `fuel` and `oxidizer` as mole fractions."""
 
     phi: float = 1.0
     T: float = 300.0  # [K] of the unburnt gas
     P: float = 101325.0  # [Pa]
     fuel: dict[str, float] = {"CH4": 1.0}
+    oxidizer: dict[str, float] = canonical.AIR
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Ar
 
     The first are mostly reacting, as at the front of a flow solver; the second mostly burnt.
     """
-    ((grid, states),) = canonical.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, canonical.AIR)
+    ((grid, states),) = canonical.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, flame.oxidizer)
     hot = states[:, 0] > COLDEST
     grid, states = grid[hot], states[hot]
     index = np.arange(len(grid))

@@ -87,6 +87,20 @@ def positive_number(text: str) -> float:
     return number
 
 
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str) -> float:
+    """Seconds of `90s`, `30m` or `2h`."""
+    try:
+        seconds = float(text[:-1]) * _UNITS[text[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m or 2h")
+    return seconds
+
+
 def mixture(text: str) -> dict[str, float]:
     """Amounts of species [mol] of `CH4:0.9,H2:0.1`, or of the one species `H2`.
 

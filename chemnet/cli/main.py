@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from chemnet.cli import bench, compare, doctor, info, model, plot, reduce, refine, sample, train, validate, vision
+from chemnet.cli import bench, compare, doctor, info, make, model, plot, reduce, refine, sample, train, validate, vision
 from chemnet.runtime.errors import Parser, run_command
 from chemnet.version import __version__
 
@@ -38,6 +38,6 @@ def build_parser() -> Parser:
     parser = Parser(prog="chemnet", description="Combustion chemistry into a network, and the network made small.")
     parser.add_argument("--version", action="version", version=f"chemnet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (sample, train, refine, reduce, validate, bench, model, compare, plot, vision, info, doctor):
+    for command in (make, sample, train, refine, reduce, validate, bench, model, compare, plot, vision, info, doctor):
         command.add(commands)
     return parser

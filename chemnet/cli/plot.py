@@ -75,13 +75,9 @@ def _draw_losses(run: Path, picture: Path) -> None:
 
 
 def _draw_coverage(path: Path, picture: Path) -> None:
-    from chemnet.data.coverage import coverage
-    from chemnet.runtime import plots
+    from chemnet.data.coverage import draw
 
-    found = coverage(path)
-    columns = {name: getattr(found, name) for name in ("T", "P", "phi", "heat_release")}
-    kinds = {name: found.kind == index for index, name in enumerate(found.kinds)}
-    plots.coverage(picture, columns, kinds, f"{path}: {len(found.T):,} states")
+    draw(path, picture)
 
 
 def _draw_validation(source: Path, picture: Path) -> None:

@@ -70,3 +70,13 @@ def coverage_tables(found: Coverage, title: str) -> list[Table]:
 
 def _range(column: Array) -> str:
     return " - ".join(f"{value:.4g}" for value in np.quantile(column, (0.01, 0.99)))
+
+
+def draw(path: Path, picture: Path) -> None:
+    """Draw the coverage of a file. Needs matplotlib."""
+    from chemnet.runtime import plots
+
+    found = coverage(path)
+    columns = {name: getattr(found, name) for name in _QUANTITIES.values()}
+    kinds = {name: found.kind == index for index, name in enumerate(found.kinds)}
+    plots.coverage(picture, columns, kinds, f"{path.name}: {len(found.T):,} states")

@@ -45,12 +45,14 @@ class Paths(Config):
 class Flames(Config):
     """Free flames: share of the rows, equivalence ratios, and (P [Pa], T unburnt [K]) to solve them at.
 
-    A mechanism without transport data goes without: `flames: null`.
+    A mechanism without transport data goes without: `flames: null`. A mixture of which Cantera finds no flame is an
+    error, or with `missing: leave` left out.
     """
 
     share: Share
     phi: list[Positive] = Field(min_length=1)
     at: list[tuple[Positive, Positive]] = Field(min_length=1)
+    missing: Literal["error", "leave"] = "error"
 
     @model_validator(mode="after")
     def _both_sides_of_the_split(self) -> Flames:

@@ -237,7 +237,8 @@ def _flame_rows(recipe: Recipe, kind: str, number: int, rng: np.random.Generator
     rows = []
     for air in (oxidizer.moles for oxidizer in recipe.oxidizers):
         phis = [phi for phi, drawn in zip(recipe.flames.phi, airs, strict=True) if drawn == air]
-        profiles = canonical.flames(mechanism, phis, P, T, recipe.fuel, air)
+        may_miss = recipe.flames.missing == "leave"
+        profiles = canonical.flames(mechanism, phis, P, T, recipe.fuel, air, may_miss=may_miss)
         rows += [canonical.states_across(grid, states, recipe.rows_per_source, rng) for grid, states in profiles]
     return _source_pairs(rows, kind, recipe, rng)
 

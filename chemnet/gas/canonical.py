@@ -178,17 +178,25 @@ def flames(
     T: float,
     fuel: Mapping[str, float],
     oxidizer: Mapping[str, float],
+    *,
+    may_miss: bool = False,
 ) -> list[tuple[Array, Array]]:
     """Grid (m,) [m] and states (m, 2 + K) of a free flame for each phi, each started from the one before.
 
-    Raises UsageError for a mechanism without transport data, NumericalError when Cantera finds no solution.
+    Raises UsageError for a mechanism without transport data, NumericalError when Cantera finds no solution; where some
+    `may_miss`, when it finds none at all.
     """
     check_transport(mechanism)
     gas = mechanism.gas()
     profiles: list[tuple[Array, Array]] = []
     flame: ct.FreeFlame | None = None
     for phi in phis:
-        flame = solve_flame(gas, np.hstack([T, P, premixed(mechanism, phi, fuel, oxidizer)]), flame)
+        try:
+            flame = solve_flame(gas, np.hstack([T, P, premixed(mechanism, phi, fuel, oxidizer)]), flame)
+        except NumericalError:
+            if may_miss and (profiles or phi != phis[-1]):
+                continue
+            raise
         profiles.append((flame.grid.copy(), np.column_stack([flame.T, np.full(flame.T.size, P), flame.Y.T])))
     return profiles
 

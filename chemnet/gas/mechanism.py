@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import json
@@ -60,7 +61,9 @@ class Mechanism:
         try:
             return self.species_names.index(species)
         except ValueError:
-            raise UsageError(f"no species {species} in {self.name}; it has {', '.join(self.species_names)}") from None
+            near = difflib.get_close_matches(species, self.species_names, n=3, cutoff=0.6)
+            names = f"near are {', '.join(near)}" if near else f"it has {', '.join(self.species_names)}"
+            raise UsageError(f"no species {species} in {self.name}; {names}") from None
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""

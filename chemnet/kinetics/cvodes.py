@@ -59,8 +59,9 @@ class CvodesReactor:
         processor's time); the input is not modified.
 
         The integrator's mass fractions are closed (`closure.py`): elements and enthalpy (at constant volume the energy)
-        equal those of the input to round-off. A row that fails is tried once more with a maximum internal step of dt/100. Rows that are
-        invalid or fail twice come back unchanged, with their status. Raises UsageError for a wrong shape or dt.
+        equal those of the input to round-off. A row that fails is tried once more with a maximum internal step of
+        dt/100. Rows that are invalid or fail twice come back unchanged, with their status. Raises UsageError for a
+        wrong shape or dt.
         """
         states = as_states(states, self.mechanism)
         dt = check_time_step(dt)

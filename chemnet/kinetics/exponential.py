@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.kinetics.jacobian import jacobian, padded
-from chemnet.kinetics.lu import add_to_diagonal, factorise, solve
+from chemnet.kinetics.lu import solve
 from chemnet.kinetics.rates import right_hand_side, set_state
 from chemnet.kinetics.rosenbrock import (
+    factorise_shifted,
     growth,
     mixture_enthalpy,
     next_valid_row,
-    pivots_allow,
     restore_enthalpy,
     tolerance,
     write_row,
@@ -191,9 +191,7 @@ def _solve_linearised(tables, method, lanes, work, steps, volume, dt, tolerances
     n, inverse = padded(size), 1.0 / (method.gamma * dt)
     for j in range(size):
         store(steps.u, j, -load(lanes.f, j))
-    add_to_diagonal(tables.layout, work.matrix, -1.0, inverse)
-    factorise(tables.layout, work.matrix)
-    grown = pivots_allow(tables.layout, work.matrix, inverse)
+    grown = factorise_shifted(tables, work, splat(inverse))
     _solve_powers(tables, work, steps.u, n, s, inverse)
     linear = _LARGEST_LINEAR_CHANGE * np.sqrt(rtol)
     excess, changing, total = load(steps.excess, 0), splat(-1.0), splat(0.0)

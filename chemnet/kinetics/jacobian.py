@@ -42,6 +42,7 @@ class JacobianLanes(NamedTuple):
     by_pressure: NDArray[np.float64]  # (R) dq/d ln P at fixed T and concentrations
     spread: NDArray[np.float64]  # (R) sum_j c_j dq/dc_j; at a given volume -dq/d ln P
     inverse: NDArray[np.float64]  # (m) 1/c
+    own: NDArray[np.float64]  # (m + 1) diagonal of the Jacobian before it is factorised
     matrix: NDArray[np.float64]  # as `tables.layout` says
 
 
@@ -49,7 +50,12 @@ def new_jacobian_lanes(tables: Tables) -> JacobianLanes:
     """Memory for one thread."""
     K, R = len(tables.species), tables.order.shape[1]
     laws = len(tables.rates.laws.reaction)
-    return JacobianLanes(*map(aligned, (R, R, laws, laws, K, R, R, R, len(tables.reactive), places(tables.layout))))
+    return JacobianLanes(
+        *map(
+            aligned,
+            (R, R, laws, laws, K, R, R, R, len(tables.reactive), len(tables.reactive) + 1, places(tables.layout)),
+        )
+    )
 
 
 @register_jitable

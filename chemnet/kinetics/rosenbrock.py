@@ -47,7 +47,7 @@ _MAX_STEPS, _SMALLEST_STEP = 5000, 1e-28
 _SHORTEST_FIRST_STEP = 1e-10  # of dt: where a rate is singular, as with orders below 1, its derivative says nothing
 _MOST_EQUAL_PARTS = 1e9
 _FASTEST_GROWTH = 2.2  # of the rates in a step, as `growth` has it: some nine-fold
-_LOWEST_PIVOT = 0.5  # of 1/(gamma h); see `pivots_allow`
+_LOWEST_PIVOT, _ROUND_OFF = 0.5, 1e-13  # of 1/(gamma h), and of an entry; see `factorise_shifted`
 _NOISE = 2e-14  # of a rate of progress: round-off of T is multiplied by Ea/RT
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding and subtracting it rounds to a whole number
 
@@ -285,10 +285,7 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
             jacobian(tables, lanes, work, steps.stage, volume, cp)
             _choose_first_steps(tables, lanes, work, steps, rtol, atol)
             inverse_h = 1.0 / load(steps.step, 0)
-            add_to_diagonal(tables.layout, work.matrix, -1.0 / method.gamma, inverse_h)
-            factorise(tables.layout, work.matrix)
-            shift = inverse_h * (1.0 / method.gamma)
-            store(steps.growth, 0, pivots_allow(tables.layout, work.matrix, shift))
+            store(steps.growth, 0, factorise_shifted(tables, work, inverse_h * (1.0 / method.gamma)))
         stage = steps.u[i * n * W :]
         for j in range(size):
             known = splat(0.0)
@@ -304,17 +301,26 @@ def _take_step(tables, method, lanes, work, steps, rtol, atol):
 
 
 @kernel
-def pivots_allow(layout, matrix, shift):
-    """Zero where the pivots of J - shift say that no mode grows as fast as `shift` [1/s], else infinite.
+def factorise_shifted(tables, work, shift):
+    """Factors of J - shift; returns zero where the pivots say that no mode grows as fast as `shift` [1/s], else inf.
 
     A step with h such that 1/(gamma h) is less than the rate of a growing mode carries it to where its rate is zero,
     which an error estimate takes for calm: an explosion is jumped over. Then shift - J has a negative pivot. Where
     nothing grows no pivot is below `shift`: near equilibrium reactions are symmetric up to scales (Onsager), and far
-    from it the matrix is one of Metzler's.
+    from it the matrix is one of Metzler's. What a species' own entry adds does not count: where it is positive, the
+    species reacts with one that an error has made negative.
     """
+    layout, m = tables.layout, tables.reactive.size
+    for j in range(m):
+        store(work.own, j, load(work.matrix, layout.diagonal[j]))
+    store(work.own, m, 0.0)
+    add_to_diagonal(layout, work.matrix, -1.0, shift)
+    factorise(layout, work.matrix)
     least, total = splat(1.0), splat(0.0)
-    for j in range(layout.size):
-        pivot = -1.0 / (load(matrix, layout.diagonal[j]) * shift)
+    for j in range(m + 1):
+        own = load(work.own, j)
+        allowance = fma(_ROUND_OFF, absolute(own), maximum(0.0, own))
+        pivot = (allowance - 1.0 / load(work.matrix, layout.diagonal[j])) / shift
         least, total = minimum(least, pivot), total + pivot
     return select(least + (total - total) >= _LOWEST_PIVOT, splat(0.0), splat(np.inf))
 

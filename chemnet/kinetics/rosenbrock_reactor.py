@@ -39,7 +39,8 @@ class RosenbrockReactor:
 
     `conditions` are those of `gas/conditions.py`: at constant volume the pressure changes and the energy stays.
 
-    Raises UsageError for tolerances that are not positive, for other conditions and, naming the reaction, for a kind that is not covered.
+    Raises UsageError for tolerances that are not positive, for other conditions and, naming the reaction, for a kind
+    that is not covered.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class RosenbrockReactor:
         `stats` holds `n_steps`, `calm`, `raw_drift`, `handed_over` and `work`.
 
         Elements and enthalpy (or energy) equal those of the input to round-off: the method keeps the one, every
-        internal step restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that are invalid,
-        or that CVODES could not advance either, come back unchanged, with their status. Raises UsageError for a wrong
-        shape or dt.
+        internal step restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that
+        are invalid, or that CVODES could not advance either, come back unchanged, with their status. Raises UsageError
+        for a wrong shape or dt.
         """
         states = as_states(states, self.mechanism)
         dt = check_time_step(dt)

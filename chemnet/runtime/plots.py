@@ -203,6 +203,24 @@ def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> N
     save(figure, path)
 
 
+def gas(path: Path, delays: Mapping[str, tuple[Floats, Floats]], over_phi: Mapping[str, tuple[Floats, Floats]]) -> None:
+    """Draw ignition delays [s] over T0 [K], a curve per mixture, and quantities over phi, a panel each, by their names
+    with units."""
+    figure = Figure(figsize=(5.2 + 3.6 * len(over_phi), 3.8), layout="constrained")
+    widths = [1.5, *(1.0 for _ in over_phi)]
+    first, *others = figure.subplots(1, 1 + len(over_phi), width_ratios=widths, squeeze=False)[0]
+    for (name, (T0, delay)), colour in zip(delays.items(), cycle(colormaps["viridis"](np.linspace(0.0, 0.9, 9)))):
+        first.plot(1000.0 / T0, delay, ".-", label=name, color=colour, markersize=4)
+    first.set(yscale="log", xlabel="1000 K / T0", ylabel="ignition delay [s]")
+    first.legend(fontsize="x-small", frameon=False)
+    for axes, (name, (phi, values)) in zip(others, over_phi.items(), strict=True):
+        axes.plot(phi, values, "o", color="C3")
+        axes.set(xlabel="phi", ylabel=name)
+    for axes in (first, *others):
+        axes.grid(True, which="both", alpha=0.3)
+    save(figure, path)
+
+
 def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
     """Draw the ignition-delay error over the weights and over the cost of networks, one colour and marker per method.
 

@@ -25,13 +25,23 @@ class Table:
         """The table of columns of equal length, by their names."""
         return cls(title, tuple(columns), list(zip(*columns.values(), strict=True)))
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Table:
+        """The table that `as_json` wrote."""
+        rows = content["rows"]
+        return cls(content["title"], tuple(rows[0]) if rows else (), [tuple(row.values()) for row in rows])
+
     def text(self) -> str:
         """The table as aligned text."""
-        cells = [list(self.columns), *([_cell(value) for value in row] for row in self.rows)]
+        cells = [list(self.columns), *self.cells()]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         lines = ["  ".join(map(_align, row, widths, self._words())).rstrip() for row in cells]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
+
+    def cells(self) -> list[list[str]]:
+        """The rows as text."""
+        return [[_cell(value) for value in row] for row in self.rows]
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""

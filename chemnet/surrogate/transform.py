@@ -26,6 +26,7 @@ LABELS = {"signed_root": 2, "signed_cube_root": 3, "difference": 1}
 
 LAMBDA = 0.125
 _CONSTANT = 1e-9  # a column that varies less than this, against its mean, carries nothing
+_TRACE = 1e-20  # [kg/kg] a species that never exceeds it is absent: what there is of it is round-off of a solver
 
 
 def check_label(name: str) -> str:
@@ -117,6 +118,7 @@ class TransformFit:
         self._given, self._label, self._mechanism = transform, label, mechanism
         self._typical: Array = np.zeros(0)
         self._values, self._changes = _Moments(), _Moments()
+        self._largest = np.full(mechanism.n_species, -np.inf)
 
     def add(self, states: Array, next_states: Array, x: Floats, y: Floats, counts: bool = True) -> None:
         """Write what is known of the inputs x and labels y (n, 2 + K) of pairs; only those that `counts` are fitted."""
@@ -131,6 +133,7 @@ class TransformFit:
         if counts:
             self._values.add(values)
             self._changes.add(change)
+            self._largest = np.maximum(self._largest, values[:, 2:].max(axis=0))
         x[...], y[...] = values - self._typical, change
 
     def finish(self, x: Floats, y: Floats) -> Transform:
@@ -139,6 +142,7 @@ class TransformFit:
             return self._given
         mean, deviation = self._values.mean, self._values.deviation()
         varies = deviation > _CONSTANT * np.maximum(np.abs(mean), 1.0)
+        varies[2:] &= self._largest > box_cox(np.array(_TRACE))
         scale = self._changes.deviation()
         scale[1] = 0.0
         scale[2:][self._mechanism.inert] = 0.0

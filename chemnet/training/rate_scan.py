@@ -12,6 +12,7 @@ from chemnet.runtime.tables import Table
 from chemnet.training.config import TrainConfig
 from chemnet.training.options import FitOptions
 from chemnet.training.run import train
+from chemnet.validation import IgnitionCases
 
 _SCAN = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the config's learning rate
 
@@ -25,12 +26,14 @@ def scan_rates(
     seed: int = 0,
     device: str = "auto",
     max_minutes: float | None = None,
+    cases: IgnitionCases | None = None,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Table of short trainings (default: of a minute) at several learning rates.
 
     The default rates are a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
-    folder. Raises what `train` raises; a training that diverges has a row without figures.
+    folder, and judged by `cases`, as by `train`. Raises what `train` raises; a training that diverges has a row without
+    figures.
     """
     start = config.fit.learning_rate
     out = out or Path("runs") / config.name
@@ -46,6 +49,7 @@ def scan_rates(
                 seed=seed,
                 device=device,
                 max_minutes=1.0 if max_minutes is None else max_minutes,
+                cases=cases,
                 report=report,
             )
         except NumericalError:
@@ -54,5 +58,5 @@ def scan_rates(
         facts = read_json(run / "manifest.json")
         error = facts["quick_delay_error"]
         rows.append((rate, facts["steps"], facts["validation_loss"], None if error is None else 100.0 * error))
-    columns = ("learning rate", "steps", "validation loss", "delay error, 25 ignitions [%]")
+    columns = ("learning rate", "steps", "validation loss", "delay error [%]")
     return Table(f"learning rates of {config.name}; a rate without figures diverged", columns, rows)

@@ -34,26 +34,30 @@ def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCas
 
 
 def ignition_judge(
-    learning: LearningSet, facts: Mapping[str, Any], cold_limit: float, calm_limit: float
+    learning: LearningSet,
+    facts: Mapping[str, Any],
+    cold_limit: float,
+    calm_limit: float,
+    cases: IgnitionCases | None = None,
 ) -> Judge | None:
-    """Mean relative error of a network's ignition delays over the quick cases, as a function of the network, which is
-    used in a hybrid step with these limits.
+    """Mean relative error of a network's ignition delays over `cases` (default: the quick ones), as a function of the
+    network, which is used in a hybrid step with these limits.
 
     A case counts as 1 where it does not ignite, and never as more. The reference is the exact step at tight tolerances.
     None without `judging_cases`, for a mechanism that the exact step does not cover, or where nothing ignites.
     """
     mechanism, dt = learning.mechanism, learning.dt
-    cases = judging_cases(facts, mechanism)
+    cases = cases or judging_cases(facts, mechanism)
     try:
         exact = RosenbrockReactor(mechanism, 1e-6, 1e-12)
     except ChemnetError:
         return None
     if cases is None:
         return None
-    states = cases.states(mechanism)
+    states, steps = cases.states(mechanism), cases.steps
 
     def delays(step: ChemistryStep) -> Array:
-        return ignition_delay(roll_out(step, states, dt, QUICK.steps, lambda line: None).temperature, dt)
+        return ignition_delay(roll_out(step, states, dt, steps, lambda line: None).temperature, dt)
 
     reference = delays(exact)
     ignites = np.isfinite(reference)

@@ -31,6 +31,7 @@ from chemnet.training.loop import FitReport, fit
 from chemnet.training.options import choose_device
 from chemnet.training.rollout_score import ignition_judge
 from chemnet.training.tensors import files_of, learning_set_for, load_learning_set
+from chemnet.validation import IgnitionCases
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
@@ -52,13 +53,15 @@ def train(
     device: str = "auto",
     resume: bool = False,
     max_minutes: float | None = None,
+    cases: IgnitionCases | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
     """Train by a config, given as such, by name or as a file; returns the run folder.
 
     The config's training set is sampled if it is missing; one that is given as `data`, a file or several, must exist.
     `start_from` is a model, by name or path, whose weights, transform and limits the training begins with, in place of
-    the config's network. With `resume` an interrupted training of the same folder goes on. Raises what sampling and
+    the config's network. `cases` are the ignitions that its weights are judged by, by default the quick ones. With
+    `resume` an interrupted training of the same folder goes on. Raises what sampling and
     `fit` raise, FileError for a missing model, UsageError where model and data are of different mechanisms or steps.
     """
     if not isinstance(config, TrainConfig):
@@ -83,7 +86,7 @@ def train(
         tensors = few(learning.tensors, config.rows)
         judge = None
         if config.fit.rollouts and team.leads:
-            judge = ignition_judge(learning, facts, config.cold_limit, config.calm_limit)
+            judge = ignition_judge(learning, facts, config.cold_limit, config.calm_limit, cases)
         if team.leads:
             report(
                 f"{config.name}: {count(network, biases=False):,} weights, {len(tensors.x):,} rows, "

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.gas.canonical import burnt, premixed
+from chemnet.gas.canonical import AIR, burnt, premixed
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, check_time_step, enthalpy
 from chemnet.gas.status import Status
@@ -40,6 +40,7 @@ class ColdMixtures:
     equivalence_ratios: tuple[float, ...] = (0.5, 1.0, 1.5)
     pressure: float = 101325.0  # [Pa]
     fuel: tuple[tuple[str, float], ...] = (("CH4", 1.0),)
+    oxidizer: tuple[tuple[str, float], ...] = tuple(AIR.items())
     steps: int = 50_000
 
     def mixtures(self) -> list[tuple[str, float, float]]:
@@ -49,11 +50,11 @@ class ColdMixtures:
         return [(kind, T, phi) for kind, T, phi in rows if T > _COLDEST or not kind.endswith(_MIXED)]
 
     def states(self, mechanism: Mechanism) -> Array:
-        """Initial states (n, 2 + K). Raises UsageError when the mechanism lacks fuel or air."""
+        """Initial states (n, 2 + K). Raises UsageError when the mechanism lacks a species of fuel or oxidizer."""
         gas = mechanism.gas()
         rows = []
         for kind, T, phi in self.mixtures():
-            Y = premixed(mechanism, phi, dict(self.fuel))
+            Y = premixed(mechanism, phi, dict(self.fuel), dict(self.oxidizer))
             mixed = kind.endswith(_MIXED)
             fresh = np.array([_COLDEST if mixed else T, self.pressure, *Y])
             rows.append(warmed(fresh, burnt(gas, fresh), T, mechanism) if mixed else fresh)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from chemnet.gas.canonical import AIR
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.tables import Table
 from chemnet.validation.metrics import Figure
@@ -73,12 +74,15 @@ def validate_flames(
     return found
 
 
-def changes_of_gas(mechanism: str, fuel: Mapping[str, float], dt: float) -> list[str]:
-    """The changes of the free flame's case for a mechanism, its fuel and a time step [s]."""
+def changes_of_gas(
+    mechanism: str, fuel: Mapping[str, float], dt: float, oxidizer: Mapping[str, float] = AIR
+) -> list[str]:
+    """The changes of the free flame's case for a mechanism, its fuel and oxidizer, and a time step [s]."""
     main = max(fuel, key=lambda name: fuel[name])
     return [
         f"mechanism={json.dumps(mechanism)}",
         f"mixture.fuel={json.dumps(dict(fuel))}",
+        f"mixture.oxidizer={json.dumps(dict(oxidizer))}",
         f"consumption_speed.fuel={main}",
         f"dt={dt}",
     ]

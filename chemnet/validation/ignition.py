@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from chemnet.gas.canonical import ignition_path, premixed
+from chemnet.gas.canonical import AIR, ignition_path, premixed
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, check_time_step
 from chemnet.gas.status import Status
@@ -40,7 +40,8 @@ class IgnitionCases(Config):
     temperatures: tuple[float, ...] = (1400.0, 1500.0, 1600.0, 1700.0, 1800.0)  # [K]
     equivalence_ratios: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4)
     pressures: tuple[float, ...] = (ct.one_atm,)  # [Pa]
-    fuel: dict[str, float] = {"CH4": 1.0}  # mole fractions; the oxidizer is air
+    fuel: dict[str, float] = {"CH4": 1.0}  # mole fractions
+    oxidizer: dict[str, float] = AIR
     steps: int = Field(default=5000, ge=1)
     delays: float = Field(default=0.0, ge=0.0)
     ignition_rise: float = IGNITION_RISE  # [K] a smaller rise over the whole roll-out is no ignition
@@ -50,8 +51,8 @@ class IgnitionCases(Config):
         return list(product(self.temperatures, self.equivalence_ratios, self.pressures))
 
     def states(self, mechanism: Mechanism) -> Array:
-        """Initial states (cases, 2 + K). Raises UsageError when the mechanism lacks fuel or air."""
-        rows = [[T, P, *premixed(mechanism, phi, self.fuel)] for T, phi, P in self.mixtures()]
+        """Initial states (cases, 2 + K). Raises UsageError when the mechanism lacks a species of fuel or oxidizer."""
+        rows = [[T, P, *premixed(mechanism, phi, self.fuel, self.oxidizer)] for T, phi, P in self.mixtures()]
         return np.array(rows)
 
 

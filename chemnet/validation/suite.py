@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cantera as ct
 import numpy as np
 
-from chemnet.benchmark.model import BenchTask, cost_table, measure
+from chemnet.benchmark.model import BenchTask, FlameCells, cost_table, measure
 from chemnet.benchmark.timing import in_fresh_process
 from chemnet.data.dataset import Pairs, read, read_attributes
 from chemnet.gas.canonical import has_transport
@@ -40,7 +41,8 @@ class Suite:
     `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data`
     is the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
     mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
-    that does, for the key of the references; `flow` burns small turbulent flames.
+    that does, for the key of the references; `flame_phis` are their equivalence ratios; `flow` burns small turbulent
+    flames.
     """
 
     model: str | None
@@ -52,6 +54,7 @@ class Suite:
     cache: Path | None = None
     burn: flames.Burn | None = None
     solver: str = ""
+    flame_phis: Sequence[float] = tuple(flames.TARGETS)
     flow: flow.FlowSolver | None = None
     report: Report = print
 
@@ -138,14 +141,15 @@ class Checks:
         pressures = np.linspace(low + margin, high - margin, _PRESSURE_POINTS).tolist()
         phis = (0.7, 1.0, 1.3)
         changes = {"pressures": tuple(pressures), "temperatures": (1450.0, 1750.0), "equivalence_ratios": phis}
-        cases = QUICK.model_copy(update={"fuel": suite.cases.fuel, **changes})
+        cases = QUICK.model_copy(update={"fuel": suite.cases.fuel, "oxidizer": suite.cases.oxidizer, **changes})
         found = ignition.validate_ignition(self.step, self.dt, cases, suite.report, suite.cache)
         return [ignition.group_table(found, 2, "P [kPa]", 1e3)], ignition.figures(found, "pressure")
 
     def cold(self) -> Found:
         """False heat in cold mixtures."""
         suite = self.suite
-        mixtures = cold.ColdMixtures(fuel=tuple(suite.cases.fuel.items()))
+        fuel, oxidizer = (tuple(moles.items()) for moles in (suite.cases.fuel, suite.cases.oxidizer))
+        mixtures = cold.ColdMixtures(fuel=fuel, oxidizer=oxidizer, pressure=self._pressure())
         found = cold.validate_cold(self.step, self.dt, mixtures, suite.report, suite.cache)
         return [cold.cold_table(found)], cold.figures(found)
 
@@ -154,7 +158,9 @@ class Checks:
         suite, mechanism = self.suite, self.step.mechanism
         assert suite.burn is not None
         key = {"solver": suite.solver, "mechanism": mechanism.sha256}
-        found = flames.validate_flames(self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache)
+        found = flames.validate_flames(
+            self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache, suite.flame_phis
+        )
         return [flames.flame_table(found)], flames.figures(found)
 
     def flow(self) -> Found:
@@ -178,12 +184,22 @@ class Checks:
 
     def _gas(self) -> list[str]:
         """The changes of a case of the flow solver for mechanism, fuel and dt."""
-        return flames.changes_of_gas(self.step.mechanism.name, self.suite.cases.fuel, self.dt)
+        return flames.changes_of_gas(
+            self.step.mechanism.name, self.suite.cases.fuel, self.dt, self.suite.cases.oxidizer
+        )
+
+    def _pressure(self) -> float:
+        """One atmosphere, or the end of the model's domain that is nearest to it [Pa]."""
+        if not isinstance(self.step, HybridStep):
+            return ct.one_atm
+        return float(np.clip(ct.one_atm, *self.step.model.domain.limits["P"]))
 
     def cost(self) -> Found:
         """Cost per cell beside CVODES and the exact step, in a process of its own."""
         assert self.suite.model is not None
-        task = BenchTask(self.suite.model)
+        cases = self.suite.cases
+        flame = FlameCells(fuel=cases.fuel, oxidizer=cases.oxidizer, P=self._pressure())
+        task = BenchTask(self.suite.model, flame=flame)
         timings = in_fresh_process(measure, task)
         figures = []
         for kind, timing in timings.items():

@@ -69,8 +69,8 @@ def test_a_row_that_the_integrator_gives_up_on_is_tried_again_and_then_flagged(m
 
     real, hopeless = module.integrate, rows[1, 0]
 
-    def fails(gas, states, dt, rtol, atol, max_step):
-        Y, seconds = real(gas, states, dt, rtol, atol, max_step)
+    def fails(gas, states, dt, rtol, atol, max_step, conditions):
+        Y, seconds = real(gas, states, dt, rtol, atol, max_step, conditions)
         Y[(states[:, 0] == hopeless) | ((states[:, 0] == rows[0, 0]) & (max_step is None))] = np.nan
         return Y, seconds
 

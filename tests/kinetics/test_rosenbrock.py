@@ -145,7 +145,7 @@ def test_what_a_lane_held_before_does_not_matter(name, large):
 def test_what_the_integrator_gives_up_is_left_to_cvodes_and_counted(drm19, monkeypatch):
     """At a tolerance below round-off no step is good enough; CVODES is given an easier one here."""
     monkeypatch.setattr(
-        "chemnet.kinetics.rosenbrock_reactor.CvodesReactor", lambda mechanism, *_: CvodesReactor(mechanism)
+        "chemnet.kinetics.rosenbrock_reactor.CvodesReactor", lambda mechanism, *_, **__: CvodesReactor(mechanism)
     )
     rows = burning(drm19, 20)[12:16]
     reactor = RosenbrockReactor(drm19, rtol=1e-18, atol=1e-30)

@@ -36,6 +36,15 @@ def test_inputs_have_mean_zero_and_deviation_one_and_a_constant_column_is_mute()
     np.testing.assert_array_equal(transform.inputs(changed), inputs)
 
 
+def test_a_species_that_is_only_the_round_off_of_a_solver_is_mute():
+    """Cantera's flames have 1e-30 of species that the mixture has not; scaled to unit variance that would be noise."""
+    states, next_states = random_pairs(400, seed=5)
+    states[::50, 22] = 1e-30
+    transform = fit_transform(states, next_states, MECHANISM)
+    assert transform.input_gain[22] == 0.0 and (transform.input_gain[:22] > 0.0).all()
+    np.testing.assert_array_equal(transform.inputs(states)[:, 22], 0.0)
+
+
 def test_pressure_and_inert_species_take_no_part():
     states, next_states = random_pairs(50, seed=3)
     next_states[:, 1] *= 1.1

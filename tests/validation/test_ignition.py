@@ -41,6 +41,15 @@ def figures(report):
     return {figure.name: figure.value for figure in ignition.figures(report)}
 
 
+def test_cases_burn_in_their_oxidizer():
+    """Mass fractions by Cantera; in pure oxygen there is no nitrogen."""
+    cases = IgnitionCases(equivalence_ratios=(0.8,), oxidizer={"O2": 1.0})
+    gas = load_mechanism("drm19").gas()
+    gas.set_equivalence_ratio(0.8, "CH4", "O2")
+    states = cases.states(load_mechanism("drm19"))
+    np.testing.assert_allclose(states[:, 2:], np.tile(gas.Y, (5, 1)), rtol=1e-12, atol=1e-15)
+
+
 @pytest.fixture(scope="module", params=[RosenbrockReactor, CvodesReactor])
 def exact_report(request):
     return validate_ignition(request.param(load_mechanism("drm19")), DT, CASES)

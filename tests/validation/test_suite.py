@@ -97,8 +97,9 @@ def burner(speeds):
 
 def test_flames_are_judged_by_the_exact_one_which_is_burnt_once(tmp_path):
     burn = burner({(0.7, "exact"): 0.2, (0.7, "neural"): 0.19, (1.0, "exact"): 0.4, (1.0, "neural"): None})
-    gas = flames.changes_of_gas("drm19", {"CH4": 0.8, "H2": 0.2}, DT)
-    assert gas[1:] == ['mixture.fuel={"CH4": 0.8, "H2": 0.2}', "consumption_speed.fuel=CH4", "dt=1e-06"]
+    gas = flames.changes_of_gas("drm19", {"CH4": 0.8, "H2": 0.2}, DT, {"O2": 1.0})
+    mixture = ['mixture.fuel={"CH4": 0.8, "H2": 0.2}', 'mixture.oxidizer={"O2": 1.0}']
+    assert gas[1:] == [*mixture, "consumption_speed.fuel=CH4", "dt=1e-06"]
     for _ in range(2):
         found = flames.validate_flames(
             ["chemistry.kind=neural"], gas, burn, {"solver": "s"}, lambda line: None, tmp_path, (0.7, 1.0)

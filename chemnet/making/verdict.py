@@ -1,0 +1,169 @@
+"""The verdict on a model: passed, passed with limits, or use the exact step; from the figures of its checks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chemnet.gas.status import Status
+from chemnet.runtime.tables import Table
+
+Word = Literal["passed", "passed with limits", "use the exact step"]
+PASSED: Word = "passed"
+LIMITED: Word = "passed with limits"
+EXACT: Word = "use the exact step"
+
+MEAN_DELAY, MAX_DELAY = 0.5, 2.0  # [%]
+END_T, FLAME_SPEED = 5.0, 1.0  # [K], [%]
+GAIN = 1.0  # times the cost of the exact step in a flame front; a model that is dearer is of no use
+_LEAST_LEFT = 0.4  # of the cases; limits that leave less are no use
+_SPEED = "flame speed error"
+_AXES = {"T0": ("T0", "K", 1.0), "phi": ("phi", "", 1.0), "P": ("P", "atm", 1.0)}
+
+Figures = Mapping[str, Mapping[str, "float | None"]]  # by check and name
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure beside its target, which it must not exceed (`lower`: not fall below); None where there is none."""
+
+    check: str
+    name: str
+    value: float | None
+    target: float
+    lower: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the target is met."""
+        if self.value is None:
+            return False
+        return self.value >= self.target if self.lower else self.value <= self.target
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict, the ranges or uses that it is limited to, what it says about costs, and the figures behind it."""
+
+    word: Word
+    limits: Sequence[str]
+    reasons: Sequence[str]
+    targets: Sequence[Target] = field(default_factory=tuple)
+
+    def line(self) -> str:
+        """The verdict in one line."""
+        text = f"{self.word}: {'; '.join(self.limits)}" if self.limits else self.word
+        return "; ".join([text, *self.reasons])
+
+    def table(self) -> Table:
+        """The targets."""
+        rows = [
+            (t.check, t.name, t.value, f">= {t.target:g}" if t.lower else t.target, "yes" if t.met else "no")
+            for t in self.targets
+        ]
+        return Table(f"verdict: {self.line()}", ("check", "figure", "value", "target", "met"), rows)
+
+
+def judge(figures: Figures, cases: Mapping[str, NDArray[Any]], missing: Mapping[str, str] | None = None) -> Verdict:
+    """The verdict on the figures of the checks that were made.
+
+    `cases` are the ignitions as of `columns_of`; `missing` says of checks that could not be made why.
+
+    A model whose ignitions miss a target passes within the widest range of T0, phi or pressure in which they meet it,
+    if that holds two fifths of the cases; others that it misses, or that could not be made, are limits as well. One
+    that costs more than the exact step is of no use.
+    """
+    targets = _targets(figures)
+    limits = list((missing or {}).values())
+    reasons = []
+    missed = [t for t in targets if not t.met]
+    if any(t.check == "ignition" for t in missed):
+        within = _range_that_passes(cases)
+        reasons += [_shown(t) for t in missed if t.check == "ignition"]
+        if within is None:
+            return Verdict(EXACT, (), reasons, targets)
+        limits.insert(0, within)
+    for target in missed:
+        if target.check == "cost":
+            return Verdict(
+                EXACT, (), [f"the model costs {1.0 / (target.value or 1.0):.2g} times the exact step"], targets
+            )
+        if target.check != "ignition":
+            limits.append(_shown(target))
+    return Verdict(LIMITED if limits else PASSED, limits, [*reasons, *_gains(figures)], targets)
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Columns (n,) of the rows of `ignition.case_table`: `T0` [K], `phi`, `P` [atm], `error` of the delay [%] and `end`
+    error of T [K], nan where there is none, and whether the case `failed`."""
+    names = {"T0": "T0 [K]", "phi": "phi", "P": "P [atm]", "error": "error [%]", "end": "end T error [K]"}
+    columns = {name: np.array([row[column] for row in rows], np.float64) for name, column in names.items()}
+    broken = [Status[row["status"].upper()] >= Status.FAILED for row in rows]
+    lost = [row["reference [us]"] is not None and row["model [us]"] is None for row in rows]
+    return {**columns, "failed": np.array(broken, np.bool_) | np.array(lost, np.bool_)}
+
+
+def _targets(figures: Figures) -> list[Target]:
+    """The figures that have a target."""
+    found = []
+    for name, target in (
+        ("failed cases", 0.0),
+        ("ignition delay error, mean [%]", MEAN_DELAY),
+        ("ignition delay error, max [%]", MAX_DELAY),
+        ("end temperature error, max [K]", END_T),
+    ):
+        found.append(Target("ignition", name, figures.get("ignition", {}).get(name), target))
+    if "cold" in figures:
+        found.append(Target("cold", "mixtures that fail", figures["cold"].get("mixtures that fail"), 0.0))
+    if "flow" in figures:
+        found.append(Target("flow", "runs that fail", figures["flow"].get("runs that fail"), 0.0))
+    speeds = {name: value for name, value in figures.get("flames", {}).items() if name.startswith(_SPEED)}
+    found += [Target("flames", name, value, FLAME_SPEED) for name, value in speeds.items()]
+    gain = "flame front: exact / model"
+    if gain in figures.get("cost", {}):
+        found.append(Target("cost", gain, figures["cost"][gain], GAIN, lower=True))
+    return found
+
+
+def _gains(figures: Figures) -> list[str]:
+    """What a step of the model costs beside the others, in words; nothing where it was not measured."""
+    costs = figures.get("cost", {})
+    cvodes, exact = (costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact"))
+    if cvodes is None or exact is None:
+        return []
+    return [f"a cell of a flame front costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"]
+
+
+def _shown(target: Target) -> str:
+    value = "missing" if target.value is None else f"{target.value:.3g}"
+    return f"{target.check}: {target.name} is {value}, not {'>=' if target.lower else '<='} {target.target:g}"
+
+
+def _range_that_passes(cases: Mapping[str, NDArray[Any]]) -> str | None:
+    """The widest part of the range of T0, phi or P that meets the targets of ignitions; None if it is small."""
+    if not cases:
+        return None
+    best, text = 0.0, None
+    for name, (axis, unit, scale) in _AXES.items():
+        levels = np.unique(cases[name])
+        for i in range(len(levels)):
+            for j in range(i, len(levels)):
+                inside = (cases[name] >= levels[i]) & (cases[name] <= levels[j])
+                share = float(inside.mean())
+                if share > best and share < 1.0 and _pass(cases, inside):
+                    shown = f"{axis} {levels[i] * scale:.4g} to {levels[j] * scale:.4g} {unit}".strip()
+                    best, text = share, f"only for {shown}"
+    return text if best >= _LEAST_LEFT else None
+
+
+def _pass(cases: Mapping[str, NDArray[Any]], inside: NDArray[np.bool_]) -> bool:
+    """Whether some of the ignitions meet their targets."""
+    errors = cases["error"][inside]
+    known = errors[np.isfinite(errors)]
+    if not known.size or cases["failed"][inside].any() or (cases["end"][inside] > END_T).any():
+        return False
+    return bool(known.mean() <= MEAN_DELAY and known.max() <= MAX_DELAY)

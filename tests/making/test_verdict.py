@@ -1,0 +1,89 @@
+"""The verdict follows from the figures: what passes, within which limits, and when it says to use the exact step."""
+
+import numpy as np
+import pytest
+
+from chemnet.making.verdict import EXACT, LIMITED, PASSED, columns_of, judge
+
+T0, P = (v.ravel() for v in np.meshgrid([1100.0, 1200.0, 1300.0], [0.5, 1.0, 2.0, 4.0]))
+
+
+def cases(error, failed=False, end=0.0):
+    """Twelve ignitions, three T0 at four pressures, with these errors of the delay [%]."""
+    columns = {"T0": T0, "phi": np.ones(12), "P": P, "error": np.broadcast_to(error, 12)}
+    return {**columns, "end": np.broadcast_to(end, 12), "failed": np.broadcast_to(failed, 12)}
+
+
+def figures(found, **other):
+    known = found["error"][np.isfinite(found["error"])]
+    ignition = {
+        "failed cases": int(found["failed"].sum()),
+        "ignition delay error, mean [%]": float(known.mean()),
+        "ignition delay error, max [%]": float(known.max()),
+        "end temperature error, max [K]": float(found["end"].max()),
+    }
+    return {"ignition": ignition, **other}
+
+
+def verdict(found, missing=None, **other):
+    return judge(figures(found, **other), found, missing)
+
+
+def test_figures_within_all_targets_pass_without_a_limit():
+    flames = {"flame speed error at phi 1 [%]": 0.9}
+    cost = {"flame front: exact / model": 3.0, "flame front: CVODES / model": 150.0}
+    found = verdict(cases(0.4), flames=flames, cost=cost, cold={"mixtures that fail": 0})
+    assert (found.word, list(found.limits)) == (PASSED, []) and all(target.met for target in found.targets)
+    assert len(found.targets) == 7
+    assert found.line() == "passed; a cell of a flame front costs 1/150 of CVODES and 1/3 of the exact step"
+
+
+def test_errors_at_one_pressure_limit_the_model_to_the_others():
+    found = verdict(cases(np.where(P == 4.0, 2.5, 0.1)))
+    assert found.word == LIMITED and found.limits[0] == "only for P 0.5 to 2 atm"
+
+
+def test_errors_of_the_coldest_gas_limit_the_model_to_the_hotter():
+    found = verdict(cases(0.1, failed=T0 == 1100.0))
+    assert found.limits[0] == "only for T0 1200 to 1300 K"
+    assert "ignition: failed cases is 4, not <= 0" in found.line()
+
+
+@pytest.mark.parametrize(
+    "found", [cases(3.0), cases(0.1, failed=True), cases(0.1, end=6.0), cases(np.where(T0 == P * 1200.0, 0.1, 2.5))]
+)
+def test_errors_nearly_everywhere_say_to_use_the_exact_step(found):
+    assert verdict(found).word == EXACT
+
+
+@pytest.mark.parametrize(
+    ("other", "limit"),
+    [
+        ({"flames": {"flame speed error at phi 1.3 [%]": 1.1}}, "flame speed error at phi 1.3 [%] is 1.1, not <= 1"),
+        ({"flames": {"flame speed error at phi 1 [%]": None}}, "flame speed error at phi 1 [%] is missing"),
+        ({"cold": {"mixtures that fail": 2}}, "mixtures that fail is 2, not <= 0"),
+    ],
+)
+def test_other_figures_that_miss_their_target_are_limits(other, limit):
+    found = verdict(cases(0.1), **other)
+    assert found.word == LIMITED and limit in found.limits[0]
+
+
+def test_a_check_that_could_not_be_made_is_a_limit():
+    found = verdict(cases(0.1), {"flames": "no flame was checked (no transport data)"})
+    assert found.line() == "passed with limits: no flame was checked (no transport data)"
+
+
+def test_a_model_that_costs_more_than_the_exact_step_is_not_to_be_used():
+    found = verdict(cases(0.1), cost={"flame front: exact / model": 0.5})
+    assert (found.word, found.reasons[0]) == (EXACT, "the model costs 2 times the exact step")
+
+
+def test_columns_of_cases_count_what_fails_and_what_only_the_reference_ignites():
+    row = {"T0 [K]": 1200.0, "phi": 1.0, "P [atm]": 1.0, "error [%]": 0.2, "end T error [K]": 0.0}
+    row |= {"reference [us]": 50.0, "model [us]": 50.1, "status": "ok"}
+    lost = {**row, "model [us]": None, "error [%]": None}
+    neither = {**lost, "reference [us]": None}
+    columns = columns_of([row, {**row, "status": "outside"}, lost, neither])
+    assert columns["failed"].tolist() == [False, True, True, False]
+    np.testing.assert_array_equal(columns["error"], [0.2, 0.2, np.nan, np.nan])
