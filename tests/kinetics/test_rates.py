@@ -1,10 +1,13 @@
 """Rates and Jacobian of the batched integrator, against Cantera and against differences of high order."""
 
+from pathlib import Path
+
 import cantera as ct
 import numpy as np
 import pytest
 import reaction_zoo
 from burning_gas import dodecane
+from ruamel.yaml import YAML
 
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor, evaluate
@@ -44,10 +47,8 @@ def without_scarce(mechanism, states):
     return states
 
 
-def test_rates_agree_with_cantera_to_1e_12_of_the_gross_rate(mechanism):
-    states = np.concatenate([random_states(mechanism, 40, 0.1), random_states(mechanism, 40, 1.0)])
-    if "zoo" in mechanism.name:
-        states = without_scarce(mechanism, states)
+def assert_rates_agree(mechanism, states, rtol):
+    """Net rates and heat release within `rtol` of the gross ones of Cantera."""
     found, gas = evaluate(mechanism, states), mechanism.gas()
     for state, rates in zip(states, found.rates, strict=True):
         gas.TPY = state[0], state[1], state[2:]
@@ -56,10 +57,42 @@ def test_rates_agree_with_cantera_to_1e_12_of_the_gross_rate(mechanism):
         gross = ((gas.reactant_stoich_coeffs + gas.product_stoich_coeffs) @ each)[found.species]
         net = gas.net_production_rates[found.species]
         error = np.abs(rates[:-1] * gas.density - net)
-        assert np.all(error <= 1e-12 * gross + 1e-60)
+        assert np.all(error <= rtol * gross + 1e-60)
         heat = gas.partial_molar_enthalpies[found.species] * gross
         warming = -gas.heat_release_rate / (gas.density * gas.cp_mass)
-        assert abs(rates[-1] + warming) <= 1e-12 * np.abs(heat).sum() / (gas.density * gas.cp_mass)
+        assert abs(rates[-1] + warming) <= rtol * np.abs(heat).sum() / (gas.density * gas.cp_mass)
+
+
+def test_rates_agree_with_cantera_to_1e_12_of_the_gross_rate(mechanism):
+    states = np.concatenate([random_states(mechanism, 40, 0.1), random_states(mechanism, 40, 1.0)])
+    if "zoo" in mechanism.name:
+        states = without_scarce(mechanism, states)
+    assert_rates_agree(mechanism, states, 1e-12)
+
+
+def ideal_gases():
+    """Path and name of every ideal gas with reactions in Cantera's data and among the shared mechanisms."""
+    folders = [Path(folder) for folder in ct.get_data_directories() if Path(folder).name == "data"]
+    shared = Path(__file__).parents[3] / "shared" / "data" / "mechanisms"
+    for path in sorted(path for folder in (*folders, shared) for path in folder.rglob("*.yaml")):
+        for phase in YAML(typ="safe").load(path).get("phases", ()):
+            if phase.get("thermo") == "ideal-gas" and "kinetics" in phase:
+                yield str(path), phase["name"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_rates_of_every_ideal_gas_of_cantera_agree():
+    refused = {}
+    for path, phase in ideal_gases():
+        try:
+            mechanism = load_mechanism(path, phase)
+        except UsageError as error:
+            refused[phase] = str(error)
+            continue
+        assert_rates_agree(mechanism, random_states(mechanism, 20, 0.3), 1e-11)
+    assert list(refused) == ["CO2-Ideal"]
+    assert "has no reactions" in refused["CO2-Ideal"]
 
 
 def test_rates_and_jacobian_of_a_row_depend_on_the_row_alone(mechanism):
