@@ -20,7 +20,7 @@ from chemnet.runtime.simd import W, aligned, store
 
 
 class Evaluation(NamedTuple):
-    """Of n states of a mechanism with m reactive species, which `species` (m,) lists by their place in Y.
+    """Of n states of a mechanism with m reactive species, which `species` (m,) lists by their place in Y, in any order.
 
     With amounts n_k = Y_k/W_k [kmol/kg]: `rates` (n, m + 1) are dn_k/dt [kmol/kg/s] and, last, dT/dt [K/s];
     `jacobian` (n, m + 1, m + 1) their derivatives with respect to (n_1..n_m, T).

@@ -12,6 +12,9 @@ A rate of progress is a product of powers of concentrations, so its derivative i
 concentration: the entries of A are sums over rates that are at hand already. Where a rate depends on a collider set,
 M = default (P/RT) + sum_j e_j c_j, the first part depends on T alone and counts as such. So does P/RT in the mole
 fractions c_j RT/P of linear-Burke reactions.
+
+Where an entry goes says `tables.layout` (`elimination.py`). In a matrix that is one dense block the part that a row's
+entries share is added to each; in a sparse one it is the column of the total amount N.
 """
 
 from __future__ import annotations
