@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import math
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chemnet.gas.mechanism_file import check_ideal_gas, open_gas, text_of, with_phase
+from chemnet.gas.polynomials import table_of
 from chemnet.runtime.errors import UsageError
 
 _MEMORY = "memory#"  # begins the names of mechanisms that are in no file
@@ -32,9 +32,9 @@ class Mechanism:
     * `atoms` (E, K): number of atoms of element e in species k
     * `element_mass` (E, K) [kg/kg]: mass of element e in one kilogram of species k; columns sum to 1
     * `inert` (K,) bool: species that no reaction makes or consumes
-    * `nasa` (K, 15): `[T_mid, a_0..a_6 below it, a_0..a_6 above it]`, the NASA polynomials of Cantera times R/W_k,
-      so that cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K] and h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg]; a_6 gives
-      the entropy at 1 atm, whatever pressure that of the file is for (`reference-pressure`)
+    * `nasa` (K, 17 or more): thermodynamic polynomials per kilogram, see `polynomials.py`; of NASA7 data a row is
+      `[T_mid, a_0..a_6 below it, a_0..a_6 above it, W_k, free]`, with cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K],
+      h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg], and s_k at 1 atm, whatever the file's `reference-pressure` is
     """
 
     name: str
@@ -140,7 +140,7 @@ def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None)
         "atoms": atoms,
         "element_mass": atoms * np.asarray(gas.atomic_weights)[:, None] / weights,
         "inert": np.all(changes == 0.0, axis=1),
-        "nasa": _nasa(gas),
+        "nasa": table_of(gas),
     }
     for array in arrays.values():
         array.setflags(write=False)
@@ -173,21 +173,6 @@ def _check_balances(gas: ct.Solution, atoms: NDArray[np.float64], name: str) -> 
             )
 
 
-def _nasa(gas: ct.Solution) -> NDArray[np.float64]:
-    """NASA7 coefficients per kilogram; Cantera stores `[T_mid, high range, low range]`."""
-    table = np.empty((gas.n_species, 15))
-    for k, species in enumerate(gas.species()):
-        if not isinstance(species.thermo, ct.NasaPoly2):
-            raise UsageError(f"{gas.name}: species {species.name} has no NASA7 polynomials, which chemnet needs")
-        coefficients = species.thermo.coeffs
-        table[k, 0] = coefficients[0]
-        table[k, 1:8] = coefficients[8:15] * ct.gas_constant / gas.molecular_weights[k]
-        table[k, 8:15] = coefficients[1:8] * ct.gas_constant / gas.molecular_weights[k]
-        to_one_atm = math.log(gas.reference_pressure / ct.one_atm)
-        table[k, [7, 14]] += to_one_atm * ct.gas_constant / gas.molecular_weights[k]
-    return table
-
-
 def _content_hash(gas: ct.Solution) -> str:
     """SHA-256 of species, thermodynamics and rates, independent of how the file is laid out."""
     content: dict[str, Any] = {
@@ -196,6 +181,9 @@ def _content_hash(gas: ct.Solution) -> str:
     }
     if gas.reference_pressure != ct.one_atm:
         content["reference-pressure"] = gas.reference_pressure
+    kinds = [type(s.thermo).__name__ for s in gas.species()]
+    if set(kinds) != {"NasaPoly2"}:
+        content["thermo"] = kinds
     return hashlib.sha256(json.dumps(_rounded(content), sort_keys=True).encode()).hexdigest()
 
 

@@ -18,6 +18,8 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from chemnet.gas.nasa import one_species
+from chemnet.gas.polynomials import PLAIN
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rates import (
     GAS_CONSTANT,
@@ -263,5 +265,11 @@ def _heat_capacity_slope(tables, lanes, T):
         low = a[0] >= T
         a1, a2 = select(low, a[2], a[9]), select(low, a[3], a[10])
         a3, a4 = select(low, a[4], a[11]), select(low, a[5], a[12])
-        total = fma(load(lanes.amounts, k), fma(fma(fma(4.0 * a4, T, 3.0 * a3), T, 2.0 * a2), T, a1), total)
+        c, d = splat(0.0), splat(0.0)
+        if a.size > PLAIN:
+            _, a1, a2, a3, a4, _, c, d = one_species(a, T)
+        slope = fma(fma(fma(4.0 * a4, T, 3.0 * a3), T, 2.0 * a2), T, a1)
+        if a.size > PLAIN:
+            slope = slope - (2.0 * c / T + d) / (T * T)
+        total = fma(load(lanes.amounts, k), slope, total)
     return total

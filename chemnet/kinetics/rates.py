@@ -12,6 +12,8 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.nasa import one_species
+from chemnet.gas.polynomials import FURTHER, PLAIN, STRIDE
 from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.runtime.simd import (
@@ -109,7 +111,7 @@ def _concentrations(tables, lanes, y, T):
 
 @kernel
 def _species_functions(tables, lanes, T, log_T, inverse_T):
-    """c_p/R, h/RT and exp(+-g/RT) of every species; the two ranges of NASA7 are blended coefficient by coefficient."""
+    """c_p/R, h/RT and exp(+-g/RT) of every species; ranges are blended coefficient by coefficient."""
     log_unit = log_T + np.log(GAS_CONSTANT / _STANDARD_PRESSURE)
     for k in range(tables.species.shape[0]):
         a = tables.species[k]
@@ -117,11 +119,21 @@ def _species_functions(tables, lanes, T, log_T, inverse_T):
         a0, a1, a2 = select(low, a[1], a[8]), select(low, a[2], a[9]), select(low, a[3], a[10])
         a3, a4, a5 = select(low, a[4], a[11]), select(low, a[5], a[12]), select(low, a[6], a[13])
         a6 = select(low, a[7], a[14])
+        c, d = splat(0.0), splat(0.0)
+        if a.size > PLAIN:
+            a0, a1, a2, a3, a4, a5, c, d = one_species(a, T)
+            for q in range(FURTHER, a.size, STRIDE):
+                a6 = select(a[q] < T, a[q + 7], a6)
         store(lanes.cp, k, fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0))
         warm = fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5)
         store(lanes.h, k, fma(warm, T, fma(a5, inverse_T, a0)))
         cold = fma(fma(fma(a4 * 0.05, T, a3 * (1 / 12)), T, a2 * (1 / 6)), T, a1 * 0.5)
         g = fma(a5 - a[16], inverse_T, fma(a0, 1.0 - log_T, -a6)) - cold * T
+        if a.size > PLAIN:
+            c, d = c * (inverse_T * inverse_T), d * inverse_T
+            store(lanes.cp, k, load(lanes.cp, k) + (c + d))
+            store(lanes.h, k, load(lanes.h, k) + fma(d, log_T, -c))
+            g = g + fma(d, log_T + 1.0, c * -0.5)
         exponent = maximum(-_MAX_EXPONENT, minimum(_MAX_EXPONENT, g + log_unit))
         store(lanes.up, k, exp(exponent))
         store(lanes.down, k, exp(-exponent))

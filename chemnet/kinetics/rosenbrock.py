@@ -335,7 +335,7 @@ def restore_enthalpy(tables, lanes, steps):
             j = tables.place[k]
             amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
             mixed = add_species(mixed, amount, tables.species[k], T)
-        h, cp = enthalpy_and_cp(mixed, T)
+        h, cp = enthalpy_and_cp(mixed, T, tables.species)
         store(steps.stage, m, T + (load(steps.enthalpy, 0) - h) / cp)
 
 

@@ -40,7 +40,7 @@ class Tables(NamedTuple):
     power: int  # of the label
     elements: Array  # (E, m) mass of each element in a kilogram of each reactive species
     reactive: NDArray[np.intp]  # (m,) their places in Y
-    nasa: Array  # (K, 15)
+    nasa: Array  # as of `Mechanism`
     low: Array  # (2 + K) smallest T, P and Y inside
     high: Array  # (2 + K) largest
     directions: Array  # (D, 1 + K) factors of h and Y in sums that are bounded
@@ -158,7 +158,7 @@ def _enthalpy(tables, Y, start, T):
     mixed = no_species()
     for k in range(tables.nasa.shape[0]):
         mixed = add_species(mixed, load(Y, start + k), tables.nasa[k], T)
-    return enthalpy_and_cp(mixed, T)
+    return enthalpy_and_cp(mixed, T, tables.nasa)
 
 
 @njit(cache=True, error_model="numpy", nogil=True, no_cfunc_wrapper=True)
