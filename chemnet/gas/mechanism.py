@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import multiprocessing
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +16,14 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.gas.mechanism_file import check_ideal_gas, open_gas, text_of, with_phase
-from chemnet.gas.polynomials import table_of
+from chemnet.gas.mechanism_file import check_ideal_gas, jumps_untold, open_gas, text_of, with_phase
+from chemnet.gas.polynomials import enthalpy_jumps, table_of
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.processes import is_first_rank
 
 _MEMORY = "memory#"  # begins the names of mechanisms that are in no file
+_T_USUAL, _T_HIGHEST = 3500.0, 6000.0  # [K] bounds of `Mechanism.T_max`
+_JUMP = 1e-3  # of h/(RT) where two ranges meet; Cantera warns from there on, too
 _BALANCED = 1e-4  # of what takes part in a reaction, as in Cantera
 
 
@@ -35,6 +40,7 @@ class Mechanism:
     * `nasa` (K, 17 or more): thermodynamic polynomials per kilogram, see `polynomials.py`; of NASA7 data a row is
       `[T_mid, a_0..a_6 below it, a_0..a_6 above it, W_k, free]`, with cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K],
       h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg], and s_k at 1 atm, whatever the file's `reference-pressure` is
+    * `T_max` [K]: states up to it are valid; where all polynomials end, but at least 3500 K and at most 6000 K
     """
 
     name: str
@@ -48,6 +54,7 @@ class Mechanism:
     element_mass: NDArray[np.float64] = field(repr=False)
     inert: NDArray[np.bool_] = field(repr=False)
     nasa: NDArray[np.float64] = field(repr=False)
+    T_max: float  # [K]
     text: str | None = field(default=None, repr=False)  # of a mechanism that is in no file, as Cantera's YAML
 
     @property
@@ -64,9 +71,10 @@ class Mechanism:
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""
-        if self.text is not None:
-            return ct.Solution(yaml=self.text, name=self.phase)
-        return ct.Solution(self.source, self.phase)
+        with jumps_untold():
+            if self.text is not None:
+                return ct.Solution(yaml=self.text, name=self.phase)
+            return ct.Solution(self.source, self.phase)
 
 
 MechanismOrGas = Mechanism | ct.Solution
@@ -125,7 +133,9 @@ def _of_solution(gas: ct.Solution) -> Mechanism:
     name = f"{_MEMORY}{gas.name}-{sha256[:12]}"
     if name not in _in_memory:
         text = text_of(gas)
-        _in_memory[name] = _from_gas(ct.Solution(yaml=text, name=gas.name), name, name, text)
+        with jumps_untold():
+            copy = ct.Solution(yaml=text, name=gas.name)
+        _in_memory[name] = _from_gas(copy, name, name, text)
     return _in_memory[name]
 
 
@@ -134,6 +144,7 @@ def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None)
     weights = gas.molecular_weights
     atoms = np.array([[gas.n_atoms(k, e) for k in range(gas.n_species)] for e in range(gas.n_elements)], float)
     _check_balances(gas, atoms, name)
+    _announce_jumps(gas, name)
     changes = gas.product_stoich_coeffs - gas.reactant_stoich_coeffs
     arrays = {
         "molecular_weights": weights,
@@ -151,6 +162,7 @@ def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None)
         sha256=_content_hash(gas),
         species_names=tuple(gas.species_names),
         element_names=tuple(gas.element_names),
+        T_max=min(max(_T_USUAL, gas.max_temp), _T_HIGHEST),
         text=text,
         **arrays,
     )
@@ -171,6 +183,19 @@ def _check_balances(gas: ct.Solution, atoms: NDArray[np.float64], name: str) -> 
                 f"{name}: reaction {i + 1}, {gas.reaction(i).equation}, is unbalanced: {what} {changes[i]:+g}\n"
                 "Add what one of its sides lacks, or take it out of the file."
             )
+
+
+def _announce_jumps(gas: ct.Solution, name: str) -> None:
+    """Print a line for the species whose enthalpy jumps most where two of its ranges meet, once, not in workers."""
+    jumps = sorted((abs(jump), species, T) for species, T, jump in enthalpy_jumps(gas) if abs(jump) > _JUMP)
+    if jumps and is_first_rank() and multiprocessing.parent_process() is None:
+        jump, species, T = jumps[-1]
+        more = f" (and of {len(jumps) - 1} others by less)" if len(jumps) > 1 else ""
+        print(
+            f"{name}: the enthalpy of {species} jumps by {jump:.3g} RT at {T:g} K{more}; steps keep enthalpy, and T",
+            "jumps where CVODES, which integrates cp, loses the energy: mend the data",
+            file=sys.stderr,
+        )
 
 
 def _content_hash(gas: ct.Solution) -> str:

@@ -97,6 +97,7 @@ class Tables(NamedTuple):
     production: Lists  # per reactive species: reactions and net stoichiometric coefficient
     order: Floats  # (2, R): sum of the powers of the forward and the reverse rate
     derivatives: Derivatives
+    T_max: float  # [K] of valid states
 
 
 @dataclass
@@ -167,6 +168,7 @@ def tables_of(mechanism: Mechanism) -> Tables:
         production=_lists(_transposed(changes, reactive.size)),
         order=_orders(reactions),
         derivatives=_derivatives(reactions, changes, place, sets),
+        T_max=mechanism.T_max,
     )
 
 

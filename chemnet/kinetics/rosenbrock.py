@@ -210,11 +210,11 @@ def _refill(tables, lanes, steps, lane, states, rows, waiting, dt):
 
 
 @kernel
-def next_valid_row(states, waiting, results):
+def next_valid_row(states, waiting, T_max, results):
     """The number of the next valid row, -1 if there is none; those that are not are copied."""
     i = take_number(waiting)
     while i < states.shape[0]:
-        if is_valid(states[i]):
+        if is_valid(states[i], T_max):
             return i
         results.status[i] = _INVALID
         for k in range(states.shape[1]):

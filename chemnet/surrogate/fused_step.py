@@ -45,6 +45,7 @@ class Tables(NamedTuple):
     high: Array  # (2 + K) largest
     directions: Array  # (D, 1 + K) factors of h and Y in sums that are bounded
     bounds: Array  # (D, 2) smallest and largest of these sums inside
+    T_max: float  # [K] of valid states
 
 
 class Lanes(NamedTuple):
@@ -72,6 +73,7 @@ class FusedStep:
             *(transform.input_mean, transform.input_gain, scale, transform.power),
             *(closure.elements, closure.reactive, mechanism.nasa),
             *(domain.low, domain.high, domain.directions, domain.bounds),
+            mechanism.T_max,
         )
         K, m, E = mechanism.n_species, len(closure.reactive), len(closure.elements)
         blocks = -(-rows // W)
@@ -104,7 +106,7 @@ def prepare(tables, lanes, states, inputs, status):
             i = first + lane
             status[i] = _OK
             if lanes.hard[lane] != 0.0:
-                status[i] = _OUTSIDE if is_valid(states[i]) else _INVALID
+                status[i] = _OUTSIDE if is_valid(states[i], tables.T_max) else _INVALID
             for c in range(columns):
                 inputs[i, c] = lanes.state[c * W + lane]
 
