@@ -25,7 +25,7 @@ BASIS_SIZE = 4  # functions of T of which every 1/D_kj is a combination
 class Gas:
     """Arrays of one mechanism for the kernels; K species.
 
-    weights (K,) [kg/kmol] and nasa (K, 15) as in `Mechanism`. Fits in x = (T - T_ref) / (T + T_ref), coefficients
+    weights (K,) [kg/kmol] and nasa as in `Mechanism`. Fits in x = (T - T_ref) / (T + T_ref), coefficients
     from the constant up: viscosity (K, 6) and conductivity (K, 7) of species over sqrt(T); basis (BASIS_SIZE, 8) and
     pairs (K, K, BASIS_SIZE): 1/D_kj = P T^-1.5 pairs[k, j] . basis(x). All SI.
 

@@ -38,7 +38,7 @@ def temperatures(segments, scalars, nasa, T, width, work):
             start, h = load_at(T, cell), load_at(scalars, nasa.shape[0] * plane + cell)
             t, step, moving = start, splat(0.0), W
             for _ in range(MAX_NEWTON):
-                value, cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t)
+                value, cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t, nasa)
                 step = (h - value) / cp
                 t = t + step
                 moving = _count(work, inside, absolute(step) <= 1e-8 * t)
@@ -86,7 +86,7 @@ def compressibility(scalars, rho, T, p0, specific, nasa, rho_R, sums, width, wor
             cell, t, R = row + i, load_at(T, row + i), splat(0.0)
             for k in range(specific.shape[0]):
                 R = fma(load_at(scalars, k * plane + cell), specific[k], R)
-            cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t)[1]
+            cp = enthalpy_and_cp(_mixed(scalars, cell, plane, nasa, t), t, nasa)[1]
             product = load_at(rho, cell) * R
             inside = lanes < float(width - GHOSTS - i)
             total = total + select(inside, product * t / p0 * (cp - R) / cp, 0.0)

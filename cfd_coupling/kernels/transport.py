@@ -110,7 +110,7 @@ def transport(
             _put_drag(X, x, basis_fit, pairs, K, drag)
             cp, total = splat(0.0), splat(0.0)
             for k in range(K):
-                h_k, cp_k = enthalpy_and_cp(one_species(nasa[k], t), t)
+                h_k, cp_k = enthalpy_and_cp(one_species(nasa[k], t), t, nasa)
                 cp, total = fma(load_at(y, at + k * columns), cp_k, cp), fma(load(X, k), weights[k], total)
                 store_at(half, 2 * (j * K + k) * columns + columns + i + LEFT, 0.5 * h_k)
             ratio = lam / cp

@@ -6,7 +6,8 @@ import difflib
 import functools
 import hashlib
 import json
-import math
+import multiprocessing
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,14 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.gas.mechanism_file import check_ideal_gas, open_gas, text_of, with_phase
+from chemnet.gas.mechanism_file import check_ideal_gas, jumps_untold, open_gas, text_of, with_phase
+from chemnet.gas.polynomials import enthalpy_jumps, table_of
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.processes import is_first_rank
 
 _MEMORY = "memory#"  # begins the names of mechanisms that are in no file
+_T_USUAL, _T_HIGHEST = 3500.0, 6000.0  # [K] bounds of `Mechanism.T_max`
+_JUMP = 1e-3  # of h/(RT) where two ranges meet; Cantera warns from there on, too
 _BALANCED = 1e-4  # of what takes part in a reaction, as in Cantera
 
 
@@ -33,9 +38,10 @@ class Mechanism:
     * `atoms` (E, K): number of atoms of element e in species k
     * `element_mass` (E, K) [kg/kg]: mass of element e in one kilogram of species k; columns sum to 1
     * `inert` (K,) bool: species that no reaction makes or consumes
-    * `nasa` (K, 15): `[T_mid, a_0..a_6 below it, a_0..a_6 above it]`, the NASA polynomials of Cantera times R/W_k,
-      so that cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K] and h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg]; a_6 gives
-      the entropy at 1 atm, whatever pressure that of the file is for (`reference-pressure`)
+    * `nasa` (K, 17 or more): thermodynamic polynomials per kilogram, see `polynomials.py`; of NASA7 data a row is
+      `[T_mid, a_0..a_6 below it, a_0..a_6 above it, W_k, free]`, with cp_k = a_0 + a_1 T + ... + a_4 T^4 [J/kg/K],
+      h_k = a_5 + a_0 T + a_1 T^2/2 + ... [J/kg], and s_k at 1 atm, whatever the file's `reference-pressure` is
+    * `T_max` [K]: states up to it are valid; where all polynomials end, but at least 3500 K and at most 6000 K
     """
 
     name: str
@@ -49,6 +55,7 @@ class Mechanism:
     element_mass: NDArray[np.float64] = field(repr=False)
     inert: NDArray[np.bool_] = field(repr=False)
     nasa: NDArray[np.float64] = field(repr=False)
+    T_max: float  # [K]
     text: str | None = field(default=None, repr=False)  # of a mechanism that is in no file, as Cantera's YAML
 
     @property
@@ -67,9 +74,10 @@ class Mechanism:
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""
-        if self.text is not None:
-            return ct.Solution(yaml=self.text, name=self.phase)
-        return ct.Solution(self.source, self.phase)
+        with jumps_untold():
+            if self.text is not None:
+                return ct.Solution(yaml=self.text, name=self.phase)
+            return ct.Solution(self.source, self.phase)
 
 
 MechanismOrGas = Mechanism | ct.Solution
@@ -128,7 +136,9 @@ def _of_solution(gas: ct.Solution) -> Mechanism:
     name = f"{_MEMORY}{gas.name}-{sha256[:12]}"
     if name not in _in_memory:
         text = text_of(gas)
-        _in_memory[name] = _from_gas(ct.Solution(yaml=text, name=gas.name), name, name, text)
+        with jumps_untold():
+            copy = ct.Solution(yaml=text, name=gas.name)
+        _in_memory[name] = _from_gas(copy, name, name, text)
     return _in_memory[name]
 
 
@@ -137,13 +147,14 @@ def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None)
     weights = gas.molecular_weights
     atoms = np.array([[gas.n_atoms(k, e) for k in range(gas.n_species)] for e in range(gas.n_elements)], float)
     _check_balances(gas, atoms, name)
+    _announce_jumps(gas, name)
     changes = gas.product_stoich_coeffs - gas.reactant_stoich_coeffs
     arrays = {
         "molecular_weights": weights,
         "atoms": atoms,
         "element_mass": atoms * np.asarray(gas.atomic_weights)[:, None] / weights,
         "inert": np.all(changes == 0.0, axis=1),
-        "nasa": _nasa(gas),
+        "nasa": table_of(gas),
     }
     for array in arrays.values():
         array.setflags(write=False)
@@ -154,6 +165,7 @@ def _from_gas(gas: ct.Solution, source: str, name: str, text: str | None = None)
         sha256=_content_hash(gas),
         species_names=tuple(gas.species_names),
         element_names=tuple(gas.element_names),
+        T_max=min(max(_T_USUAL, gas.max_temp), _T_HIGHEST),
         text=text,
         **arrays,
     )
@@ -176,19 +188,17 @@ def _check_balances(gas: ct.Solution, atoms: NDArray[np.float64], name: str) -> 
             )
 
 
-def _nasa(gas: ct.Solution) -> NDArray[np.float64]:
-    """NASA7 coefficients per kilogram; Cantera stores `[T_mid, high range, low range]`."""
-    table = np.empty((gas.n_species, 15))
-    for k, species in enumerate(gas.species()):
-        if not isinstance(species.thermo, ct.NasaPoly2):
-            raise UsageError(f"{gas.name}: species {species.name} has no NASA7 polynomials, which chemnet needs")
-        coefficients = species.thermo.coeffs
-        table[k, 0] = coefficients[0]
-        table[k, 1:8] = coefficients[8:15] * ct.gas_constant / gas.molecular_weights[k]
-        table[k, 8:15] = coefficients[1:8] * ct.gas_constant / gas.molecular_weights[k]
-        to_one_atm = math.log(gas.reference_pressure / ct.one_atm)
-        table[k, [7, 14]] += to_one_atm * ct.gas_constant / gas.molecular_weights[k]
-    return table
+def _announce_jumps(gas: ct.Solution, name: str) -> None:
+    """Print a line for the species whose enthalpy jumps most where two of its ranges meet, once, not in workers."""
+    jumps = sorted((abs(jump), species, T) for species, T, jump in enthalpy_jumps(gas) if abs(jump) > _JUMP)
+    if jumps and is_first_rank() and multiprocessing.parent_process() is None:
+        jump, species, T = jumps[-1]
+        more = f" (and of {len(jumps) - 1} others by less)" if len(jumps) > 1 else ""
+        print(
+            f"{name}: the enthalpy of {species} jumps by {jump:.3g} RT at {T:g} K{more}; steps keep enthalpy, and T",
+            "jumps where CVODES, which integrates cp, loses the energy: mend the data",
+            file=sys.stderr,
+        )
 
 
 def _content_hash(gas: ct.Solution) -> str:
@@ -199,6 +209,9 @@ def _content_hash(gas: ct.Solution) -> str:
     }
     if gas.reference_pressure != ct.one_atm:
         content["reference-pressure"] = gas.reference_pressure
+    kinds = [type(s.thermo).__name__ for s in gas.species()]
+    if set(kinds) != {"NasaPoly2"}:
+        content["thermo"] = kinds
     return hashlib.sha256(json.dumps(_rounded(content), sort_keys=True).encode()).hexdigest()
 
 

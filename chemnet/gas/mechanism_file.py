@@ -6,6 +6,9 @@ A name is `drm19` (bundled), `gri30.yaml` (comes with Cantera) or a path, and ma
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cantera as ct
@@ -30,12 +33,21 @@ def open_gas(name: str) -> tuple[str, ct.Solution]:
     file, phase = _split(name)
     source = _find(file)
     try:
-        return source, ct.Solution(source, phase)
+        with jumps_untold():
+            return source, ct.Solution(source, phase)
     except ct.CanteraError as error:
         known = _phases(source)
         if phase and known and phase not in known:
             raise UsageError(f"{file} has no phase {phase}; it has {_listed(known)}") from None
         raise UsageError(f"{name}: {reason(error)}\n{_way_out(error)}") from None
+
+
+@contextmanager
+def jumps_untold() -> Iterator[None]:
+    """Without Cantera's warnings of jumps between two ranges, which come anew with every object."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "NasaPoly2::validate", UserWarning)
+        yield
 
 
 def check_ideal_gas(gas: ct.Solution, name: str) -> None:

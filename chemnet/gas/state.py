@@ -10,7 +10,7 @@ from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp
 from chemnet.runtime.compilation import cached_njit
 from chemnet.runtime.errors import UsageError
 
-T_MIN, T_MAX = 200.0, 3500.0  # [K]
+T_MIN, T_MAX = 200.0, 3500.0  # [K]; a mechanism may allow more, `Mechanism.T_max`
 COLDEST, HOTTEST = 100.0, 10000.0  # [K] a step that ends beyond them has failed
 SUM_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-6
@@ -41,28 +41,28 @@ def check_time_step(dt: float | None) -> float:
     return dt
 
 
-def valid_rows(states: Array) -> NDArray[np.bool_]:
-    """(n,) True where a row is finite, 200 K <= T <= 3500 K, P > 0, Y >= -1e-6, and sum of Y within 1e-3 of 1."""
-    return _valid_rows(states)
+def valid_rows(states: Array, T_max: float = T_MAX) -> NDArray[np.bool_]:
+    """(n,) True where a row is finite, 200 K <= T <= T_max, P > 0, Y >= -1e-6, and sum of Y within 1e-3 of 1."""
+    return _valid_rows(states, T_max)
 
 
 @cached_njit()
-def _valid_rows(states):
+def _valid_rows(states, T_max):
     valid = np.empty(states.shape[0], np.bool_)
     for i in range(states.shape[0]):
-        valid[i] = is_valid(states[i])
+        valid[i] = is_valid(states[i], T_max)
     return valid
 
 
 @cached_njit()
-def is_valid(state):
+def is_valid(state, T_max):
     """Validity of one row, as in `valid_rows`; NaN fails every comparison, and infinity one of them."""
     T, P = state[0], state[1]
     lowest, total = 0.0, 0.0
     for k in range(2, state.size):
         lowest = min(lowest, state[k])
         total += state[k]
-    within = T_MIN <= T <= T_MAX and 0.0 < P < np.inf
+    within = T_MIN <= T <= T_max and 0.0 < P < np.inf
     return within and lowest >= -NEGATIVE_TOLERANCE and abs(total - 1.0) <= SUM_TOLERANCE
 
 

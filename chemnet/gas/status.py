@@ -21,8 +21,8 @@ _SENTENCES = {
     Status.RETRIED: "the step was taken at the second attempt: by CVODES with a maximum internal step of dt/100, or by "
     "CVODES after the exact integrator had given up",
     Status.FAILED: "the integrator or the closure failed; the state is unchanged",
-    Status.INVALID: "the state is invalid (not finite, T outside 200-3500 K, P <= 0, Y < 0 or sum of Y not 1); "
-    "it is unchanged",
+    Status.INVALID: "the state is invalid (not finite, T below 200 K or above what the mechanism "
+    "allows, 3500 K or more, P <= 0, Y < 0 or sum of Y not 1); it is unchanged",
     Status.OUTSIDE: "the state lies outside the domain that the model was trained on; it is unchanged",
     Status.SLOW: "the gas is too cold or too calm for the network and has to be integrated (HybridStep does); "
     "it is unchanged",

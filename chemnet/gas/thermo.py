@@ -1,4 +1,4 @@
-"""NASA7 thermodynamics of an ideal gas in compiled form; `nasa` is `Mechanism.nasa`, (K, 15), per kilogram.
+"""Thermodynamics of an ideal gas in compiled form; `nasa` is `Mechanism.nasa`, per kilogram (`polynomials.py`).
 
 Outside its temperature range a polynomial is extrapolated, as Cantera does.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from chemnet.gas.polynomials import FURTHER, PLAIN, STRIDE
 from chemnet.runtime.compilation import cached_njit
 
 SAFE_FASTMATH = {
@@ -19,22 +20,40 @@ MAX_NEWTON = 50  # iterations
 MAX_GAP = 1e-3  # [K], between the T of the last iterations where polynomials do not meet
 
 
+@cached_njit()
+def _inverse_powers(row, T):
+    """Where in a wide row the coefficients a_0, a_1, ... at T [K] begin, and c, d: (o, c, d)."""
+    o, p = (8, 19) if row[0] < T else (1, 17)
+    for q in range(FURTHER, row.size, STRIDE):
+        if row[q] < T:
+            o, p = q + 1, q + 8
+    return o, row[p], row[p + 1]
+
+
 @cached_njit(fastmath=SAFE_FASTMATH)
 def species_cp(T, nasa, out):
     """Heat capacities of all species [J/kg/K] at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
-        o = 8 if nasa[k, 0] < T else 1
+        o, c, d = 8 if nasa[k, 0] < T else 1, 0.0, 0.0
+        if nasa.shape[1] > PLAIN:
+            o, c, d = _inverse_powers(nasa[k], T)
         a = nasa[k]
         out[k] = a[o] + T * (a[o + 1] + T * (a[o + 2] + T * (a[o + 3] + T * a[o + 4])))
+        if nasa.shape[1] > PLAIN:
+            out[k] += (c / T + d) / T
 
 
 @cached_njit(fastmath=SAFE_FASTMATH)
 def species_enthalpies(T, nasa, out):
     """Enthalpies of all species, heat of formation included [J/kg], at T [K] into `out` (K,)."""
     for k in range(nasa.shape[0]):
-        o = 8 if nasa[k, 0] < T else 1
+        o, c, d = 8 if nasa[k, 0] < T else 1, 0.0, 0.0
+        if nasa.shape[1] > PLAIN:
+            o, c, d = _inverse_powers(nasa[k], T)
         a = nasa[k]
         out[k] = a[o + 5] + T * (a[o] + T * (a[o + 1] / 2 + T * (a[o + 2] / 3 + T * (a[o + 3] / 4 + T * a[o + 4] / 5))))
+        if nasa.shape[1] > PLAIN:
+            out[k] += d * math.log(T) - c / T
 
 
 @cached_njit(fastmath=SAFE_FASTMATH)
@@ -43,9 +62,13 @@ def enthalpy_and_cp(T, Y, nasa):
 
     The polynomials are mixed first and evaluated once.
     """
-    a0 = a1 = a2 = a3 = a4 = a5 = 0.0
+    a0 = a1 = a2 = a3 = a4 = a5 = c = d = 0.0
     for k in range(nasa.shape[0]):
         o = 8 if nasa[k, 0] < T else 1
+        if nasa.shape[1] > PLAIN:
+            o, c_k, d_k = _inverse_powers(nasa[k], T)
+            c += Y[k] * c_k
+            d += Y[k] * d_k
         a0 += Y[k] * nasa[k, o]
         a1 += Y[k] * nasa[k, o + 1]
         a2 += Y[k] * nasa[k, o + 2]
@@ -54,6 +77,9 @@ def enthalpy_and_cp(T, Y, nasa):
         a5 += Y[k] * nasa[k, o + 5]
     h = a5 + T * (a0 + T * (a1 / 2 + T * (a2 / 3 + T * (a3 / 4 + T * a4 / 5))))
     cp = a0 + T * (a1 + T * (a2 + T * (a3 + T * a4)))
+    if nasa.shape[1] > PLAIN:
+        h += d * math.log(T) - c / T
+        cp += (c / T + d) / T
     return h, cp
 
 
@@ -117,6 +143,10 @@ def row_enthalpy_cp(T, Y, j, start, nasa, h, cp):
     n = T.shape[0]
     h[:n] = 0.0
     cp[:n] = 0.0
+    if nasa.shape[1] > PLAIN:
+        for i in range(n):
+            h[i], cp[i] = enthalpy_and_cp(T[i], Y[:, j, start + i], nasa)
+        return
     for k in range(nasa.shape[0]):
         y = Y[k, j, start : start + n]
         T_mid, low, high = _ranges(nasa, k)

@@ -65,7 +65,7 @@ class CvodesReactor:
         """
         states = as_states(states, self.mechanism)
         dt = check_time_step(dt)
-        status = np.where(valid_rows(states), Status.OK, Status.INVALID).astype(np.int8)
+        status = np.where(valid_rows(states, self.mechanism.T_max), Status.OK, Status.INVALID).astype(np.int8)
         results = states.copy(), status, np.zeros(len(states)), np.zeros(len(states))
         rows = np.flatnonzero(status == Status.OK)
         self._take_step(states, rows, dt, None, results)

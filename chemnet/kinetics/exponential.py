@@ -130,7 +130,7 @@ def _fill_empty_lanes(tables, lanes, steps, row_of, states, waiting, results):
     occupied = 0
     for lane in range(W):
         if row_of[lane] < 0:
-            row_of[lane] = next_valid_row(states, waiting, results)
+            row_of[lane] = next_valid_row(states, waiting, tables.T_max, results)
             if row_of[lane] >= 0:
                 set_state(tables, lanes, steps.y, states[row_of[lane]], lane)
         occupied += row_of[lane] >= 0

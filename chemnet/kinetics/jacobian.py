@@ -25,6 +25,8 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from chemnet.gas.nasa import one_species
+from chemnet.gas.polynomials import PLAIN
 from chemnet.kinetics.elimination import places
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rate_constants import total_concentration
@@ -219,7 +221,10 @@ def _temperature_row(tables, lanes, work, T, inverse_T, cp):
         at = tables.reactive[k]
         total = fma(heat_content(tables, lanes, at) * T, load(matrix, layout.of_T[k]), total)
         total = fma(heat_capacity(tables, lanes, at), load(lanes.f, k), total)
-    total = fma(warming, _heat_capacity_slope(tables, lanes, T), total)
+    if tables.species.shape[1] > PLAIN:
+        total = fma(warming, _wide_heat_capacity_slope(tables, lanes, T), total)
+    else:
+        total = fma(warming, _heat_capacity_slope(tables, lanes, T), total)
     store(matrix, layout.diagonal[m], -total * inverse_cp)
     if layout.total > 0:
         total = splat(0.0)
@@ -271,4 +276,15 @@ def _heat_capacity_slope(tables, lanes, T):
         a1, a2 = select(low, a[2], a[9]), select(low, a[3], a[10])
         a3, a4 = select(low, a[4], a[11]), select(low, a[5], a[12])
         total = fma(load(lanes.amounts, k), fma(fma(fma(4.0 * a4, T, 3.0 * a3), T, 2.0 * a2), T, a1), total)
+    return total
+
+
+@kernel
+def _wide_heat_capacity_slope(tables, lanes, T):
+    """The same for tables with further ranges and powers of T below zero."""
+    total = splat(0.0)
+    for k in range(tables.species.shape[0]):
+        _, a1, a2, a3, a4, _, c, d = one_species(tables.species[k], T)
+        slope = fma(fma(fma(4.0 * a4, T, 3.0 * a3), T, 2.0 * a2), T, a1) - (2.0 * c / T + d) / (T * T)
+        total = fma(load(lanes.amounts, k), slope, total)
     return total

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from chemnet.gas.conditions import Conditions, check_conditions
 from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.polynomials import FREE, coefficients
+from chemnet.gas.thermo import species_enthalpies
 from chemnet.kinetics.elimination import Layout, Places, eliminate
 from chemnet.kinetics.lists import Floats, Indices, Lists, lists
 from chemnet.kinetics.rate_tables import Rates, rates_of
@@ -50,8 +52,8 @@ class Held(NamedTuple):
 class Tables(NamedTuple):
     """Tables of a mechanism for the kernels: K species, of which m react, listed in `reactive`; R reactions.
 
-    Units are Cantera's (kmol, m, s, K, Pa). `species` (K, 17): T_mid, a_0..a_6 and T_mid, b_0..b_6 of h/R below and
-    above it, as in `Mechanism.nasa` but per mole and divided by R; then W_k [kg/kmol] and the shift of `_balance`.
+    Units are Cantera's (kmol, m, s, K, Pa). `species` (K, 17 or more): `Mechanism.nasa`, but per mole and divided by
+    R; in the free column the shift of `_balance`.
     """
 
     species: Floats
@@ -69,6 +71,7 @@ class Tables(NamedTuple):
     order: Floats  # (2, R): sum of the powers of the forward and the reverse rate
     derivatives: Derivatives
     layout: Layout  # of the Jacobian and its factors
+    T_max: float  # [K] of valid states
     held: Held = Held()
 
 
@@ -110,6 +113,7 @@ def tables_of(mechanism: Mechanism) -> Tables:
         order=_orders(reactions),
         derivatives=_placed(derivatives, np.argsort(order), layout),
         layout=layout,
+        T_max=mechanism.T_max,
     )
 
 
@@ -130,12 +134,9 @@ def _repeated(powers: dict[int, float]) -> list[tuple[int, float]]:
 
 def _species(mechanism: Mechanism) -> Floats:
     """See `Tables`; all per mole and divided by the gas constant."""
-    table = np.empty((mechanism.n_species, 17))
-    weights = mechanism.molecular_weights
-    table[:, :15] = mechanism.nasa
-    table[:, 1:15] *= (weights / ct.gas_constant)[:, None]
-    table[:, 15] = weights
-    table[:, 16] = _balance(mechanism, table)
+    table = mechanism.nasa.copy()
+    table[:, coefficients(table.shape[1])] *= (mechanism.molecular_weights / ct.gas_constant)[:, None]
+    table[:, FREE] = _balance(mechanism, table)
     return table
 
 
@@ -145,10 +146,8 @@ def _balance(mechanism: Mechanism, table: Floats) -> Floats:
     A combination of the species' atoms drops out of every balanced reaction. The one that fits the enthalpies at
     298 K best keeps exp(g/RT) and the products of a few of them within the range of doubles.
     """
-    T = 298.15
-    powers = np.array([T, T**2 / 2, T**3 / 3, T**4 / 4, T**5 / 5, 1.0])
-    low = table[:, 0] >= T
-    h = np.where(low, table[:, 1:7] @ powers, table[:, 8:14] @ powers)
+    h = np.empty(len(table))
+    species_enthalpies(298.15, table, h)
     potentials = np.linalg.lstsq(mechanism.atoms.T, h, rcond=None)[0]
     return np.asarray(mechanism.atoms.T @ potentials)
 

@@ -12,6 +12,8 @@ import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
 
+from chemnet.gas.nasa import one_species
+from chemnet.gas.polynomials import FURTHER, PLAIN, STRIDE
 from chemnet.gas.state import GAS_CONSTANT
 from chemnet.kinetics.mechanism_tables import Tables
 from chemnet.kinetics.rate_constants import TINY, rate_constants, total_concentration
@@ -96,7 +98,10 @@ def right_hand_side(tables, lanes, y):
     T = maximum(T_LOWEST, minimum(T_HIGHEST, load(y, m)))
     log_T, inverse_T = log(T), 1.0 / T
     volume = _concentrations(tables, lanes, y, T)
-    _species_functions(tables, lanes, T, log_T, inverse_T)
+    if tables.species.shape[1] > PLAIN:
+        _wide_species_functions(tables, lanes, T, log_T, inverse_T)
+    else:
+        _species_functions(tables, lanes, T, log_T, inverse_T)
     rate_constants(tables, lanes, T, log_T, inverse_T)
     _progress(tables, lanes, inverse_T)
     return volume, _derivatives(tables, lanes, T, volume)
@@ -125,7 +130,7 @@ def _concentrations(tables, lanes, y, T):
 
 @kernel
 def _species_functions(tables, lanes, T, log_T, inverse_T):
-    """c_p/R, h/RT and exp(+-g/RT) of every species; the two ranges of NASA7 are blended coefficient by coefficient."""
+    """c_p/R, h/RT and exp(+-g/RT) of every species; ranges are blended coefficient by coefficient."""
     log_unit = log_T + np.log(GAS_CONSTANT / _STANDARD_PRESSURE)
     for k in range(tables.species.shape[0]):
         a = tables.species[k]
@@ -138,6 +143,27 @@ def _species_functions(tables, lanes, T, log_T, inverse_T):
         store(lanes.h, k, fma(warm, T, fma(a5, inverse_T, a0)))
         cold = fma(fma(fma(a4 * 0.05, T, a3 * (1 / 12)), T, a2 * (1 / 6)), T, a1 * 0.5)
         g = fma(a5 - a[16], inverse_T, fma(a0, 1.0 - log_T, -a6)) - cold * T
+        exponent = maximum(-_MAX_EXPONENT, minimum(_MAX_EXPONENT, g + log_unit))
+        store(lanes.up, k, exp(exponent))
+        store(lanes.down, k, exp(-exponent))
+
+
+@kernel
+def _wide_species_functions(tables, lanes, T, log_T, inverse_T):
+    """The same for tables with further ranges and powers of T below zero."""
+    log_unit = log_T + np.log(GAS_CONSTANT / _STANDARD_PRESSURE)
+    for k in range(tables.species.shape[0]):
+        a = tables.species[k]
+        a6 = select(a[0] >= T, a[7], a[14])
+        for q in range(FURTHER, a.size, STRIDE):
+            a6 = select(a[q] < T, a[q + 7], a6)
+        a0, a1, a2, a3, a4, a5, c, d = one_species(a, T)
+        c, d = c * (inverse_T * inverse_T), d * inverse_T
+        store(lanes.cp, k, fma(fma(fma(fma(a4, T, a3), T, a2), T, a1), T, a0) + (c + d))
+        warm = fma(fma(fma(a4 * 0.2, T, a3 * 0.25), T, a2 * (1 / 3)), T, a1 * 0.5)
+        store(lanes.h, k, fma(warm, T, fma(a5, inverse_T, a0)) + fma(d, log_T, -c))
+        cold = fma(fma(fma(a4 * 0.05, T, a3 * (1 / 12)), T, a2 * (1 / 6)), T, a1 * 0.5)
+        g = fma(a5 - a[16], inverse_T, fma(a0, 1.0 - log_T, -a6)) - cold * T + fma(d, log_T + 1.0, c * -0.5)
         exponent = maximum(-_MAX_EXPONENT, minimum(_MAX_EXPONENT, g + log_unit))
         store(lanes.up, k, exp(exponent))
         store(lanes.down, k, exp(-exponent))

@@ -216,11 +216,11 @@ def _refill(tables, lanes, steps, lane, states, rows, waiting, dt):
 
 
 @kernel
-def next_valid_row(states, waiting, results):
+def next_valid_row(states, waiting, T_max, results):
     """The number of the next valid row, -1 if there is none; those that are not are copied."""
     i = take_number(waiting)
     while i < states.shape[0]:
-        if is_valid(states[i]):
+        if is_valid(states[i], T_max):
             return i
         results.status[i] = _INVALID
         for k in range(states.shape[1]):
@@ -410,7 +410,7 @@ def restore_enthalpy(tables, lanes, steps):
             j = tables.place[k]
             amount = load(steps.stage, j) if j >= 0 else load(lanes.amounts, k)
             mixed, total = add_species(mixed, amount, tables.species[k], T), total + amount
-        h, cp = enthalpy_and_cp(mixed, T)
+        h, cp = enthalpy_and_cp(mixed, T, tables.species)
         h, cp = fma(-tables.held.volume * T, total, h), fma(-tables.held.volume, total, cp)
         store(steps.stage, m, fma(tables.held.heating, (load(steps.enthalpy, 0) - h) / cp, T))
 

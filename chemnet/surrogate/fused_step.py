@@ -39,11 +39,12 @@ class Tables(NamedTuple):
     power: int  # of the label
     elements: Array  # (E, m) mass of each element in a kilogram of each reactive species
     reactive: NDArray[np.intp]  # (m,) their places in Y
-    nasa: Array  # (K, 15)
+    nasa: Array  # as of `Mechanism`
     low: Array  # (2 + K) smallest T, P and Y inside
     high: Array  # (2 + K) largest
     directions: Array  # (D, 1 + K) factors of h and Y in sums that are bounded
     bounds: Array  # (D, 2) smallest and largest of these sums inside
+    T_max: float  # [K] of valid states
 
 
 class Lanes(NamedTuple):
@@ -71,6 +72,7 @@ class FusedStep:
             *(transform.input_mean, transform.input_gain, scale, transform.power),
             *(closure.elements, closure.reactive, mechanism.nasa),
             *(domain.low, domain.high, domain.directions, domain.bounds),
+            mechanism.T_max,
         )
         K, m, E = mechanism.n_species, len(closure.reactive), len(closure.elements)
         blocks = -(-rows // W)
@@ -103,7 +105,7 @@ def prepare(tables, lanes, states, inputs, status):
             i = first + lane
             status[i] = _OK
             if lanes.hard[lane] != 0.0:
-                status[i] = _OUTSIDE if is_valid(states[i]) else _INVALID
+                status[i] = _OUTSIDE if is_valid(states[i], tables.T_max) else _INVALID
             for c in range(columns):
                 inputs[i, c] = lanes.state[c * W + lane]
 
@@ -157,7 +159,7 @@ def _enthalpy(tables, Y, start, T):
     mixed = no_species()
     for k in range(tables.nasa.shape[0]):
         mixed = add_species(mixed, load(Y, start + k), tables.nasa[k], T)
-    return enthalpy_and_cp(mixed, T)
+    return enthalpy_and_cp(mixed, T, tables.nasa)
 
 
 @cached_njit(error_model="numpy", nogil=True, no_cfunc_wrapper=True)

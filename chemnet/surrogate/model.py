@@ -93,7 +93,7 @@ class Surrogate:
         self.check_dt(self.dt if dt is None else dt)
         next_states, status = states.copy(), np.full(len(states), Status.SLOW, np.int8)
         cold = states[:, 0] < self.cold_limit
-        status[cold & ~valid_rows(states)] = Status.INVALID
+        status[cold & ~valid_rows(states, self.mechanism.T_max)] = Status.INVALID
         warm = np.flatnonzero(~cold)
         next_states[warm], status[warm] = self._predict(states.take(warm, axis=0))
         return StepResult(next_states, status)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chemnet.gas.mechanism import load_mechanism
-from chemnet.kinetics.rosenbrock_reactor import RosenbrockReactor
+from chemnet.kinetics import CvodesReactor, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 
 CHECK_STATES = json.loads((Path(__file__).parents[1] / "data" / "drm19_check_states.json").read_text())["states"]
@@ -183,3 +183,31 @@ def test_equilibrium_constants_follow_the_pressure_that_thermodynamic_data_are_f
     network.advance(1e-3)
     exact = RosenbrockReactor(mechanism, rtol=1e-8, atol=1e-14).advance(state, 1e-3).states
     np.testing.assert_allclose(exact[0, 0], reactor.T, rtol=0, atol=1e-3)
+
+
+def test_a_jump_of_enthalpy_between_two_ranges_is_announced_once_by_name(tmp_path, capsys):
+    text = IONS.replace("184021.49, -1.14064664]]", "185021.49, -1.14064664]]")
+    (tmp_path / "jump.yaml").write_text(text)
+    mechanism = load_mechanism(tmp_path / "jump.yaml")
+    assert "the enthalpy of H+ jumps by 1 RT at 1000 K; steps keep enthalpy" in capsys.readouterr().err
+    mechanism.gas()
+    assert load_mechanism(tmp_path / "jump.yaml").gas().n_species == 6
+    load_mechanism("gri30.yaml")
+    assert not capsys.readouterr().err
+
+
+def test_states_are_valid_as_far_as_all_polynomials_reach():
+    assert load_mechanism("drm19").T_max == load_mechanism("gri30.yaml").T_max == 3500.0
+    wide = ct.Solution("h2o2.yaml")
+    species = wide.species()
+    for one in species:
+        one.thermo = ct.NasaPoly2(200.0, 5000.0, ct.one_atm, one.thermo.coeffs)
+    gas = ct.Solution(thermo="ideal-gas", kinetics="gas", species=species, reactions=wide.reactions(), name="wide")
+    gas.TPX = 4500.0, 1e5, "H2:2,O2:1,N2:3"
+    mechanism, states = load_mechanism(gas), np.hstack([gas.TP, gas.Y])[None]
+    assert mechanism.T_max == 5000.0
+    found, truth = (step.advance(states, 1e-6) for step in (RosenbrockReactor(gas, 1e-8, 1e-14), CvodesReactor(gas)))
+    assert not found.status.any() and not truth.status.any()
+    np.testing.assert_allclose(found.states[:, 0], truth.states[:, 0], rtol=0, atol=2e-2)
+    states[0, 0] = 5001.0
+    assert RosenbrockReactor(gas).advance(states, 1e-6).status == CvodesReactor(gas).advance(states, 1e-6).status == [3]
