@@ -101,7 +101,7 @@ def test_rows_that_the_exact_step_hands_over_are_counted(surrogate, rows, monkey
     """At a tolerance below round-off no step is good enough; CVODES takes the rows at its own tolerances."""
     outside = RosenbrockReactor(MECHANISM, 1e-18, 1e-30)
     monkeypatch.setattr(
-        "chemnet.kinetics.rosenbrock_reactor.CvodesReactor", lambda mechanism, *_: CvodesReactor(mechanism)
+        "chemnet.kinetics.rosenbrock_reactor.CvodesReactor", lambda mechanism, *_, **__: CvodesReactor(mechanism)
     )
     result = HybridStep(surrogate, outside=outside).advance(rows)
     assert result.stats.handed_over == result.stats.left.sum() == 3
