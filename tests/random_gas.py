@@ -30,6 +30,7 @@ COLLISIONS = (
     "2 O (+M) <=> O2 (+M)",
 )
 GLOBAL = ("2 H2 + O2 => 2 H2O", "H2O2 + H2 => 2 H2O")
+CHEBYSHEV = "  temperature-range: [250.0, 3500.0]\n  pressure-range: [0.05 atm, 60 atm]\n"
 FACTORS = (0.97, 1.0, 1.03)  # of the time step: an ignition a little early or late is no error
 
 
@@ -50,7 +51,17 @@ def _rate(rng: np.random.Generator, order: int = 2) -> str:
 
 def _bimolecular(equation: str, rng: np.random.Generator) -> str:
     equation = equation.replace("<=>", "=>") if equation in EXOTHERMIC and rng.random() < 0.2 else equation
-    if rng.random() < 0.2:
+    kind = rng.random()
+    if kind < 0.1:
+        lg = rng.uniform(8.0, 14.0), *rng.uniform(-1.0, 1.0, 5)
+        return (
+            f"- equation: {equation}\n  type: Chebyshev\n{CHEBYSHEV}"
+            + "  data: [[{}, {}, {}], [{}, {}, {}]]".format(*lg)
+        )
+    if kind < 0.2:
+        A, energies = _rate(rng).split(", Ea")[0], f"Ea0: {rng.uniform(0.0, 3e4):.0f}, w: {rng.uniform(5e4, 2e5):.0f}"
+        return f"- equation: {equation}\n  type: Blowers-Masel\n  rate-constant: {A}, {energies}}}"
+    if kind < 0.4:
         levels = "".join(f"\n  - {{P: {P} atm, {_rate(rng)[1:]}" for P in (0.1, 1.0, 10.0))
         return f"- equation: {equation}\n  type: pressure-dependent-Arrhenius\n  rate-constants:{levels}"
     return f"- equation: {equation}\n  rate-constant: {_rate(rng)}"
