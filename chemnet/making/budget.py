@@ -19,6 +19,11 @@ class Budget:
     cores: int
 
     @property
+    def flames(self) -> float:
+        """Seconds for the flames of the look at the gas, at most."""
+        return 0.1 * self.seconds
+
+    @property
     def sampling(self) -> float:
         """Seconds for the states."""
         return 0.2 * self.seconds

@@ -144,7 +144,9 @@ def _flames(task: MakeTask, found: Survey, seconds: float) -> dict[str, Any] | N
     P, T = middle_pressure(task), found.unburnt
     at = [(P, T), (low, T), (high, T + 50.0), (P, T + 100.0), (math.sqrt(P * high), T + 20.0)]
     at = list(dict.fromkeys(at))[: int(np.clip(n // 3, 1, 5))]
-    phis = np.geomspace(*found.phi, int(np.clip(n // len(at), 2, 13)))
+    known = [flame.phi for flame in found.flames]
+    low_phi, high_phi = max(found.phi[0], 0.9 * min(known)), min(found.phi[1], 1.1 * max(known))
+    phis = np.geomspace(low_phi, high_phi, int(np.clip(n // len(at), 2, 13)))
     return {"share": 0.04, "phi": [float(f"{phi:.3g}") for phi in phis], "at": at, "missing": "leave"}
 
 

@@ -157,7 +157,7 @@ class _Making:
         kept = read_kept(path, self.origin)
         if kept is None:
             self.report(f"{self.task.name}: a look at the gas")
-            found = self.timed("survey", lambda: survey(self.task, self.budget.cores, self.report))
+            found = self.timed("survey", lambda: survey(self.task, self.budget.cores, self.report, self.budget.flames))
             write_kept(path, self.origin, found.model_dump(mode="json"))
             return self.look()
         del kept["origin"]

@@ -27,6 +27,7 @@ from chemnet.runtime.processes import ordered_map
 
 RISE = 400.0  # [K] a gas that gets hotter by less does not burn
 USUAL_PHI = (0.5, 2.0)
+FLAME_PHI = (0.6, 1.6)  # equivalence ratios of the leanest and the richest flame, at most
 UNBURNT = 300.0  # [K] of the gas ahead of a flame, where the polynomials of the mechanism begin no later
 HOTTEST_PATH, HOTTEST_KERNEL = 2000.0, 3050.0  # [K]
 _PHI_SCAN = np.geomspace(0.05, 20.0, 49)
@@ -37,6 +38,7 @@ LATEST_DELAY, EARLIEST_DELAY = 10_000.0, 5.0  # time steps: ignition delays that
 _LONGEST_PATH = 0.2  # [s]
 _KERNEL_BY = 50.0  # [K]
 _HEADROOM = 50.0  # [K] below the hottest valid state
+_FAILING = 5.0  # times the time of the flames so far, which the next may take
 _COST_STATES, _COST_CALLS = 400, 3
 
 
@@ -98,8 +100,10 @@ class Survey(Config):
         return min(self.flames, key=lambda flame: abs(math.log(flame.phi / phi)))
 
 
-def survey(task: MakeTask, workers: int = 1, report: Callable[[str], None] = print) -> Survey:
-    """Look at the gas of a task.
+def survey(
+    task: MakeTask, workers: int = 1, report: Callable[[str], None] = print, flame_seconds: float = math.inf
+) -> Survey:
+    """Look at the gas of a task; at one flame alone where three would take more than `flame_seconds`.
 
     Raises UsageError where nothing burns or ignites, and names the mixtures that do.
     """
@@ -114,7 +118,7 @@ def survey(task: MakeTask, workers: int = 1, report: Callable[[str], None] = pri
     ignitions, seconds = _ignitions(task, phi, top, workers)
     T0 = _range_of_T0(task, ignitions, top)
     report(f"it ignites in 5 to 10,000 steps of {task.dt:g} s from {T0[0]:g} to {T0[1]:g} K")
-    flames, reason, flame_seconds = _flames(task, mechanism, phi, unburnt)
+    flames, reason, flame_seconds = _flames(task, mechanism, phi, unburnt, flame_seconds)
     report(reason or f"{len(flames)} flames, {flames[0].speed:.3g} m/s at phi {flames[0].phi:.3g}")
     return Survey(
         phi=phi,
@@ -282,14 +286,20 @@ def _refined(ignitions: Sequence[Ignition], dt: float, good: Sequence[float], to
 
 
 def _flames(
-    task: MakeTask, mechanism: Mechanism, phi: tuple[float, float], unburnt: float
+    task: MakeTask, mechanism: Mechanism, phi: tuple[float, float], unburnt: float, most_seconds: float
 ) -> tuple[list[Flame], str | None, float]:
-    """Flames at the middle of the pressures, the reason why there are none, and the seconds that one takes."""
+    """Flames at the middle of the pressures, the reason why there are none, and the seconds that one takes.
+
+    The middle of the mixtures comes first; leaner and richer ones than of FLAME_PHI burn slowly, and take long to find.
+    """
     if not canonical.has_transport(mechanism):
         return [], f"{mechanism.name} has no transport data: flames are left out", 0.0
     P, start, found = middle_pressure(task), time.perf_counter(), list[Flame]()
     gas = mechanism.gas()
-    for f in dict.fromkeys((middle(phi), *phi)):
+    ends = (float(np.clip(end, *FLAME_PHI)) for end in phi)
+    for f in dict.fromkeys((middle(phi), *(end for end in ends if phi[0] <= end <= phi[1]))):
+        if _FAILING * (time.perf_counter() - start) > most_seconds:
+            break
         try:
             flame = canonical.solve_flame(gas, _unburnt(task, mechanism, f, unburnt, P))
         except NumericalError:
