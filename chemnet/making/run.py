@@ -9,6 +9,7 @@ goes on from there. The functions are those of the commands: `sample`, `train --
 | `survey.json` | what a look at the gas found |
 | `recipe.yaml`, `config.yaml`, `cases.yaml`, `choices.json` | the plan; they can be used by the other commands, too |
 | `states.h5`, `rates/`, `training/` | the training set, short trainings, the training |
+| `calm-first.safetensors` | only where it is needed: the model that leaves calm gas to the exact integrator |
 | `ladder/` | the tables of each check, and the references |
 | `validation.json` | all tables of the checks, as `chemnet validate --json` writes them |
 | `model.safetensors`, `README.md`, `report.html` | the model, its card, its report |
@@ -39,6 +40,7 @@ from chemnet.runtime.files import read_json, write_json, write_text
 from chemnet.runtime.processes import available_cores
 from chemnet.runtime.run_folder import MANIFEST, check_same, finish_run, read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
+from chemnet.surrogate.hybrid import takes_calm_gas_first
 from chemnet.surrogate.model import Surrogate
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.loop import CHECKPOINT
@@ -57,6 +59,7 @@ TASK, SURVEY, CHOICES = "make.yaml", "survey.json", "choices.json"
 RECIPE, CONFIG, CASES, JUDGING = "recipe.yaml", "config.yaml", "cases.yaml", "judging-cases.yaml"
 DATA, RATES, TRAINING, LADDER = "states.h5", "rates", "training", "ladder"
 VALIDATION, MODEL, SECONDS = "validation.json", "model.safetensors", "seconds.json"
+CALM_FIRST = "calm-first.safetensors"
 
 SCANNED = (1.0, 0.5, 2.0)  # times the plan's learning rate
 _LEAST_TRAINING = 2.0  # [s]
@@ -273,16 +276,31 @@ class _Making:
     def climb(self, plan: Plan, found: Survey) -> tuple[list[Table], dict[str, str]]:
         """The tables of the checks, the summary of all figures last, and of checks that cannot be made the reason."""
         missing = self._missing(plan, found)
+        model = self._choose_calm_gas(plan, found)
         checks = [check for check in _CHECKS if check not in missing and not (check == "cost" and "flames" in missing)]
         if self.tools.flow and judges_flows(found, self.mechanism, self.budget):
             checks.append("flow")
-        content = [self._check(check, plan, found) for check in checks]
+        content = [self._check(check, model, plan, found) for check in checks]
         tables = [Table.from_json(table) for of_check in content for table in of_check[:-1]]
         rows = [tuple(row.values()) for of_check in content for row in of_check[-1]["rows"]]
         columns = ("check", "figure", "value", "target", "met")
         tables.append(Table(f"{SUMMARY_OF} {self.task.name}", columns, rows))
         write_json(self.folder / VALIDATION, {"tables": [table.as_json() for table in tables]})
         return tables, missing
+
+    def _choose_calm_gas(self, plan: Plan, found: Survey) -> Path:
+        """The trained model; where it asks the network first and misses a target of the ignitions by that, it is one
+        that leaves calm gas to the exact integrator: slower, and without the errors that add up in burnt gas."""
+        trained, chosen = self.folder / TRAINING / MODEL, self.folder / CALM_FIRST
+        chosen.unlink(missing_ok=True)
+        if takes_calm_gas_first(self.mechanism):
+            return trained
+        figures = [row for table in self._check("ignition", trained, plan, found)[-1:] for row in table["rows"]]
+        if verdict.ignitions_pass({row["figure"]: row["value"] for row in figures}):
+            return trained
+        self.report("the ignitions miss a target: calm gas is integrated before the network is asked")
+        Surrogate.load(trained).with_calm_first(True).save(chosen)
+        return chosen
 
     def _missing(self, plan: Plan, found: Survey) -> dict[str, str]:
         """Checks that cannot be made, and why."""
@@ -301,10 +319,9 @@ class _Making:
             missing["flames"] = f"no flame was checked ({reason})"
         return missing
 
-    def _check(self, check: str, plan: Plan, found: Survey) -> list[dict[str, Any]]:
-        """Tables of one check as JSON."""
-        path = self.folder / LADDER / f"{check}.json"
-        model = self.folder / TRAINING / MODEL
+    def _check(self, check: str, model: Path, plan: Plan, found: Survey) -> list[dict[str, Any]]:
+        """Tables of one check of a model file as JSON."""
+        path = self.folder / LADDER / f"{'' if model.name == MODEL else model.stem + '-'}{check}.json"
         origin = sha256(self.origin, model, dump_yaml(plan.cases))
         kept = read_kept(path, origin)
         if kept is not None:
@@ -320,7 +337,7 @@ class _Making:
         )
         tables = self.timed("checks", lambda: run_checks(suite, [check]))
         write_kept(path, origin, {"tables": [table.as_json() for table in tables]})
-        return self._check(check, plan, found)
+        return self._check(check, model, plan, found)
 
     def _flame_solver(self, found: Survey) -> dict[str, Any]:
         """What burns flames: the flow solver, in a box that fits the gas."""
@@ -355,7 +372,8 @@ class _Making:
         manifest = self.folder / MANIFEST
         if manifest.exists() and read_json(manifest).get("origin") == origin:
             return
-        trained = Surrogate.load(self.folder / TRAINING)
+        calm_first = self.folder / CALM_FIRST
+        trained = Surrogate.load(calm_first if calm_first.exists() else self.folder / TRAINING)
         figures = figures_of(self.folder / VALIDATION)
         model = trained.with_network(trained.network, ladder=figures, verdict=decision.line())
         model.save(self.folder / MODEL)

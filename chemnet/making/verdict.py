@@ -97,6 +97,11 @@ def judge(figures: Figures, cases: Mapping[str, NDArray[Any]], missing: Mapping[
     return Verdict(LIMITED if limits else PASSED, limits, [*reasons, *_gains(figures)], targets)
 
 
+def ignitions_pass(figures: Mapping[str, float | None]) -> bool:
+    """Whether the figures of the check `ignition`, by name, meet their targets."""
+    return all(target.met for target in _targets({"ignition": figures}) if target.check == "ignition")
+
+
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
     """Columns (n,) of the rows of `ignition.case_table`: `T0` [K], `phi`, `P` [atm], `error` of the delay [%] and `end`
     error of T [K], nan where there is none, and whether the case `failed`."""

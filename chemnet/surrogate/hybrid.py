@@ -31,7 +31,7 @@ class HybridStep:
     """A chemistry step by a model and by integrators, which take the rows that the model refuses.
 
     * calm rows, which one exponential step of the integrator advances, never come to the network, where that step is
-      the cheaper one (`takes_calm_gas_first`), unless `calm_limit` is zero
+      the cheaper one (`takes_calm_gas_first`) or the model says so (`calm_first`), unless `calm_limit` is zero
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
       `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
@@ -99,8 +99,9 @@ class HybridStep:
 
     def _advance_calm(self, states: Array, dt: float) -> tuple[Array, NDArray[np.bool_]]:
         """States after dt of the rows that the integrator advances by one step for calm gas, and which they are."""
-        first = self.model.calm_limit > 0.0 and takes_calm_gas_first(self.mechanism)
-        if first and isinstance(self.integrator, RosenbrockReactor):
+        first = self.model.calm_first
+        first = takes_calm_gas_first(self.mechanism) if first is None else first
+        if first and self.model.calm_limit > 0.0 and isinstance(self.integrator, RosenbrockReactor):
             return self.integrator.advance_calm(states, dt)
         return states.copy(), np.zeros(len(states), np.bool_)
 

@@ -38,6 +38,7 @@ class Surrogate:
     Where chemistry is slow the small errors of a network, step after step, would outweigh it. So it refuses gas that is
     colder than `cold_limit` [K], and gas that is calm: every change of Y^(1/8) that the network predicts is smaller
     than `calm_limit` times the typical one of its data. Their status is SLOW; `HybridStep` integrates them.
+    `calm_first` says whether it takes calm gas before the network is asked (None: where that is the cheaper one).
     """
 
     network: nn.Sequential
@@ -49,6 +50,7 @@ class Surrogate:
     engine: str = "fp32"
     cold_limit: float = 0.0
     calm_limit: float = 0.0
+    calm_first: bool | None = None
 
     def __post_init__(self) -> None:
         self.metadata = dict(self.metadata)
@@ -81,6 +83,10 @@ class Surrogate:
         except ValueError as error:
             raise UsageError(f"{error}: limits of slow gas begin at 0") from None
         return replace(self, **limits) if limits else self
+
+    def with_calm_first(self, calm_first: bool | None) -> Surrogate:
+        """The same surrogate in whose hybrid steps calm gas is, or is not, integrated before the network is asked."""
+        return replace(self, calm_first=calm_first)
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).
@@ -140,6 +146,7 @@ class Surrogate:
             "engine": self.engine,
             "cold_limit": self.cold_limit,
             "calm_limit": self.calm_limit,
+            "calm_first": self.calm_first,
             "metadata": self.metadata,
         }
 
@@ -169,10 +176,11 @@ class Surrogate:
             dt, metadata = float(description["dt"]), dict(description["metadata"])
             check_time_step(dt)
             engine = engine or suitable_engine(description.get("engine", "fp32"))
-            limits = [_not_negative(description.get(name, 0.0)) for name in ("cold_limit", "calm_limit")]
+            cold, calm = (_not_negative(description.get(name, 0.0)) for name in ("cold_limit", "calm_limit"))
+            calm_first = {None: None, True: True, False: False}[description.get("calm_first")]
         except model_file.DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
-        return cls(network, transform, mechanism, dt, domain, metadata, engine, *limits)
+        return cls(network, transform, mechanism, dt, domain, metadata, engine, cold, calm, calm_first)
 
 
 def _not_negative(value: Any) -> float:

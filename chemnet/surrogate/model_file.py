@@ -23,8 +23,11 @@ from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import atomic
 from chemnet.surrogate.network import NetConfig, build
 
-FORMAT = "chemnet-model-4"
-_READABLE = (*(f"chemnet-model-{n}" for n in (1, 2, 3)), FORMAT)  # the first has only ranges of T and P as its domain
+FORMAT = "chemnet-model-5"
+_READABLE = (
+    *(f"chemnet-model-{n}" for n in (1, 2, 3, 4)),
+    FORMAT,
+)  # the first has only ranges of T and P as its domain
 PRETRAINED = Path(__file__).parent / "pretrained"
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UsageError)  # RecursionError is one of them
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chemnet.making.verdict import EXACT, LIMITED, PASSED, columns_of, judge
+from chemnet.making.verdict import EXACT, LIMITED, PASSED, columns_of, ignitions_pass, judge
 
 T0, P = (v.ravel() for v in np.meshgrid([1100.0, 1200.0, 1300.0], [0.5, 1.0, 2.0, 4.0]))
 
@@ -36,6 +36,13 @@ def test_figures_within_all_targets_pass_without_a_limit():
     assert (found.word, list(found.limits)) == (PASSED, []) and all(target.met for target in found.targets)
     assert len(found.targets) == 7
     assert found.line() == "passed; a cell of a flame front costs 1/150 of CVODES and 1/3 of the exact step"
+
+
+@pytest.mark.parametrize(
+    ("found", "passes"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)]
+)
+def test_ignitions_pass_by_themselves(found, passes):
+    assert ignitions_pass(figures(found)["ignition"]) is passes
 
 
 def test_errors_at_one_pressure_limit_the_model_to_the_others():

@@ -77,6 +77,7 @@ class Failing:
     """A model, or an integrator, that gives every row one status."""
 
     calm_limit = 0.0
+    calm_first = None
 
     def __init__(self, status):
         self.status, self.mechanism, self.dt = status, MECHANISM, 1e-6
@@ -149,6 +150,16 @@ def test_in_a_large_mechanism_the_network_is_asked_first():
     assert RosenbrockReactor(model.mechanism).advance_calm(burnt[None], 1e-6)[1].all()
     assert not HybridStep(model).advance(burnt[None]).stats.slow.any()
     assert model.asked == [1]
+    model.calm_first = True  # as a model whose errors would add up says
+    assert HybridStep(model).advance(burnt[None]).stats.slow.all()
+    assert model.asked == [1, 0]
+
+
+def test_a_model_may_have_its_network_asked_first(burnt):
+    model = Watched()
+    model.calm_first = False
+    assert not HybridStep(model).advance(burnt).stats.slow.any()
+    assert model.asked == [len(burnt)]
 
 
 def test_a_mechanism_that_the_exact_step_does_not_cover_needs_cvode_outside(tmp_path):

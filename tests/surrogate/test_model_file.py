@@ -133,16 +133,23 @@ def test_a_file_of_a_newer_chemnet_is_refused(surrogate, tmp_path):
         Surrogate.load(rewritten(tmp_path / "model.safetensors", 17))
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_files_of_every_format_so_far_give_the_same_bits(surrogate, states, tmp_path, number):
-    """The first had ranges of T and P as its domain, the first two no engine, and the first three no limits."""
+    """The first had ranges of T and P as its domain, the first two no engine, the first three no limits; the fifth may
+    say that calm gas is integrated first."""
     surrogate.save(tmp_path / "model.safetensors")
     limits = {name: list(values) for name, values in surrogate.domain.limits.items()}
-    later = {"domain": 1, "engine": 2, "cold_limit": 3, "calm_limit": 3}
+    later = {"domain": 1, "engine": 2, "cold_limit": 3, "calm_limit": 3, "calm_first": 4}
     changes = {name: limits if name == "domain" else None for name, last in later.items() if number <= last}
     model = Surrogate.load(rewritten(tmp_path / "model.safetensors", number, **changes))
     assert (model.engine, model.cold_limit, model.calm_limit) == ("fp32", 0.0, 0.0)
     np.testing.assert_array_equal(model.advance(states)[0], surrogate.advance(states)[0])
+
+
+@pytest.mark.parametrize("calm_first", [None, True, False])
+def test_which_step_takes_calm_gas_is_kept(surrogate, tmp_path, calm_first):
+    surrogate.with_calm_first(calm_first).save(tmp_path / "model.safetensors")
+    assert Surrogate.load(tmp_path / "model.safetensors").calm_first is calm_first
 
 
 def test_what_is_no_model_is_refused_and_a_pickle_runs_nothing(surrogate, tmp_path):
