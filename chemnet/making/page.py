@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from chemnet.benchmark.cells import ONE_ATM
+from chemnet.benchmark.timing import processor
 from chemnet.data import coverage
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
+from chemnet.making.budget import Budget, in_words
 from chemnet.making.plan import Plan
 from chemnet.making.survey import Survey
 from chemnet.making.task import MakeTask
@@ -34,6 +36,7 @@ class Content:
     """All that a make found, chose and measured."""
 
     task: MakeTask
+    budget: Budget
     mechanism: Mechanism
     found: Survey
     plan: Plan
@@ -92,6 +95,9 @@ def _card(content: Content) -> Iterator[str]:
     )
     yield ""
     yield f"**{content.verdict.line()}**"
+    yield ""
+    budget = content.budget
+    yield f"Made by `{task.command} --budget {in_words(budget.seconds)}` on {budget.cores} cores of {processor()}."
     yield ""
     yield "| | |"
     yield "|---|---|"

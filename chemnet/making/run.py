@@ -356,7 +356,8 @@ class _Making:
     def decide(self, tables: Sequence[Table], missing: Mapping[str, str]) -> Verdict:
         """The verdict on the figures of the checks."""
         cases = next(table for table in tables if table.title == CASE_TABLE).as_json()["rows"]
-        return verdict.judge(figures_of(self.folder / VALIDATION), verdict.columns_of(cases), missing)
+        summary = tables[-1].as_json()["rows"]
+        return verdict.judge(figures_of(self.folder / VALIDATION), verdict.columns_of(cases), missing, summary)
 
     def time_table(self) -> Table:
         """Wall time by phase, of all parts of the make."""
@@ -378,7 +379,7 @@ class _Making:
         model = trained.with_network(trained.network, ladder=figures, verdict=decision.line())
         model.save(self.folder / MODEL)
         content = page.Content(
-            self.task, self.mechanism, found, plan, rates, tables, decision, self.time_table(), model
+            self.task, self.budget, self.mechanism, found, plan, rates, tables, decision, self.time_table(), model
         )
         page.write(self.folder, content)
         facts = {"verdict": decision.line(), "seconds": self.seconds, "origin": origin}

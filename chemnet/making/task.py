@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
+from chemnet.benchmark.cells import ONE_ATM
 from chemnet.data.recipe import Positive, Range
 from chemnet.gas.canonical import AIR
 from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.runtime.config import Config
+
+_USUAL = {"dt": 1e-6, "seed": 0}
 
 
 class MakeTask(Config):
@@ -35,9 +39,30 @@ class MakeTask(Config):
         """Name of the model: its mechanism and its fuel."""
         return "-".join([Path(self.mechanism).stem, *self.fuel])
 
+    @property
+    def command(self) -> str:
+        """The command of this task, without its budget."""
+        parts = ["chemnet make", "--mechanism", self.mechanism, "--fuel", _mixture(self.fuel)]
+        if self.oxidizer != AIR:
+            parts += ["--oxidizer", _mixture(self.oxidizer)]
+        parts += ["--pressure", *(f"{P / ONE_ATM:.4g}" for P in dict.fromkeys(self.pressure))]
+        if self.phi:
+            parts += ["--phi", *(f"{phi:g}" for phi in self.phi)]
+        parts += [
+            f"--{name} {value:g}" for name, value in (("dt", self.dt), ("seed", self.seed)) if value != _USUAL[name]
+        ]
+        return " ".join(parts)
+
     def load(self) -> Mechanism:
         """The mechanism. Raises UsageError for a file or a species that is not there."""
         mechanism = load_mechanism(self.mechanism)
         for species in (*self.fuel, *self.oxidizer):
             mechanism.index(species)
         return mechanism
+
+
+def _mixture(moles: Mapping[str, float]) -> str:
+    """A mixture as the command line takes it."""
+    if list(moles.values()) == [1.0]:
+        return next(iter(moles))
+    return ",".join(f"{name}:{x:g}" for name, x in moles.items())

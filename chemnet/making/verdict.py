@@ -68,10 +68,17 @@ class Verdict:
         return Table(f"verdict: {self.line()}", ("check", "figure", "value", "target", "met"), rows)
 
 
-def judge(figures: Figures, cases: Mapping[str, NDArray[Any]], missing: Mapping[str, str] | None = None) -> Verdict:
+def judge(
+    figures: Figures,
+    cases: Mapping[str, NDArray[Any]],
+    missing: Mapping[str, str] | None = None,
+    summary: Sequence[Mapping[str, Any]] = (),
+) -> Verdict:
     """The verdict on the figures of the checks that were made.
 
-    `cases` are the ignitions as of `columns_of`; `missing` says of checks that could not be made why.
+    `cases` are the ignitions as of `columns_of`; `missing` says of checks that could not be made why. Targets that
+    `summary` (rows `check, figure, value, target, met` of a validation) has beside those of a make, and that are
+    missed, are told: they are those of methane flames.
 
     A model whose ignitions miss a target passes within the widest range of T0, phi or pressure in which they meet it,
     if that holds two fifths of the cases; others that it misses, or that could not be made, are limits as well. One
@@ -94,7 +101,8 @@ def judge(figures: Figures, cases: Mapping[str, NDArray[Any]], missing: Mapping[
             )
         if target.check != "ignition":
             limits.append(_shown(target))
-    return Verdict(LIMITED if limits else PASSED, limits, [*reasons, *_gains(figures)], targets)
+    reasons += [*_gains(figures), *_missed_beside(targets, summary)]
+    return Verdict(LIMITED if limits else PASSED, limits, reasons, targets)
 
 
 def ignitions_pass(figures: Mapping[str, float | None]) -> bool:
@@ -140,7 +148,18 @@ def _gains(figures: Figures) -> list[str]:
     cvodes, exact = (costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact"))
     if cvodes is None or exact is None:
         return []
-    return [f"a cell of a flame front costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"]
+    text = f"a cell of a flame front costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"
+    integrated = costs.get("flame front: integrated by the model [%]")
+    return [text if integrated is None else f"{text}, {integrated:.3g} % of them are integrated, not predicted"]
+
+
+def _missed_beside(targets: Sequence[Target], summary: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Figures of a validation that miss a target and are not among these."""
+    own = {(target.check, target.name) for target in targets}
+    rows = [row for row in summary if row["met"] in (False, "no") and (row["check"], row["figure"]) not in own]
+    return [
+        f"{row['check']}: {row['figure']} is {row['value']:.3g}, for methane at most {row['target']:g}" for row in rows
+    ]
 
 
 def _shown(target: Target) -> str:

@@ -118,3 +118,22 @@ def test_turbulent_flames_are_judged_where_the_gas_burns_like_methane_and_there_
 @pytest.mark.parametrize(("seconds", "words"), [(90.0, "90s"), (1800.0, "30m"), (7200.0, "2h"), (60.0, "1m")])
 def test_times_are_told_as_a_user_gives_them(seconds, words):
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({}, "chemnet make --mechanism h2o2.yaml --fuel H2 --pressure 0.5 5"),
+        (
+            {"fuel": {"H2": 0.3, "H2O2": 0.7}, "oxidizer": {"O2": 1.0}, "pressure": (101325.0, 101325.0), "seed": 3},
+            "chemnet make --mechanism h2o2.yaml --fuel H2:0.3,H2O2:0.7 --oxidizer O2 --pressure 1 --seed 3",
+        ),
+        (
+            {"phi": (0.4, 1.5), "dt": 1e-7},
+            "chemnet make --mechanism h2o2.yaml --fuel H2 --pressure 0.5 5 --phi 0.4 1.5 --dt 1e-07",
+        ),
+    ],
+)
+def test_a_task_tells_its_command(changes, command):
+    task = MakeTask(mechanism="h2o2.yaml", fuel={"H2": 1.0}, pressure=(50662.5, 506625.0))
+    assert task.model_copy(update=changes).command == command

@@ -38,6 +38,20 @@ def test_figures_within_all_targets_pass_without_a_limit():
     assert found.line() == "passed; a cell of a flame front costs 1/150 of CVODES and 1/3 of the exact step"
 
 
+def test_what_is_integrated_and_what_misses_another_target_is_told():
+    good = cases(0.4)
+    cost = {f"flame front: {name}": 5.0 for name in ("exact / model", "CVODES / model", "integrated by the model [%]")}
+    rows = [
+        {"check": "cold", "figure": "false heat [K]", "value": 1272.0, "target": 5.0, "met": "no"},
+        {"check": "ignition", "figure": "failed cases", "value": 0.0, "target": 0.0, "met": "no"},
+        {"check": "steps", "figure": "rows refused", "value": 7.0, "target": None, "met": "-"},
+    ]
+    found = judge(figures(good, cost=cost), good, None, rows)
+    assert found.word == PASSED
+    assert found.reasons[0].endswith("of the exact step, 5 % of them are integrated, not predicted")
+    assert list(found.reasons[1:]) == ["cold: false heat [K] is 1.27e+03, for methane at most 5"]
+
+
 @pytest.mark.parametrize(
     ("found", "passes"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)]
 )
