@@ -12,7 +12,7 @@ from chemnet.data import dataset
 from chemnet.data.augmentation import Drawer, mix
 from chemnet.data.dataset import Pairs
 from chemnet.data.recipe import KINDS as RECIPE_KINDS
-from chemnet.data.recipe import load_recipe
+from chemnet.data.recipe import Oxidizer, load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import T_MAX, T_MIN, Array
@@ -45,7 +45,8 @@ class Gas:
 
 
 def usual_fuel(mechanism: Mechanism) -> dict[str, float]:
-    """Methane where a mechanism has it, else hydrogen. Raises UsageError if it has neither."""
+    """Methane where a mechanism has it, else hydrogen. Raises UsageError, which says how to name another, if it has
+    neither."""
     for species in ("CH4", "H2"):
         if species in mechanism.species_names:
             return {species: 1.0}
@@ -108,7 +109,7 @@ class Cells:
         changes = {
             "mechanism": self.gas.mechanism.name,
             "fuel": dict(self.gas.fuel),
-            "oxidizer": dict(self.gas.oxidizer),
+            "oxidizers": [Oxidizer(share=1.0, moles=dict(self.gas.oxidizer))],
             "phi": _PHI,
             "pressure": (self.gas.P, self.gas.P),
         }

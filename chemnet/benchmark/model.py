@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chemnet.benchmark.timing import Timing, in_fresh_process, machine_table, take_turns
+from chemnet.data.burning import METHANE, Burning, burning_of_facts
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
@@ -30,13 +31,24 @@ AROUND = "no network"
 
 
 class FlameCells(Config):
-    """The free flame whose cells are advanced; `fuel` and `oxidizer` as mole fractions."""
+    """The free flame whose cells are advanced; `fuel` and `oxidizer` as mole fractions. What is None is the model's."""
 
-    phi: float = 1.0
+    phi: float | None = None
     T: float = 300.0  # [K] of the unburnt gas
-    P: float = 101325.0  # [Pa]
-    fuel: dict[str, float] = {"CH4": 1.0}
-    oxidizer: dict[str, float] = canonical.AIR
+    P: float | None = None  # [Pa]
+    fuel: dict[str, float] | None = None
+    oxidizer: dict[str, float] | None = None
+
+    def of(self, burning: Burning) -> FlameCells:
+        """The flame with what a model burns in the places of None."""
+        given = self.model_dump()
+        own = {
+            "phi": burning.usual_phi,
+            "P": burning.usual_pressure,
+            "fuel": dict(burning.fuel),
+            "oxidizer": dict(burning.oxidizer),
+        }
+        return FlameCells(**{**given, **{key: value for key, value in own.items() if given[key] is None}})
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,19 @@ def measure(task: BenchTask) -> dict[str, Timing]:
         SINGLE: slow_step(model.mechanism, WIDEST),
         AROUND: alone.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
-    kinds = flame_cells(model.mechanism, task.flame, task.cells)
-    return {kind: take_turns(steps, states, model.dt, task.turns) for kind, states in kinds.items()}
+    flame = task.flame.of(burning_of_facts(model.metadata.get("data", {})) or METHANE)
+    kinds = flame_cells(model.mechanism, flame, task.cells)
+    return {kind: take_turns(steps, states, model.dt, task.turns, "model") for kind, states in kinds.items()}
 
 
 def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:
     """n states hotter than COLDEST of a free flame (n, 2 + K), spread evenly over its refined grid, and in space.
+    Whatever of the flame is None is that of methane.
 
     The first are mostly reacting, as at the front of a flow solver; the second mostly burnt.
     """
+    flame = flame.of(METHANE)
+    assert flame.phi and flame.P and flame.fuel and flame.oxidizer
     ((grid, states),) = canonical.flames(mechanism, [flame.phi], flame.P, flame.T, flame.fuel, flame.oxidizer)
     hot = states[:, 0] > COLDEST
     grid, states = grid[hot], states[hot]

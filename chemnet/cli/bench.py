@@ -15,6 +15,7 @@ from chemnet.cli.arguments import (
     mechanism_name,
     mixture,
     positive,
+    positive_number,
 )
 from chemnet.runtime.tables import Table
 
@@ -26,6 +27,12 @@ def add(commands: Any) -> None:
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
     command.add_argument("--cells", type=positive, default=1000, metavar="N", help="cells of a call (default 1000)")
     command.add_argument("--turns", type=positive, default=7, metavar="N", help="turns of each step (default 7)")
+    command.add_argument("--fuel", type=mixture, metavar="X", help="such as H2:1 (default that of the model)")
+    command.add_argument("--oxidizer", type=mixture, metavar="X", help="default that of the model")
+    command.add_argument(
+        "--pressure", type=positive_number, metavar="P", help="atmospheres (default 1, if it was made for that)"
+    )
+    command.add_argument("--phi", type=positive_number, metavar="X", help="default 1, if it was made for that")
 
     command = add_command(group, "exact", bench_exact, "cost and error of the exact step beside CVODES")
     mechanisms = "drm19 (the default) or a YAML file; may be repeated"
@@ -48,9 +55,11 @@ def add(commands: Any) -> None:
 
 def bench_model(options: Options) -> list[Table]:
     """Tables of a model's cost."""
-    from chemnet.benchmark.model import BenchTask, bench
+    from chemnet.benchmark.model import BenchTask, FlameCells, bench
 
-    return bench(BenchTask(options.model, options.cells, options.turns))
+    P = None if options.pressure is None else 101325.0 * options.pressure
+    flame = FlameCells(phi=options.phi, P=P, fuel=options.fuel, oxidizer=options.oxidizer)
+    return bench(BenchTask(options.model, options.cells, options.turns, flame))
 
 
 def bench_exact(options: Options) -> list[Table]:

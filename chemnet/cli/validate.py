@@ -17,11 +17,15 @@ from chemnet.cli.arguments import (
     add_set,
     mechanism_name,
     mixture,
+    positive_number,
 )
 from chemnet.runtime.tables import Table
 
 if TYPE_CHECKING:
     from chemnet.validation.flow import FlowSolver
+
+
+_ATM = 101325.0  # [Pa]
 
 
 def add(commands: Any) -> None:
@@ -38,8 +42,12 @@ def add(commands: Any) -> None:
 
 
 def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
-    command.add_argument("--fuel", type=mixture, metavar="X", help="burns in air: H2, or CH4:0.9,H2:0.1")
-    quick = "25 ignitions of 5,000 steps, T0 1400-1800 K, 1 atm, and single steps"
+    fuel = "H2, or CH4:0.9,H2:0.1 (default that of the model; of the exact step CH4)"
+    command.add_argument("--fuel", type=mixture, metavar="X", help=fuel)
+    command.add_argument("--oxidizer", type=mixture, metavar="X", help="default that of the model, or O2:1,N2:3.76")
+    pressures = "atmospheres of the ignitions (default 0.8 1 2, quick 1, or the model's own)"
+    command.add_argument("--pressure", type=positive_number, nargs="+", metavar="P", help=pressures)
+    quick = "ignitions of 5,000 steps, by default 25 at T0 1400-1800 K, 1 atm, and single steps"
     command.add_argument("--quick", action="store_true", help=quick)
     which = f"{checks} (default all); may be repeated"
     command.add_argument("--check", action="append", dest="checks", metavar="CHECK", help=which)
@@ -51,7 +59,7 @@ def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
 
 def validate_model(options: Options) -> list[Table]:
     """Tables of the checks of a model."""
-    given = _given(options)
+    given = _given(options, options.model)
     from chemnet.validation.suite import validate
 
     return validate(options.model, **given)
@@ -65,17 +73,21 @@ def validate_exact(options: Options) -> list[Table]:
     return validate(None, mechanism=mechanism_name(options.mechanism, options.phase), dt=options.dt, **given)
 
 
-def _given(options: Options) -> dict[str, Any]:
+def _given(options: Options, model: str | None = None) -> dict[str, Any]:
     """Arguments that both commands share, and the flow solver for planar and turbulent flames."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
     from chemnet.validation import load_cases
+    from chemnet.validation.suite import cases_of_model
 
-    cases = load_cases(options.quick, options.cases, options.changes)
+    usual = None if model is None else cases_of_model(model, options.quick)
     return {
         "quick": options.quick,
         "checks": options.checks,
-        "cases": cases.model_copy(update={"fuel": options.fuel}) if options.fuel else cases,
+        "cases": load_cases(options.quick, options.cases, options.changes, usual),
+        "fuel": options.fuel,
+        "oxidizer": options.oxidizer,
+        "pressures": None if options.pressure is None else [_ATM * P for P in options.pressure],
         "data": options.data,
         "burn": flame_speed.flame_speed,
         "solver": flame_speed.identity(),

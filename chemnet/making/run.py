@@ -376,7 +376,8 @@ class _Making:
         calm_first = self.folder / CALM_FIRST
         trained = Surrogate.load(calm_first if calm_first.exists() else self.folder / TRAINING)
         figures = figures_of(self.folder / VALIDATION)
-        model = trained.with_network(trained.network, ladder=figures, verdict=decision.line())
+        cases = plan.cases.model_dump(mode="json")
+        model = trained.with_network(trained.network, ladder=figures, verdict=decision.line(), cases=cases)
         model.save(self.folder / MODEL)
         content = page.Content(
             self.task, self.budget, self.mechanism, found, plan, rates, tables, decision, self.time_table(), model

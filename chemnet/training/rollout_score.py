@@ -9,26 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 
+from chemnet.data.burning import burning_of_facts
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.kinetics.step import ChemistryStep
-from chemnet.runtime.config import parse_yaml
 from chemnet.runtime.errors import ChemnetError
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.training.loop import Judge
 from chemnet.training.tensors import LearningSet
 from chemnet.validation import QUICK, IgnitionCases, ignition_delay, roll_out
+from chemnet.validation.ignition import cases_of
 
 
 def judging_cases(facts: Mapping[str, Any], mechanism: Mechanism) -> IgnitionCases | None:
-    """Quick cases with the fuel of the recipe in a data set's `facts`; None where the mechanism lacks it."""
+    """Quick cases of what the recipe in a data set's `facts` burns; None where none says, or the mechanism lacks it."""
+    burning = burning_of_facts(facts)
+    if burning is None:
+        return None
+    cases = cases_of(burning, QUICK)
     try:
-        fuel = parse_yaml(str(facts["recipe"]), "recipe")["fuel"]
-        cases = QUICK.model_copy(update={"fuel": fuel})
         cases.states(mechanism)
-    except (ChemnetError, KeyError):
+    except ChemnetError:
         return None
     return cases
 

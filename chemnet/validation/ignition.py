@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from chemnet.data.burning import Burning
 from chemnet.gas.canonical import AIR, ignition_path, premixed
 from chemnet.gas.mechanism import Mechanism
 from chemnet.gas.state import Array, check_time_step
@@ -66,9 +67,18 @@ FULL = IgnitionCases(
 )
 
 
-def load_cases(quick: bool = False, path: str | None = None, changes: Sequence[str] = ()) -> IgnitionCases:
-    """The quick or the full cases, those of a YAML file in their place, and `key=value` changes of them."""
-    start = read_yaml(path) if path else (QUICK if quick else FULL).model_dump(mode="json")
+def cases_of(burning: Burning, usual: IgnitionCases) -> IgnitionCases:
+    """The usual cases with what a model burns; at its own pressures where the usual ones are not all in its range."""
+    gas = {"fuel": dict(burning.fuel), "oxidizer": dict(burning.oxidizer)}
+    return usual.model_copy(update={**gas, "pressures": burning.pressures(usual.pressures)})
+
+
+def load_cases(
+    quick: bool = False, path: str | None = None, changes: Sequence[str] = (), usual: IgnitionCases | None = None
+) -> IgnitionCases:
+    """The quick or the full cases, or other `usual` ones; those of a YAML file in their place, and `key=value` changes
+    of them."""
+    start = read_yaml(path) if path else (usual or (QUICK if quick else FULL)).model_dump(mode="json")
     return parse(IgnitionCases, override(start, changes), path or "cases")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,18 @@ import numpy as np
 
 from chemnet.benchmark.model import BenchTask, FlameCells, cost_table, measure
 from chemnet.benchmark.timing import in_fresh_process
+from chemnet.data.burning import burning_of_facts
 from chemnet.data.dataset import Pairs, read, read_attributes
 from chemnet.gas.canonical import has_transport
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import ChemistryStep, RosenbrockReactor
+from chemnet.runtime.config import parse
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.model import Surrogate
 from chemnet.validation import cold, flames, flow, flow_steps, ignition, single_steps
-from chemnet.validation.ignition import FULL, QUICK, IgnitionCases
+from chemnet.validation.ignition import FULL, QUICK, IgnitionCases, cases_of
 from chemnet.validation.metrics import Figure, summary
 from chemnet.validation.references import REFERENCES
 from chemnet.validation.rollouts import Report
@@ -236,6 +239,20 @@ def load(model: str | None, mechanism: str | None = None, dt: float | None = Non
     return step, step.dt
 
 
+def cases_of_model(model: str | Path, quick: bool = False) -> IgnitionCases:
+    """The ignitions that a model was made for, if it says; else the usual ones of what it burns.
+
+    Raises FileError where there is no such model.
+    """
+    metadata = Surrogate.load(model).metadata
+    if "cases" in metadata:
+        own = parse(IgnitionCases, metadata["cases"], f"cases of {model}")
+        return own.model_copy(update={"steps": QUICK.steps, "delays": QUICK.delays}) if quick else own
+    usual = QUICK if quick else FULL
+    burning = burning_of_facts(metadata.get("data", {}))
+    return usual if burning is None else cases_of(burning, usual)
+
+
 def validate(
     model: str | Path | None,
     *,
@@ -244,6 +261,9 @@ def validate(
     quick: bool = False,
     checks: Sequence[str] | None = None,
     cases: IgnitionCases | None = None,
+    fuel: Mapping[str, float] | None = None,
+    oxidizer: Mapping[str, float] | None = None,
+    pressures: Sequence[float] | None = None,
     data: Path | None = None,
     burn: flames.Burn | None = None,
     solver: str = "",
@@ -253,14 +273,19 @@ def validate(
     """Tables of a model's checks, by default all of them (`quick`: single steps and 25 ignitions), and the summary.
 
     `model` is a name, file or run folder; None is the exact step for a `mechanism` (default drm19) and `dt` [s]
-    (default 1e-6). `cases` are the ignitions; `data` is the training set of the single steps, by default
-    `datasets/drm19/states.h5` where it is there and fits. Flames need `burn`, such as
-    `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`, small turbulent flames the functions of
-    `flow`. References are kept in `runs/references`. Raises what `run` raises.
+    (default 1e-6). `cases` are the ignitions, by default those that the model was made for, or the usual ones of what
+    it burns (of the exact step, methane in air); `fuel`, `oxidizer` (moles by species) and `pressures` [Pa] take the
+    place of theirs. `data` is the training set of the single steps, by default `datasets/drm19/states.h5` where it is
+    there and fits. Flames need `burn`, such as `cfd_coupling.flame_speed.flame_speed`, and the identity of their
+    `solver`, small turbulent flames the functions of `flow`. References are kept in `runs/references`. Raises what
+    `run` raises.
     """
+    given = {"fuel": fuel, "oxidizer": oxidizer, "pressures": pressures}
+    if cases is None:
+        cases = (QUICK if quick else FULL) if model is None else cases_of_model(model, quick)
     suite = Suite(
         None if model is None else str(model),
-        cases or (QUICK if quick else FULL),
+        parse(IgnitionCases, {**cases.model_dump(), **{k: v for k, v in given.items() if v is not None}}, "cases"),
         data=data,
         usual_data=_USUAL_DATA,
         mechanism=mechanism,

@@ -92,3 +92,14 @@ def test_a_mechanism_without_transport_data_has_every_kind_but_flames(tmp_path):
     with pytest.raises(UsageError, match="no transport data"):
         cells.of("flame", 3)
     assert valid_rows(cells.of("mixed", 10)).all()
+
+
+@pytest.mark.parametrize("kind", ["mixed", "cold"])
+def test_mixtures_are_of_the_oxidizer_that_is_asked_for(kind):
+    """The shipped recipe's own airs, one of them with argon, once took its place."""
+    oxygen = Cells(Gas(HYDROGEN, {"H2": 1.0}, {"O2": 1.0, "N2": 1.0}), flames=False)
+    states = oxygen.of(kind, N)
+    masses = elements(states, HYDROGEN)
+    oxygen_mass, nitrogen_mass = (masses[:, HYDROGEN.element_names.index(name)] for name in ("O", "N"))
+    np.testing.assert_allclose(nitrogen_mass / oxygen_mass, 28.014 / 31.998, rtol=1e-4, atol=0)
+    np.testing.assert_allclose(states[:, 2 + HYDROGEN.index("AR")], 0.0, rtol=0, atol=1e-15)

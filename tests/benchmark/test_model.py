@@ -17,10 +17,12 @@ from chemnet.benchmark.model import (
     flame_cells,
 )
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
+from chemnet.data.burning import Burning
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import elements, enthalpy
 from chemnet.gas.status import Status
 from chemnet.kinetics import StepResult, StepStats
+from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.inference import available_engines
 
 
@@ -58,6 +60,25 @@ def test_steps_take_turns_and_refused_and_integrated_cells_are_counted(monkeypat
     assert (found.refused, found.integrated) == (2, 2)
     assert found.per_cell("slow")[0] == pytest.approx(0.06 / 5, rel=1e-9, abs=0.0)
     assert found.per_cell("fast")[0] == pytest.approx(0.02 / 5, rel=1e-9, abs=0.0)
+
+
+def test_what_the_model_refuses_is_left_out_for_all_and_does_not_count_as_fast(monkeypatch):
+    calls, clock = [], Clock()
+    monkeypatch.setattr(timing, "time", clock)
+    steps = {"exact": Slow(0.06, calls, clock), "model": Slow(0.02, calls, clock, refused=2)}
+    found = take_turns(steps, np.zeros((5, 23)), 1e-6, turns=1, asked="model")
+    assert (found.cells, found.refused) == (3, 2)
+    assert found.per_cell("exact")[0] == pytest.approx(0.06 / 3, rel=1e-9, abs=0.0)
+    steps["model"].refused = 5
+    with pytest.raises(UsageError, match="the model refuses all 5 cells"):
+        take_turns(steps, np.zeros((5, 23)), 1e-6, turns=1, asked="model")
+
+
+def test_a_flame_is_of_what_the_model_burns_unless_it_is_told():
+    burning = Burning({"H2": 1.0}, {"O2": 1.0, "AR": 4.0}, (5e5, 2e6), (0.2, 0.6))
+    flame = FlameCells(fuel={"H2": 0.5, "CH4": 0.5}).of(burning)
+    assert (flame.phi, flame.P, flame.T) == (0.6, 5e5, 300.0)
+    assert flame.fuel == {"H2": 0.5, "CH4": 0.5} and flame.oxidizer == {"O2": 1.0, "AR": 4.0}
 
 
 def test_the_ratios_are_those_of_the_medians():
