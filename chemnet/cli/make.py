@@ -6,7 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, duration, mixture, positive, positive_number
+from chemnet.cli.arguments import (
+    Options,
+    add_command,
+    add_phase,
+    duration,
+    mechanism_name,
+    mixture,
+    positive,
+    positive_number,
+)
 from chemnet.runtime.tables import Table
 
 
@@ -15,6 +24,7 @@ def add(commands: Any) -> None:
     text = "make a model of a gas: look at it, sample, train, check, and say whether to use it; goes on if interrupted"
     command = add_command(commands, "make", make, text)
     command.add_argument("--mechanism", required=True, metavar="M", help="name or Cantera file")
+    add_phase(command)
     command.add_argument("--fuel", required=True, type=mixture, metavar="X", help="H2, or CH4:0.9,H2:0.1")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default O2:1,N2:3.76")
     pressures = "atmospheres: one, or the lowest and the highest (default 0.8 2)"
@@ -44,7 +54,7 @@ def make(options: Options) -> list[Table]:
     if len(options.pressure) > 2:
         raise UsageError("--pressure takes one pressure, or the lowest and the highest")
     given = {
-        "mechanism": options.mechanism,
+        "mechanism": mechanism_name(options.mechanism, options.phase),
         "fuel": options.fuel,
         "pressure": sorted(ONE_ATM * P for P in (min(options.pressure), max(options.pressure))),
         "phi": options.phi,
