@@ -278,7 +278,7 @@ class _Making:
         missing = self._missing(plan, found)
         model = self._choose_calm_gas(plan, found)
         checks = [check for check in _CHECKS if check not in missing and not (check == "cost" and "flames" in missing)]
-        if self.tools.flow and judges_flows(found, self.mechanism, self.budget):
+        if self._judges_flow(found):
             checks.append("flow")
         content = [self._check(check, model, plan, found) for check in checks]
         tables = [Table.from_json(table) for of_check in content for table in of_check[:-1]]
@@ -302,6 +302,10 @@ class _Making:
         Surrogate.load(trained).with_calm_first(True).save(chosen)
         return chosen
 
+    def _judges_flow(self, found: Survey) -> bool:
+        """Whether small turbulent flames are checked."""
+        return self.tools.flow is not None and judges_flows(found, self.mechanism, self.budget)
+
     def _missing(self, plan: Plan, found: Survey) -> dict[str, str]:
         """Checks that cannot be made, and why."""
         short = f"a budget of {in_words(self.budget.seconds)} has no time for it"
@@ -317,6 +321,8 @@ class _Making:
             reason = short
         if reason is not None:
             missing["flames"] = f"no flame was checked ({reason})"
+        elif not self._judges_flow(found):
+            missing["flow"] = "no turbulent flame was checked (those of the ladder are for methane, and take long)"
         return missing
 
     def _check(self, check: str, model: Path, plan: Plan, found: Survey) -> list[dict[str, Any]]:

@@ -164,5 +164,5 @@ def test_hydrogen_passes_in_twenty_minutes(tmp_path, monkeypatch):
     command = ["make", "--mechanism", "h2o2.yaml", "--fuel", "H2", "--pressure", "0.5", "5", "--budget", "20m"]
     assert main([*command, "--json", "made.json"]) == 0
     verdict = json.loads((tmp_path / "made.json").read_text())["tables"][-1]["title"]
-    assert verdict.startswith("verdict: passed") and "limits" not in verdict
+    assert verdict.startswith("verdict: passed with limits: no turbulent flame was checked (")
     assert sum(v for k, v in read_json(tmp_path / "runs/h2o2-H2/seconds.json").items() if k != "origin") < 1500.0
