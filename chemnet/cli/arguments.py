@@ -14,6 +14,7 @@ from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
 DEFAULT_MODEL = "drm19-small"
+ATM = 101325.0  # [Pa]
 TRAINING_SET = Path("datasets/drm19/states.h5")
 
 Options = argparse.Namespace
@@ -99,6 +100,11 @@ def duration(text: str) -> float:
     if not 0.0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m or 2h")
     return seconds
+
+
+def atmospheres(text: str) -> float:
+    """A pressure [Pa] that is given in atmospheres."""
+    return ATM * positive_number(text)
 
 
 def mixture(text: str) -> dict[str, float]:

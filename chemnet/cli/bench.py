@@ -11,6 +11,7 @@ from chemnet.cli.arguments import (
     add_command,
     add_group,
     add_phase,
+    atmospheres,
     check_picture,
     mechanism_name,
     mixture,
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
     command.add_argument("--fuel", type=mixture, metavar="X", help="such as H2:1 (default that of the model)")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default that of the model")
     command.add_argument(
-        "--pressure", type=positive_number, metavar="P", help="atmospheres (default 1, if it was made for that)"
+        "--pressure", type=atmospheres, metavar="P", help="atmospheres (default 1, if it was made for that)"
     )
     command.add_argument("--phi", type=positive_number, metavar="X", help="default 1, if it was made for that")
 
@@ -57,8 +58,7 @@ def bench_model(options: Options) -> list[Table]:
     """Tables of a model's cost."""
     from chemnet.benchmark.model import BenchTask, FlameCells, bench
 
-    P = None if options.pressure is None else 101325.0 * options.pressure
-    flame = FlameCells(phi=options.phi, P=P, fuel=options.fuel, oxidizer=options.oxidizer)
+    flame = FlameCells(phi=options.phi, P=options.pressure, fuel=options.fuel, oxidizer=options.oxidizer)
     return bench(BenchTask(options.model, options.cells, options.turns, flame))
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from chemnet.cli.arguments import (
+    ATM,
     Options,
     add_command,
     add_phase,
+    atmospheres,
     duration,
     mechanism_name,
     mixture,
@@ -28,7 +30,9 @@ def add(commands: Any) -> None:
     command.add_argument("--fuel", required=True, type=mixture, metavar="X", help="H2, or CH4:0.9,H2:0.1")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default O2:1,N2:3.76")
     pressures = "atmospheres: one, or the lowest and the highest (default 0.8 2)"
-    command.add_argument("--pressure", type=positive_number, nargs="+", default=[0.8, 2.0], metavar="P", help=pressures)
+    command.add_argument(
+        "--pressure", type=atmospheres, nargs="+", default=[0.8 * ATM, 2.0 * ATM], metavar="P", help=pressures
+    )
     phis = "equivalence ratios, lowest and highest (default: what burns of 0.5 to 2)"
     command.add_argument("--phi", type=positive_number, nargs=2, metavar=("LO", "HI"), help=phis)
     command.add_argument("--dt", type=positive_number, default=1e-6, metavar="S", help="time step [s] (default 1e-6)")
@@ -44,7 +48,6 @@ def make(options: Options) -> list[Table]:
     """Tables of the gas, of the choices, of the time and of the verdict."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
-    from chemnet.benchmark.cells import ONE_ATM
     from chemnet.cli.validate import flow_solver
     from chemnet.making.run import Tools, make
     from chemnet.making.task import MakeTask
@@ -56,7 +59,7 @@ def make(options: Options) -> list[Table]:
     given = {
         "mechanism": mechanism_name(options.mechanism, options.phase),
         "fuel": options.fuel,
-        "pressure": sorted(ONE_ATM * P for P in (min(options.pressure), max(options.pressure))),
+        "pressure": [min(options.pressure), max(options.pressure)],
         "phi": options.phi,
         "dt": options.dt,
         "seed": options.seed,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_phase, add_set, mechanism_name, mixture, positive
+from chemnet.cli.arguments import (
+    Options,
+    add_command,
+    add_phase,
+    add_set,
+    atmospheres,
+    mechanism_name,
+    mixture,
+    positive,
+    positive_number,
+)
 from chemnet.runtime.tables import Table
 
 
@@ -19,6 +29,10 @@ def add(commands: Any) -> None:
     add_phase(command)
     command.add_argument("--fuel", type=mixture, metavar="X", help="in place of the recipe's: H2, or CH4:0.9,H2:0.1")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="in place of the recipe's: O2:1,N2:3.76")
+    pressures = "atmospheres, lowest and highest, in place of the recipe's"
+    command.add_argument("--pressure", type=atmospheres, nargs=2, metavar=("LO", "HI"), help=pressures)
+    phis = "equivalence ratios, lowest and highest, in place of the recipe's"
+    command.add_argument("--phi", type=positive_number, nargs=2, metavar=("LO", "HI"), help=phis)
     command.add_argument("--out", type=Path, metavar="FILE", help="default datasets/MECHANISM/states.h5, or VARIANT.h5")
     workers = "processes (default: one a core); or start ranks: mpiexec -n N chemnet sample"
     command.add_argument("--workers", type=positive, metavar="N", help=workers)
@@ -41,7 +55,9 @@ def sample(options: Options) -> list[Table]:
             "fuel": options.fuel,
             "oxidizer": options.oxidizer,
         }
-        recipe = load_recipe(options.recipe, options.variant, options.changes, **own)
+        ranges = {"pressure": options.pressure, "phi": options.phi}
+        changes = [f"{key}={limits}" for key, limits in ranges.items() if limits is not None]
+        recipe = load_recipe(options.recipe, options.variant, [*changes, *options.changes], **own)
         name = f"{options.variant or 'states'}.h5"
         out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
         sample(recipe, out, workers=options.workers or available_cores())

@@ -15,17 +15,14 @@ from chemnet.cli.arguments import (
     add_group,
     add_phase,
     add_set,
+    atmospheres,
     mechanism_name,
     mixture,
-    positive_number,
 )
 from chemnet.runtime.tables import Table
 
 if TYPE_CHECKING:
     from chemnet.validation.flow import FlowSolver
-
-
-_ATM = 101325.0  # [Pa]
 
 
 def add(commands: Any) -> None:
@@ -46,7 +43,7 @@ def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
     command.add_argument("--fuel", type=mixture, metavar="X", help=fuel)
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default that of the model, or O2:1,N2:3.76")
     pressures = "atmospheres of the ignitions (default 0.8 1 2, quick 1, or the model's own)"
-    command.add_argument("--pressure", type=positive_number, nargs="+", metavar="P", help=pressures)
+    command.add_argument("--pressure", type=atmospheres, nargs="+", metavar="P", help=pressures)
     quick = "ignitions of 5,000 steps, by default 25 at T0 1400-1800 K, 1 atm, and single steps"
     command.add_argument("--quick", action="store_true", help=quick)
     which = f"{checks} (default all); may be repeated"
@@ -87,7 +84,7 @@ def _given(options: Options, model: str | None = None) -> dict[str, Any]:
         "cases": load_cases(options.quick, options.cases, options.changes, usual),
         "fuel": options.fuel,
         "oxidizer": options.oxidizer,
-        "pressures": None if options.pressure is None else [_ATM * P for P in options.pressure],
+        "pressures": options.pressure,
         "data": options.data,
         "burn": flame_speed.flame_speed,
         "solver": flame_speed.identity(),

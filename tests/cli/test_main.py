@@ -1,5 +1,6 @@
 """The command line: immediate help, exit codes, short messages, JSON for every table, and the README's commands."""
 
+import argparse
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from chemnet import __version__
+from chemnet.cli.arguments import atmospheres
 from chemnet.cli.facts import loss_tables
 from chemnet.cli.main import build_parser, main
 from chemnet.runtime.tables import Table
@@ -235,3 +237,14 @@ def test_the_parsers_accept_the_commands_of_the_readme(line):
         assert parser().parse_args(words[words.index("cfd_coupling") + 1 :]).command
     else:
         assert callable(build_parser().parse_args(words[1:]).body)
+
+
+@pytest.mark.parametrize(("text", "pascal"), [("1", 101325.0), ("0.5", 50662.5), ("2e1", 2026500.0)])
+def test_pressures_are_given_in_atmospheres(text, pascal):
+    assert atmospheres(text) == pytest.approx(pascal, rel=1e-15, abs=0.0)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "1bar"])
+def test_what_is_no_pressure_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a positive number"):
+        atmospheres(text)
