@@ -19,9 +19,11 @@ WEIGHTS = {
     "drm19-condensed": 199_456,
     "drm19-small": 82_560,
 }
-SHELF = {"h2": 35_840}  # made by `chemnet make`; what ignites within 400 steps:
+SHELF = {"h2": 35_840, "drm19-wide": 38_656}  # made by `chemnet make`; what ignites within 400 steps:
+_SOON = IgnitionCases(equivalence_ratios=(0.6, 1.0, 1.4), steps=400)
 IGNITIONS = {
-    "h2": IgnitionCases(temperatures=(1250.0,), equivalence_ratios=(0.6, 1.0, 1.4), fuel={"H2": 1.0}, steps=400)
+    "h2": _SOON.model_copy(update={"temperatures": (1250.0,), "fuel": {"H2": 1.0}}),
+    "drm19-wide": _SOON.model_copy(update={"temperatures": (1700.0,), "pressures": (1e6,)}),
 }
 
 
