@@ -193,10 +193,14 @@ def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> N
                 label = name if phi == phis[-1] else None
                 above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], label=label, **style)
                 below.plot(cases["T0"][at], np.maximum(cases["error"][at], _LEAST_ERROR), color=colours[phi], **style)
-        above.set(yscale="log", title=f"{P:.3g} atm")
-        below.set(yscale="log", xlabel="T0 [K]")
+        above.set(title=f"{P:.3g} atm")
+        below.set(xlabel="T0 [K]")
         for axes in (above, below):
             axes.grid(True, alpha=0.3)
+    for row, names in zip(grid, (("reference", "model"), ("error",)), strict=True):
+        known = [np.isfinite(cases[name]).any() for cases in models.values() for name in names]
+        if any(known):  # an axis of nothing cannot be logarithmic
+            row[0].set_yscale("log")
     grid[0, 0].set_ylabel("ignition delay [us]")
     grid[1, 0].set_ylabel("error of the delay [%]")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
