@@ -58,6 +58,13 @@ class Mechanism:
     T_max: float  # [K]
     text: str | None = field(default=None, repr=False)  # of a mechanism that is in no file, as Cantera's YAML
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled one; arrays that could be written to would be of another type, and compiled for anew."""
+        for value in state.values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        vars(self).update(state)
+
     @property
     def n_species(self) -> int:
         """Number of species K; a row of states has K + 2 columns."""

@@ -16,6 +16,12 @@ CHECK_STATES = json.loads((Path(__file__).parents[1] / "data" / "drm19_check_sta
 SPECIES = "H2 H O O2 OH H2O HO2 CH2 CH2(S) CH3 CH4 CO CO2 HCO CH2O CH3O C2H4 C2H5 C2H6 N2 AR".split()
 
 
+def test_a_pickled_mechanism_cannot_be_written_to_either():
+    again = pickle.loads(pickle.dumps(load_mechanism("h2o2.yaml")))
+    arrays = [value for value in vars(again).values() if isinstance(value, np.ndarray)]
+    assert len(arrays) >= 5 and not any(array.flags.writeable for array in arrays)
+
+
 def test_drm19_has_its_21_species_in_order_and_84_reactions():
     mechanism = load_mechanism("drm19")
     assert list(mechanism.species_names) == SPECIES
