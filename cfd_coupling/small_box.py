@@ -31,11 +31,11 @@ _CHANGES = (
     "output.checkpoint_minutes=null",
     "output.log_every=1000000",
 )
-_EVERY = 5e-5  # [s] from one snapshot to the next
+_SNAPSHOTS = 6  # equally far apart
 
 
 def burn_box(changes: Sequence[str]) -> dict[str, Floats]:
-    """Arrays of a run of the box with `key=value` changes of its case, at n snapshots, 0.05 ms apart:
+    """Arrays of a run of the box with `key=value` changes of its case, at n snapshots, equally far apart:
 
     time (n,) [s]; T (n, ny, nx) [K]; p0 (n,) [Pa]; burnt_area (n,) [m2] by the contour; heat (n,) [J/m] released and
     fuel (n,) [kg/m] burnt since the start, the fuel being that of `consumption_speed`; left (n,), the share of the
@@ -63,13 +63,14 @@ def burn_box(changes: Sequence[str]) -> dict[str, Floats]:
 
 def identity() -> str:
     """A hash of the solver's sources and of the case: what its results depend on."""
-    return flame_speed.identity(_CASE, (*_CHANGES, f"every {_EVERY} s"))
+    return flame_speed.identity(_CASE, (*_CHANGES, f"{_SNAPSHOTS} snapshots"))
 
 
 def _case(changes: Sequence[str]) -> CaseConfig:
     """The case with the changes, a row of its history with each snapshot."""
     case = load_case(_CASE, assignments=[*_CHANGES, *changes])
-    every = {"snapshot_every": max(1, round(_EVERY / case.dt)), "history_every": max(1, round(_EVERY / case.dt))}
+    steps = max(1, round(case.end_time / case.dt / _SNAPSHOTS))
+    every = {"snapshot_every": steps, "history_every": steps}
     return case.model_copy(update={"output": case.output.model_copy(update=every)})
 
 

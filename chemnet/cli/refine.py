@@ -54,7 +54,8 @@ def _flow_figures(model: Path) -> Sequence[Figure]:
     """Figures of the check `flow`."""
     from chemnet.cli.validate import flow_solver
     from chemnet.validation.references import REFERENCES
-    from chemnet.validation.suite import Checks, Suite
+    from chemnet.validation.suite import Checks, Suite, scales_of_model
 
-    _, figures = Checks(Suite(str(model), cache=REFERENCES, flow=flow_solver())).flow()
+    suite = Suite(str(model), cache=REFERENCES, flow=flow_solver(), scales=scales_of_model(model))
+    _, figures = Checks(suite).flow()
     return figures

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from chemnet.benchmark.cells import ONE_ATM
 from chemnet.data.recipe import Recipe, load_recipe
 from chemnet.gas.mechanism import Mechanism
 from chemnet.making.budget import Budget, in_words
@@ -22,6 +21,7 @@ from chemnet.making.survey import (
     HOTTEST_PATH,
     LATEST_DELAY,
     Survey,
+    middle,
     middle_pressure,
     some_phis,
     some_pressures,
@@ -30,6 +30,9 @@ from chemnet.making.task import MakeTask
 from chemnet.runtime.config import parse
 from chemnet.runtime.tables import Table
 from chemnet.training.config import TrainConfig
+from chemnet.validation.flame_scales import METHANE, FlameScales
+from chemnet.validation.flames import TARGETS
+from chemnet.validation.flow import boxes_of
 from chemnet.validation.ignition import IgnitionCases
 
 _USUAL_DT = 1e-6  # [s] of the shipped recipe, whose times are multiples of it
@@ -39,7 +42,7 @@ _MOST_ROWS, _FEWEST_ROWS = 1_000_000, 2_000
 _MOST_BYTES = 6e8  # of the file of states
 _ROW = 6e-5  # [s] to draw a row, beside the exact steps that it takes
 _STEPS_OF_ROW = 12.0  # exact steps of a reacting cell: its label, and in some kinds of rows the time before
-_PATH_SHARE, _FLAME_SHARE = 0.25, 0.25  # of the time for states, at most
+_ROW_SHARE, _PATH_SHARE, _FLAME_SHARE = 0.4, 0.15, 0.15  # of the time for states, at most
 _COLD_BELOW, _COLDEST_LIMIT, _WARMEST_LIMIT = 150.0, 500.0, 800.0  # [K]
 _WIDTHS = ((150.0, 96), (600.0, 128), (2400.0, 192), (math.inf, 256))  # by seconds of training
 _MANY_SPECIES, _WIDEST = 40, 256
@@ -47,11 +50,9 @@ _STEPS = 300_000  # of a training, which its time ends
 _LADDER_SHARE = 0.5  # of the time for checks that ignitions may take
 _LADDER_STEPS, _LADDER_DELAYS = 20_000, 2.0
 _JUDGING_STEPS, _JUDGING_DELAY = 1_500, 1_000.0
-_METHANE_FLAME = 4.1e-4, 0.41  # [m], [m/s] thickness and speed of the flame that the shipped flows are made for
-_FLOW_TIMES, _FLOW_STEPS = (2e-4, 5e-4), (50, 1500)  # [s] ends of the shipped flows, and the least and most steps
-_FLOW_COURANT, _FINEST_CELL = 0.2, 2.9e-5  # cells that turbulence crosses in a step, at most; [m] of the shipped flows
-_BOX_RUNS = 8  # of the check `flow`: four boxes, by the exact step and by the model
-_FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 6  # [s] for 300 steps without species; of the time for states
+_FLOW_TIMES, _FINEST_CELL = (2e-4, 5e-4), 2.9e-5  # [s] ends, [m] of the shipped flows
+_BOX_SHARE, _BOX_RUNS = 0.5, 1.5  # of the time for checks, for the check `flow`; its runs, of one by the exact step
+_FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 4  # [s] for 300 steps without species; of the time for states
 _MARGIN = 1e-3  # of the range of pressures: cases at its ends lie inside
 
 
@@ -123,8 +124,8 @@ def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget,
 
 
 def _rows(mechanism: Mechanism, found: Survey, seconds: float) -> int:
-    """Rows that half of the seconds of sampling pay for, in whole thousands."""
-    affordable = 0.5 * seconds / (_ROW + _STEPS_OF_ROW * found.seconds_per_step)
+    """Rows that a part of the seconds of sampling pays for, in whole thousands."""
+    affordable = _ROW_SHARE * seconds / (_ROW + _STEPS_OF_ROW * found.seconds_per_step)
     fitting = _MOST_BYTES / (16.0 * (mechanism.n_species + 2))
     return max(_FEWEST_ROWS, int(min(affordable, fitting, _MOST_ROWS)) // 1000 * 1000)
 
@@ -136,7 +137,7 @@ def _wider(found: Survey) -> tuple[float, float]:
 
 
 def _flames(task: MakeTask, found: Survey, seconds: float) -> dict[str, Any] | None:
-    """The flames that a quarter of the time pays for; those that Cantera does not find are left out."""
+    """The flames that a part of the time pays for; those that Cantera does not find are left out."""
     if not found.flames:
         return None
     n = int(np.clip(_FLAME_SHARE * seconds / max(found.seconds_per_flame, 1e-3), 2, 48))
@@ -157,18 +158,16 @@ def _flow(
     laminar flame, near the middle pressure, where it was found; None where less than a few can be paid for."""
     if not found.flames:
         return None
-    flame = found.flame_at(1.0)
-    length, velocity = flame.thickness / _METHANE_FLAME[0], flame.speed / _METHANE_FLAME[1]
-    shortest, longest = (steps * task.dt / end for steps, end in zip(_FLOW_STEPS, _FLOW_TIMES, strict=True))
-    time = min(max(length / velocity, shortest), longest)
-    one = _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0) * time * _FLOW_TIMES[1] / (300.0 * task.dt)
+    scales = scales_of(found)
+    length, time = scales.length, scales.time(*_FLOW_TIMES, task.dt)
+    one = _flow_seconds(mechanism, time * sum(_FLOW_TIMES) / 2.0, task.dt)
     runs = int(min(_FLOW_SHARE * seconds / one, shipped["runs"]))
     if runs < _FEWEST_FLOWS:
         return None
     low, high = task.pressure
-    fastest = _FLOW_COURANT * length * _FINEST_CELL / task.dt / shipped["between"]["initial.rms_velocity"][1]
+    fastest = shipped["between"]["initial.rms_velocity"][1]
     factors = {
-        "initial.rms_velocity": min(velocity, fastest),
+        "initial.rms_velocity": scales.turbulence(fastest, _FINEST_CELL, task.dt),
         "initial.integral_length": length,
         "initial.kernel_radius": length,
     }
@@ -176,8 +175,8 @@ def _flow(
     between |= {
         "mixture.phi": [max(found.phi[0], 0.5), min(found.phi[1], 1.7)],
         "mixture.temperature": [found.unburnt, found.unburnt + 100.0],
-        "mixture.pressure": [max(low, 0.8 * flame.P), min(high, 1.8 * flame.P)],
-        "initial.kernel_temperature": [1800.0, min(2500.0, found.kernel)],
+        "mixture.pressure": [max(low, 0.8 * scales.pressure), min(high, 1.8 * scales.pressure)],
+        "initial.kernel_temperature": [1800.0, scales.kernel_temperature],
         "initial.kernel_edge_cells": shipped["between"]["initial.kernel_edge_cells"],
     }
     choose = dict(shipped["choose"])
@@ -187,16 +186,32 @@ def _flow(
     return {**shipped, "runs": runs, "between": between, "choose": choose}
 
 
-def judges_flows(found: Survey, mechanism: Mechanism, budget: Budget) -> bool:
-    """Whether the ladder has the small turbulent flames of the validation: their boxes are for flames like that of
-    methane at one atmosphere, and half of the time for checks must pay for them."""
-    if not found.flames:
-        return False
+def scales_of(found: Survey) -> FlameScales:
+    """The scales of the gas's flames: of the usual equivalence ratios of the checks those of the gas, or its middle."""
     flame = found.flame_at(1.0)
-    alike = zip((flame.thickness, flame.speed), _METHANE_FLAME, strict=True)
-    seconds = _BOX_RUNS * _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0)
-    fits = found.phi[0] <= 0.7 and found.phi[1] >= 1.3 and math.isclose(flame.P, ONE_ATM)
-    return fits and all(0.5 < own / usual < 2.0 for own, usual in alike) and seconds <= 0.5 * budget.ladder
+    usual = tuple(phi for phi in TARGETS if found.phi[0] <= phi <= found.phi[1])
+    return FlameScales(
+        thickness=flame.thickness,
+        speed=flame.speed,
+        pressure=flame.P,
+        temperature=found.unburnt,
+        phis=usual or (middle(found.phi),),
+        kernel_temperature=min(METHANE.kernel_temperature, found.kernel),
+    )
+
+
+def n_boxes(found: Survey, mechanism: Mechanism, dt: float, budget: Budget) -> int:
+    """How many of the turbulent flames of the checks half of the time for checks pays for; 0 without a flame."""
+    if not found.flames:
+        return 0
+    boxes = boxes_of(scales_of(found), dt)
+    runs = [_BOX_RUNS * (box.cells / 128) ** 2 * _flow_seconds(mechanism, box.end_time, dt) for box in boxes]
+    return int(np.searchsorted(np.cumsum(runs), _BOX_SHARE * budget.ladder, side="right"))
+
+
+def _flow_seconds(mechanism: Mechanism, time: float, dt: float) -> float:
+    """Seconds that a small turbulent flame of 128 x 128 cells takes a core, by the exact step, for a time [s]."""
+    return _FLOW_SECONDS * (1.0 + mechanism.n_species / 20.0) * time / (300.0 * dt)
 
 
 def _config(

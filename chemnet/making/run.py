@@ -30,8 +30,8 @@ from chemnet.data.sampling import sample
 from chemnet.gas.mechanism import Mechanism
 from chemnet.making import page, verdict
 from chemnet.making.budget import Budget, in_words
-from chemnet.making.plan import Plan, judges_flows, make_plan
-from chemnet.making.survey import Survey, middle, survey
+from chemnet.making.plan import Plan, make_plan, n_boxes, scales_of
+from chemnet.making.survey import Survey, survey
 from chemnet.making.task import MakeTask
 from chemnet.making.verdict import Verdict
 from chemnet.runtime.config import dump_yaml, parse, parse_yaml, read_yaml
@@ -46,7 +46,7 @@ from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.loop import CHECKPOINT
 from chemnet.training.rate_scan import scan_rates
 from chemnet.training.run import train
-from chemnet.validation import flames, load_cases
+from chemnet.validation import load_cases
 from chemnet.validation.flames import Burn
 from chemnet.validation.flow import FlowSolver
 from chemnet.validation.ignition import CASES as CASE_TABLE
@@ -66,7 +66,6 @@ _LEAST_TRAINING = 2.0  # [s]
 _OVERRUN = 1.1  # times the budget
 _PATIENCE = 2.0  # times the time of a short training, for one of as many steps
 _COLD_FROM, _FLAMES_FROM = 20.0, 30.0  # [s] of the time for checks
-_CELLS_PER_THICKNESS, _TRAVEL = 14.0, 0.8
 _CHECKS = ("steps", "ignition", "cold", "flames", "cost")
 
 Report = Callable[[str], None]
@@ -278,7 +277,7 @@ class _Making:
         missing = self._missing(plan, found)
         model = self._choose_calm_gas(plan, found)
         checks = [check for check in _CHECKS if check not in missing and not (check == "cost" and "flames" in missing)]
-        if self._judges_flow(found):
+        if self._n_boxes(found):
             checks.append("flow")
         content = [self._check(check, model, plan, found) for check in checks]
         tables = [Table.from_json(table) for of_check in content for table in of_check[:-1]]
@@ -302,9 +301,9 @@ class _Making:
         Surrogate.load(trained).with_calm_first(True).save(chosen)
         return chosen
 
-    def _judges_flow(self, found: Survey) -> bool:
-        """Whether small turbulent flames are checked."""
-        return self.tools.flow is not None and judges_flows(found, self.mechanism, self.budget)
+    def _n_boxes(self, found: Survey) -> int:
+        """How many small turbulent flames are checked."""
+        return n_boxes(found, self.mechanism, self.task.dt, self.budget) if self.tools.flow else 0
 
     def _missing(self, plan: Plan, found: Survey) -> dict[str, str]:
         """Checks that cannot be made, and why."""
@@ -321,8 +320,8 @@ class _Making:
             reason = short
         if reason is not None:
             missing["flames"] = f"no flame was checked ({reason})"
-        elif not self._judges_flow(found):
-            missing["flow"] = "no turbulent flame was checked (those of the ladder are for methane, and take long)"
+        elif not self._n_boxes(found):
+            missing["flow"] = f"no turbulent flame was checked ({short})"
         return missing
 
     def _check(self, check: str, model: Path, plan: Plan, found: Survey) -> list[dict[str, Any]]:
@@ -338,25 +337,23 @@ class _Making:
             plan.cases,
             data=self.folder / DATA,
             cache=self.folder / LADDER / "references",
-            **self._flame_solver(found),
+            **self._flow_solver(found),
             report=self.report,
         )
         tables = self.timed("checks", lambda: run_checks(suite, [check]))
         write_kept(path, origin, {"tables": [table.as_json() for table in tables]})
         return self._check(check, model, plan, found)
 
-    def _flame_solver(self, found: Survey) -> dict[str, Any]:
-        """What burns flames: the flow solver, in a box that fits the gas."""
+    def _flow_solver(self, found: Survey) -> dict[str, Any]:
+        """What burns flames: the flow solver, in boxes that fit the gas."""
         if self.tools.burn is None or not found.flames:
             return {}
-        box = flame_box(found, self.task.dt)
-        burn = self.tools.burn
-        usual = [phi for phi in flames.TARGETS if found.phi[0] <= phi <= found.phi[1]]
         return {
-            "burn": lambda changes: burn([*box, *changes]),
-            "solver": f"{self.tools.solver} {' '.join(box)}",
-            "flame_phis": usual or [middle(found.phi)],
+            "burn": self.tools.burn,
+            "solver": self.tools.solver,
             "flow": self.tools.flow,
+            "scales": scales_of(found),
+            "n_boxes": self._n_boxes(found),
         }
 
     def decide(self, tables: Sequence[Table], missing: Mapping[str, str]) -> Verdict:
@@ -382,8 +379,10 @@ class _Making:
         calm_first = self.folder / CALM_FIRST
         trained = Surrogate.load(calm_first if calm_first.exists() else self.folder / TRAINING)
         figures = figures_of(self.folder / VALIDATION)
-        cases = plan.cases.model_dump(mode="json")
-        model = trained.with_network(trained.network, ladder=figures, verdict=decision.line(), cases=cases)
+        facts = {"ladder": figures, "verdict": decision.line(), "cases": plan.cases.model_dump(mode="json")}
+        if found.flames:
+            facts["scales"] = scales_of(found).model_dump(mode="json")
+        model = trained.with_network(trained.network, **facts)
         model.save(self.folder / MODEL)
         content = page.Content(
             self.task, self.budget, self.mechanism, found, plan, rates, tables, decision, self.time_table(), model
@@ -391,17 +390,3 @@ class _Making:
         page.write(self.folder, content)
         facts = {"verdict": decision.line(), "seconds": self.seconds, "origin": origin}
         finish_run(self.folder, "make", self.task.name, facts)
-
-
-def flame_box(found: Survey, dt: float) -> list[str]:
-    """Changes of the planar flame's case, so that its cells and its time fit the flame of the gas at phi 1.
-
-    Its cells are a fourteenth of the thickness, as those of methane in the shipped case, and it burns for the time in
-    which a flame moves by four fifths of its thickness, within a hundred and 5,000 steps.
-    """
-    flame = found.flame_at(1.0)
-    cell = flame.thickness / _CELLS_PER_THICKNESS
-    end = min(max(_TRAVEL * flame.thickness / flame.speed, 100.0 * dt), 5_000.0 * dt)
-    lengths = {"grid.length_x": 512 * cell, "grid.length_y": 3 * cell, "initial.burnt_width": 100 * cell}
-    values = {**lengths, "end_time": end, "mixture.pressure": flame.P, "mixture.temperature": found.unburnt}
-    return [f"{key}={value:.6g}" for key, value in values.items()]

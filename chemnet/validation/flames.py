@@ -15,6 +15,7 @@ from typing import Any
 from chemnet.gas.canonical import AIR
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.tables import Table
+from chemnet.validation.flame_scales import FlameScales
 from chemnet.validation.metrics import Figure
 from chemnet.validation.references import ATOL, RTOL, cached
 from chemnet.validation.rollouts import Report
@@ -22,6 +23,7 @@ from chemnet.validation.rollouts import Report
 CHECK = "flames"
 TARGETS = {0.7: 0.5, 1.0: 0.3, 1.3: 0.5}  # [%] by equivalence ratio
 SPEED, LEFT = "speed", "left"
+_CELLS_PER_THICKNESS, _TRAVEL = 14.0, 0.8  # as the case has them for methane
 
 # Burns the planar flame of a mechanism with changes of its case, and gives its `speed` [m/s] and the share of the cells
 # meant for the model that it `left` to the exact step.
@@ -86,6 +88,24 @@ def changes_of_gas(
         f"consumption_speed.fuel={main}",
         f"dt={dt}",
     ]
+
+
+def box_of(scales: FlameScales, dt: float) -> list[str]:
+    """Changes of the free flame's case, so that its cells and its time fit the flame of a gas and steps of dt [s].
+
+    Its cells are a fourteenth of the thickness, as those of methane in the case, and it burns for the time in which a
+    flame moves by four fifths of its thickness, within a hundred and 5,000 steps.
+    """
+    cell = scales.thickness / _CELLS_PER_THICKNESS
+    end = min(max(_TRAVEL * scales.thickness / scales.speed, 100.0 * dt), 5_000.0 * dt)
+    lengths = {"grid.length_x": 512 * cell, "grid.length_y": 3 * cell, "initial.burnt_width": 100 * cell}
+    values = {
+        **lengths,
+        "end_time": end,
+        "mixture.pressure": scales.pressure,
+        "mixture.temperature": scales.temperature,
+    }
+    return [f"{key}={value:.6g}" for key, value in values.items()]
 
 
 def flame_table(speeds: Sequence[FlameSpeeds]) -> Table:

@@ -7,7 +7,7 @@ The solver is not known here: the caller passes in its functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from chemnet.gas.state import Array
 from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.tables import Table
+from chemnet.validation.flame_scales import METHANE, FlameScales
 from chemnet.validation.flow_steps import CHECK, FlowStates
 from chemnet.validation.metrics import Figure
 from chemnet.validation.references import ATOL, RTOL, cached_arrays, reference_step
@@ -46,8 +47,9 @@ class FlowSolver:
 
 @dataclass(frozen=True)
 class Box:
-    """A small flame: its name, seed of its turbulence, equivalence ratio, cells of 29.3 um each way, radius of its
-    kernels [m] and their centres [of the box]."""
+    """A small flame: its name, seed of its turbulence, equivalence ratio, cells each way, radius of its kernels [m of
+    methane's] and their centres [of the box]; all lengths, times and velocities in the `scales` of the gas, for steps
+    of `dt` [s]."""
 
     name: str
     seed: int
@@ -55,34 +57,58 @@ class Box:
     cells: int
     radius: float
     centres: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
+    scales: FlameScales = METHANE
+    dt: float = 1e-6
+
+    @property
+    def end_time(self) -> float:
+        """The time that it burns for [s]."""
+        return self.scales.time(_END_TIME, _END_TIME, self.dt) * _END_TIME
 
     @property
     def changes(self) -> list[str]:
         """The changes of the case."""
-        length = self.cells * _CELL
+        scales = self.scales
+        length = self.cells * _CELL * scales.length
         return [
             f"seed={self.seed}",
             f"mixture.phi={self.phi}",
             *(f"grid.n{axis}={self.cells}" for axis in "xy"),
             *(f"grid.length_{axis}={length}" for axis in "xy"),
-            f"initial.kernel_radius={self.radius}",
+            f"initial.kernel_radius={self.radius * scales.length}",
             f"initial.kernel_centres={[list(centre) for centre in self.centres]}",
-            f"initial.integral_length={_INTEGRAL_LENGTH}",
-            f"initial.rms_velocity={_RMS_VELOCITY}",
+            f"initial.integral_length={_INTEGRAL_LENGTH * scales.length}",
+            f"initial.rms_velocity={_RMS_VELOCITY * scales.turbulence(_RMS_VELOCITY, _CELL, self.dt)}",
+            f"initial.kernel_temperature={scales.kernel_temperature}",
+            f"mixture.pressure={scales.pressure}",
+            f"mixture.temperature={scales.temperature}",
+            f"end_time={self.end_time}",
         ]
 
 
-_CELL = 2.9296875e-5  # [m]
+# Of a flame of methane; smaller kernels than these go out.
+_CELL, _END_TIME = 2.9296875e-5, 3e-4  # [m], [s]
 _INTEGRAL_LENGTH, _RMS_VELOCITY = 8e-4, 1.5  # [m], [m/s]: wrinkles that fit into the box
+_RADIUS, _RADIUS_OF_RICH = 3.2e-4, 4.2e-4  # [m]
 
-# Smaller kernels than these go out. Training sets take other seeds: flames that they draw from, the case's 1 or others
-# from 1000 on.
-BOXES = (
-    Box("phi 0.7", 11, 0.7, 128, 3.2e-4),
-    Box("phi 1", 12, 1.0, 128, 3.2e-4),
-    Box("phi 1.3", 13, 1.3, 128, 4.2e-4),
-    Box("phi 1, two kernels", 14, 1.0, 192, 3.2e-4, ((0.35, 0.4), (0.65, 0.62))),
-)
+
+def boxes_of(scales: FlameScales, dt: float) -> tuple[Box, ...]:
+    """The boxes of a gas, for steps of dt [s]; the first are those to choose where there is no time for all.
+
+    Training sets take other seeds: flames that they draw from, the case's 1 or others from 1000 on.
+    """
+    middle = scales.middle_phi
+    others = [
+        Box(f"phi {phi:g}", 11 if phi < middle else 13, phi, 128, _RADIUS if phi < middle else _RADIUS_OF_RICH)
+        for phi in scales.phis
+        if phi != middle
+    ]
+    two = Box(f"phi {middle:g}, two kernels", 14, middle, 192, _RADIUS, ((0.35, 0.4), (0.65, 0.62)))
+    boxes = (Box(f"phi {middle:g}", 12, middle, 128, _RADIUS), *others, two)
+    return tuple(replace(box, scales=scales, dt=dt) for box in boxes)
+
+
+BOXES = boxes_of(METHANE, 1e-6)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.validation import cold, flames, flow, flow_steps, ignition, single_steps
+from chemnet.validation.flame_scales import METHANE, FlameScales
 from chemnet.validation.ignition import FULL, QUICK, IgnitionCases, cases_of
 from chemnet.validation.metrics import Figure, summary
 from chemnet.validation.references import REFERENCES
@@ -44,8 +45,8 @@ class Suite:
     `model` is a name or a path; None is the exact step for any `mechanism` and `dt` [s] (default drm19, 1e-6). `data`
     is the training set of the single steps; without it `usual_data` is, if it is there and was made with the model's
     mechanism and time step. `cache` is where references are kept; `burn` burns flames, and `solver` names the solver
-    that does, for the key of the references; `flame_phis` are their equivalence ratios; `flow` burns small turbulent
-    flames.
+    that does, for the key of the references; `flow` burns small turbulent flames. Both kinds have the `scales` of the
+    gas, without which they are those of methane; of the turbulent ones the first `n_boxes` (default all) are burnt.
     """
 
     model: str | None
@@ -57,8 +58,9 @@ class Suite:
     cache: Path | None = None
     burn: flames.Burn | None = None
     solver: str = ""
-    flame_phis: Sequence[float] = tuple(flames.TARGETS)
     flow: flow.FlowSolver | None = None
+    scales: FlameScales | None = None
+    n_boxes: int | None = None
     report: Report = print
 
 
@@ -161,9 +163,9 @@ class Checks:
         suite, mechanism = self.suite, self.step.mechanism
         assert suite.burn is not None
         key = {"solver": suite.solver, "mechanism": mechanism.sha256}
-        found = flames.validate_flames(
-            self._chemistry(), self._gas(), suite.burn, key, suite.report, suite.cache, suite.flame_phis
-        )
+        gas = [*self._gas(), *(flames.box_of(suite.scales, self.dt) if suite.scales else ())]
+        phis = suite.scales.phis if suite.scales else tuple(flames.TARGETS)
+        found = flames.validate_flames(self._chemistry(), gas, suite.burn, key, suite.report, suite.cache, phis)
         return [flames.flame_table(found)], flames.figures(found)
 
     def flow(self) -> Found:
@@ -171,11 +173,12 @@ class Checks:
         suite = self.suite
         assert suite.flow is not None
         gas = self._gas()
-        exact, failed = flow.references(self.step, self.dt, gas, suite.flow, suite.report, suite.cache)
+        boxes = flow.boxes_of(suite.scales or METHANE, self.dt)[: suite.n_boxes]
+        exact, failed = flow.references(self.step, self.dt, gas, suite.flow, suite.report, suite.cache, boxes)
         if not exact:
             return [flow.run_table(failed)], []
         steps = flow_steps.validate_steps(self.step, flow.states_of(exact), self.dt, list(suite.cases.fuel))
-        runs = flow.repeat(self._chemistry(), exact, gas, suite.flow, suite.report)
+        runs = flow.repeat(self._chemistry(), exact, gas, suite.flow, suite.report, boxes)
         tables = [flow_steps.step_table(steps), flow.run_table([*runs, *failed])]
         return tables, [*flow_steps.figures(steps), *flow.figures(runs)]
 
@@ -253,6 +256,12 @@ def cases_of_model(model: str | Path, quick: bool = False) -> IgnitionCases:
     return usual if burning is None else cases_of(burning, usual)
 
 
+def scales_of_model(model: str | Path) -> FlameScales | None:
+    """The scales of the flame that a model was made for, if it says. Raises FileError where there is no such model."""
+    metadata = Surrogate.load(model).metadata
+    return parse(FlameScales, metadata["scales"], f"scales of {model}") if "scales" in metadata else None
+
+
 def validate(
     model: str | Path | None,
     *,
@@ -275,10 +284,10 @@ def validate(
     `model` is a name, file or run folder; None is the exact step for a `mechanism` (default drm19) and `dt` [s]
     (default 1e-6). `cases` are the ignitions, by default those that the model was made for, or the usual ones of what
     it burns (of the exact step, methane in air); `fuel`, `oxidizer` (moles by species) and `pressures` [Pa] take the
-    place of theirs. `data` is the training set of the single steps, by default `datasets/drm19/states.h5` where it is
-    there and fits. Flames need `burn`, such as `cfd_coupling.flame_speed.flame_speed`, and the identity of their
-    `solver`, small turbulent flames the functions of `flow`. References are kept in `runs/references`. Raises what
-    `run` raises.
+    place of theirs; flames have the scales of the flame that the model was made for, or those of methane. `data` is the
+    training set of the single steps, by default `datasets/drm19/states.h5` where it is there and fits. Flames need
+    `burn`, such as `cfd_coupling.flame_speed.flame_speed`, and the identity of their `solver`, small turbulent flames
+    the functions of `flow`. References are kept in `runs/references`. Raises what `run` raises.
     """
     given = {"fuel": fuel, "oxidizer": oxidizer, "pressures": pressures}
     if cases is None:
@@ -294,6 +303,7 @@ def validate(
         burn=burn,
         solver=solver,
         flow=flow,
+        scales=None if model is None else scales_of_model(model),
         report=report,
     )
     return run(suite, checks, QUICK_CHECKS if quick else None)

@@ -4,12 +4,10 @@ import json
 import signal
 
 import cantera as ct
-import numpy as np
 import pytest
 
 from chemnet.cli.main import main
-from chemnet.making.run import _begin, flame_box, make
-from chemnet.making.survey import Flame, Survey
+from chemnet.making.run import _begin, make
 from chemnet.making.task import MakeTask
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
@@ -131,14 +129,6 @@ def test_overwrite_begins_anew(tmp_path):
     (folder / "survey.json").write_text("{}")
     _begin(folder, TASK.model_copy(update={"seed": 1}), True)
     assert not (folder / "survey.json").exists() and "seed: 1" in (folder / "make.yaml").read_text()
-
-
-@pytest.mark.parametrize("thickness, speed", [(3.4e-4, 2.3), (2.5e-3, 0.07)])
-def test_the_box_of_a_planar_flame_has_as_many_cells_in_its_front_as_that_of_methane(thickness, speed):
-    found = Survey.model_construct(unburnt=300.0, flames=[Flame(P=2e5, phi=1.0, speed=speed, thickness=thickness)])
-    changes = dict(change.split("=") for change in flame_box(found, 1e-6))
-    np.testing.assert_allclose(float(changes["grid.length_x"]) / 512, thickness / 14, rtol=1e-4, atol=0)
-    assert 1e-4 <= float(changes["end_time"]) <= 5e-3 and float(changes["mixture.pressure"]) == 2e5
 
 
 @pytest.mark.parametrize(

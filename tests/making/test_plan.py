@@ -9,7 +9,7 @@ import pytest
 from chemnet.data.recipe import KINDS, load_recipe
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.making.budget import Budget, in_words
-from chemnet.making.plan import judges_flows, make_plan
+from chemnet.making.plan import make_plan, n_boxes
 from chemnet.making.survey import Burnt, Flame, Ignition, Survey
 from chemnet.making.task import MakeTask
 
@@ -106,13 +106,16 @@ def test_ignitions_of_the_ladder_span_the_range_and_those_of_the_training_are_so
     assert min(made.judging.temperatures) > 1200.0 and made.judging.steps < made.cases.steps
 
 
-def test_turbulent_flames_are_judged_where_the_gas_burns_like_methane_and_there_is_time():
+def test_as_many_turbulent_flames_are_judged_as_there_is_time_for_in_the_scales_of_the_gas():
     mechanism = load_mechanism("h2o2.yaml")
     fast = found([METHANE.model_copy(update={"speed": 2.3})])
-    assert judges_flows(found(), mechanism, Budget(7200.0, 2))
-    assert not judges_flows(fast, mechanism, Budget(7200.0, 2))
-    assert not judges_flows(found(), mechanism, Budget(600.0, 2))
-    assert not judges_flows(found([]), mechanism, Budget(7200.0, 2))
+    hours, minutes = Budget(7200.0, 2), Budget(600.0, 2)
+    assert n_boxes(found(), mechanism, 1e-6, hours) == 4 and n_boxes(found([]), mechanism, 1e-6, hours) == 0
+    assert [n_boxes(gas, mechanism, 1e-6, minutes) for gas in (found(), fast)] == [
+        1,
+        4,
+    ]  # it burns in a fifth of the time
+    assert n_boxes(found(), mechanism, 1e-6, Budget(60.0, 2)) == 0
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(90.0, "90s"), (1800.0, "30m"), (7200.0, "2h"), (60.0, "1m")])
