@@ -15,6 +15,7 @@ from chemnet.gas.status import Status
 from chemnet.gas.thermo import temperature_from_enthalpy
 from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.tables import Table
+from chemnet.validation.ignition import FULL
 from chemnet.validation.metrics import Figure, largest
 from chemnet.validation.references import cached, key_of, reference_step
 from chemnet.validation.rollouts import Report, roll_out
@@ -59,6 +60,15 @@ class ColdMixtures:
             fresh = np.array([_COLDEST if mixed else T, self.pressure, *Y])
             rows.append(warmed(fresh, burnt(gas, fresh), T, mechanism) if mixed else fresh)
         return np.array(rows)
+
+
+def levels(earliest: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`temperatures` and `warm` of a gas whose ignitions begin at a temperature [K]: those of methane, or as much
+    nearer to 300 K as its ignitions are."""
+    share = min(1.0, (earliest - _COLDEST) / (min(FULL.temperatures) - _COLDEST))
+    usual = ColdMixtures.temperatures, ColdMixtures.warm
+    cold, warm = (tuple(float(round(_COLDEST + share * (T - _COLDEST))) for T in of) for of in usual)
+    return cold, warm
 
 
 def warmed(fresh: Array, hot: Array, T: float, mechanism: Mechanism) -> Array:

@@ -18,7 +18,8 @@ from chemnet.surrogate.hybrid import HybridStep, slow_step
 from chemnet.validation.metrics import Figure
 
 CHECK = "flow"
-SPECIES = ("CH4", "O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O")  # those of them that the mechanism has
+SPECIES = ("O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O")  # those of them that change
+OTHERS = 3  # species beside the fuel and these, whose mass changes most
 TEMPERATURES = (1000.0, 1500.0, 1800.0)  # [K] edges of the bands
 FRONT = 0.1  # [K] states whose T an exact step changes by more, either way, are in the flame front
 FLOOR, SHARE = 1e-15, 0.1  # [kg/kg] and of the exact change: bound of the error of each species in the front
@@ -81,14 +82,18 @@ def validate_steps(model: ChemistryStep, given: FlowStates, dt: float, fuel: Seq
         for name, step in ((INTEGRATOR, model.integrator), (SINGLE, slow_step(model.mechanism, WIDEST))):
             after, status = step.advance(given.states, dt)
             answers[name] = Answer(after, everywhere, int((status >= Status.FAILED).sum()))
-    columns = _columns(model.mechanism, fuel)
-    return FlowSteps(given, answers, columns, tuple(fuel), densities(given.states, model.mechanism))
+    density = densities(given.states, model.mechanism)
+    columns = _columns(model.mechanism, fuel, density @ np.abs(given.exact - given.states)[:, 2:])
+    return FlowSteps(given, answers, columns, tuple(fuel), density)
 
 
-def _columns(mechanism: Mechanism, fuel: Sequence[str]) -> dict[str, int]:
-    """Columns of the rows [T, P, Y] by quantity: T, the fuel, and the usual species that the mechanism has."""
-    known = dict.fromkeys((*fuel, *(name for name in SPECIES if name in mechanism.species_names)))
-    return {"T": 0, **{name: 2 + mechanism.index(name) for name in known}}
+def _columns(mechanism: Mechanism, fuel: Sequence[str], change: Array) -> dict[str, int]:
+    """Columns of the rows [T, P, Y] by quantity: T, the fuel, and of the species that `change` (K,) the usual ones and
+    those that do most."""
+    names = [name for name, amount in zip(mechanism.species_names, change, strict=True) if amount > 0.0]
+    usual = [*fuel, *(name for name in SPECIES if name in names)]
+    most = sorted(set(names) - set(usual), key=lambda name: -change[mechanism.index(name)])[:OTHERS]
+    return {"T": 0, **{name: 2 + mechanism.index(name) for name in dict.fromkeys((*usual, *most))}}
 
 
 def errors(steps: FlowSteps, answer: Answer, rows: Mask) -> tuple[Array, Array]:

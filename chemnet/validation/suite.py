@@ -154,7 +154,8 @@ class Checks:
         """False heat in cold mixtures."""
         suite = self.suite
         fuel, oxidizer = (tuple(moles.items()) for moles in (suite.cases.fuel, suite.cases.oxidizer))
-        mixtures = cold.ColdMixtures(fuel=fuel, oxidizer=oxidizer, pressure=self._pressure())
+        temperatures, warm = cold.levels(min(suite.cases.temperatures))
+        mixtures = cold.ColdMixtures(temperatures, warm, pressure=self._pressure(), fuel=fuel, oxidizer=oxidizer)
         found = cold.validate_cold(self.step, self.dt, mixtures, suite.report, suite.cache)
         return [cold.cold_table(found)], cold.figures(found)
 

@@ -52,6 +52,16 @@ def test_what_is_integrated_and_what_misses_another_target_is_told():
     assert list(found.reasons[1:]) == ["cold: false heat [K] is 1.27e+03, for methane at most 5"]
 
 
+def test_a_model_whose_turbulent_flames_differ_is_not_for_them():
+    T, area = "run, worst box: T, relative L2 [%]", "run, worst box: burnt area [%]"
+    good = {"runs that fail": 0, T: 0.4, area: 0.2}
+    assert verdict(cases(0.4), flow=good).word == PASSED
+    found = verdict(cases(0.4), flow={**good, T: 18.0})
+    assert (found.word, list(found.limits)) == (LIMITED, [f"not for turbulent flames (flow: {T} is 18, not <= 0.5)"])
+    broken = verdict(cases(0.4), flow={"runs that fail": 1, T: None, area: None})
+    assert broken.limits[0].startswith("not for turbulent flames (flow: runs that fail is 1, not <= 0, flow: run")
+
+
 @pytest.mark.parametrize(
     ("found", "passes"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)]
 )

@@ -1,5 +1,6 @@
 """Small turbulent flames: what the errors of one step and the differences of a run are, and when they are made anew."""
 
+import cantera as ct
 import numpy as np
 import pytest
 from tiny_model import save_tiny_model
@@ -13,6 +14,7 @@ from chemnet.gas.status import Status
 from chemnet.kinetics import RosenbrockReactor, StepResult
 from chemnet.runtime.errors import NumericalError, UsageError
 from chemnet.validation import flow, flow_steps, suite
+from chemnet.validation.flame_scales import FlameScales
 from chemnet.validation.flow import BOXES, Box, FlowSolver
 from chemnet.validation.flow_steps import ANSWER, INTEGRATOR, NETWORK, SINGLE, FlowStates
 
@@ -56,10 +58,25 @@ def figures(found):
 
 def test_the_exact_step_judged_by_itself_has_no_errors():
     steps, signed, absolute = judged(RosenbrockReactor(MECHANISM))
-    assert list(steps.columns) == ["T", "CH4", "O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O"]
-    np.testing.assert_array_equal([signed, absolute], np.zeros((2, 10)))
+    assert list(steps.columns)[:10] == ["T", "CH4", "O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O"]
+    np.testing.assert_array_equal([signed, absolute], np.zeros((2, 13)))
     assert {figure.met for figure in flow_steps.figures(steps)} == {"yes", None}
     assert flow_steps.share_within(steps, steps.answers[ANSWER]) == 100.0
+
+
+def test_quantities_of_a_gas_without_carbon_are_its_own():
+    """Those of the usual ones that change, and of the others those that change most; never N2, which does not."""
+    mechanism = load_mechanism("h2o2.yaml")
+    fresh = [np.hstack([T, ct.one_atm, premixed(mechanism, 1.0, {"H2": 1.0})]) for T in (1500.0, 2000.0)]
+    exact = RosenbrockReactor(mechanism)
+    states = exact.advance(np.array(fresh), 1e-5).states
+    given = FlowStates(states, exact.advance(states, DT).states, np.array(["a", "a"]))
+    steps = flow_steps.validate_steps(exact, given, DT, ["H2"])
+    assert list(steps.columns)[:6] == ["T", "H2", "O2", "H2O", "OH", "H"]
+    change = steps.density @ np.abs(given.exact - given.states)[:, 2:]
+    others = [mechanism.species_names.index(name) for name in ("O", "HO2", "H2O2")]
+    assert {mechanism.species_names[i] for i in others} == set(list(steps.columns)[6:]) and (change[others] > 0.0).all()
+    assert {figure.met for figure in flow_steps.figures(steps)} == {"yes", None}
 
 
 def test_a_change_too_large_by_two_percent_is_an_error_of_two_percent_with_its_sign():
@@ -136,7 +153,7 @@ def test_a_run_too_hot_and_too_large_differs_by_that_at_the_end_and_in_the_worst
     fake = Flow(T=5.0, heat=[-0.04, 0.01], p0=[0.0, -0.002])
     found = flow.repeat(["chemistry.kind=neural"], exact_runs(fake), [], fake.solver, lambda line: None)
     rows = flow.run_table(found).rows
-    assert [row[:2] for row in rows[:3]] == [("phi 0.7", "end"), ("phi 0.7", "largest"), ("phi 1", "end")]
+    assert [row[:2] for row in rows[:3]] == [("phi 1", "end"), ("phi 1", "largest"), ("phi 0.7", "end")]
     assert rows[0][2:-1] == pytest.approx((0.5, 5.0, 0.0, 1.0, 0.0, -0.2, 25.0), rel=1e-9, abs=1e-9)
     assert rows[1][2:-1] == pytest.approx((0.5, 5.0, 0.0, 4.0, 0.0, 0.2, 25.0), rel=1e-9, abs=1e-9)
     assert rows[0][-1] == rows[1][-1] == "burns"
@@ -148,8 +165,8 @@ def test_a_run_too_hot_and_too_large_differs_by_that_at_the_end_and_in_the_worst
 def test_a_run_that_fails_is_a_row_with_the_reason_and_meets_no_target():
     fake = Flow(fails="mixture.phi=0.7")
     found = flow.repeat(["chemistry.kind=neural"], exact_runs(fake), [], fake.solver, lambda line: None)
-    assert flow.run_table(found).rows[0] == ("phi 0.7", "end", *[None] * 7, "chemistry gave no number")
-    assert flow.run_table(found).rows[2][-1] == "burns"
+    assert flow.run_table(found).rows[2] == ("phi 0.7", "end", *[None] * 7, "chemistry gave no number")
+    assert flow.run_table(found).rows[0][-1] == "burns"
     first, *others = flow.figures(found)
     assert (first.value, first.met) == (1, "no")
     assert {(figure.value, figure.met) for figure in others} == {(None, "no"), (None, None)}
@@ -174,10 +191,26 @@ def test_exact_runs_are_kept_with_their_steps_until_one_of_their_inputs_changes_
 
 def test_the_boxes_are_of_the_case_each_of_its_own_seed_and_fine_enough():
     cases = [load_case("turbulent_ignition", None, box.changes) for box in BOXES]
-    assert [case.seed for case in cases] == [11, 12, 13, 14]
+    assert [case.seed for case in cases] == [12, 11, 13, 14]
     for case in cases:
         assert case.grid.length_x / case.grid.nx == pytest.approx(1.5e-2 / 512, rel=1e-12, abs=0.0)
     assert Box("", 1, 1.0, 8, 1e-4, ((0.1, 0.2),)).changes[7] == "initial.kernel_centres=[[0.1, 0.2]]"
+
+
+@pytest.mark.parametrize("dt", [1e-6, 2e-7])
+def test_the_boxes_of_a_gas_have_its_lengths_its_mixtures_and_a_time_in_which_its_flame_moves_as_far(dt):
+    """A flame of half the thickness, six times as fast: in a fifth of the time it crosses half of the length."""
+    scales = FlameScales(thickness=2.05e-4, speed=2.46, pressure=3e5, temperature=320.0, phis=(1.8,))
+    single, two = flow.boxes_of(scales, dt)
+    usual, case = (load_case("turbulent_ignition", None, box.changes) for box in (BOXES[0], single))
+    for name in ("length_x", "length_y"):
+        assert getattr(case.grid, name) == pytest.approx(0.5 * getattr(usual.grid, name), rel=1e-12, abs=0.0)
+    assert case.initial.kernel_radius == pytest.approx(0.5 * usual.initial.kernel_radius, rel=1e-12, abs=0.0)
+    assert case.end_time == pytest.approx(max(usual.end_time / 12.0, 50 * dt), rel=1e-9, abs=0.0)
+    crossed = case.initial.rms_velocity * dt / (case.grid.length_x / case.grid.nx)
+    assert crossed <= 0.2 and (dt == 1e-6 or case.initial.rms_velocity == pytest.approx(9.0, rel=1e-9, abs=0.0))
+    assert (case.mixture.phi, case.mixture.pressure, case.mixture.temperature) == (1.8, 3e5, 320.0)
+    assert (single.name, two.name) == ("phi 1.8", "phi 1.8, two kernels")
 
 
 def test_the_check_gives_both_tables_and_their_figures_for_a_model_and_for_the_exact_step(tmp_path):

@@ -60,6 +60,12 @@ def test_gas_warmed_by_its_own_burnt_gas_has_its_enthalpy_elements_and_the_tempe
     assert gas.elemental_mass_fraction("C") == pytest.approx(carbon, rel=1e-12, abs=0.0)
 
 
+def test_a_gas_that_ignites_earlier_is_cold_and_warm_at_lower_temperatures():
+    usual = ColdMixtures()
+    assert cold.levels(1500.0) == cold.levels(1200.0) == (usual.temperatures, usual.warm)
+    assert cold.levels(900.0) == ((300.0, 367.0, 433.0, 500.0, 567.0), (633.0, 700.0, 767.0))
+
+
 def test_the_exact_step_puts_no_heat_into_cold_gas_and_a_heater_what_it_adds():
     exact = validate_cold(CvodesReactor(load_mechanism("drm19")), DT, MIXTURES)
     assert [row[:3] for row in cold.cold_table(exact).rows] == [
