@@ -15,11 +15,10 @@ from chemnet.data.recipe import KINDS as RECIPE_KINDS
 from chemnet.data.recipe import Oxidizer, load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
-from chemnet.gas.state import T_MAX, T_MIN, Array
+from chemnet.gas.state import ONE_ATM, T_MAX, T_MIN, Array
 from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.runtime.errors import NumericalError, UsageError
 
-ONE_ATM = 101325.0  # [Pa]
 HOT, COLD = 800.0, 600.0  # [K] mixed states are hotter than the one, cold states colder than the other
 
 _PHI = (0.5, 1.6)

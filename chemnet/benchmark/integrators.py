@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from chemnet.benchmark.cells import KINDS, ONE_ATM, Cells, Gas, usual_fuel
+from chemnet.benchmark.cells import KINDS, Cells, Gas, usual_fuel
 from chemnet.benchmark.errors import TRACE, Comparison, Truth, compare, percentile, trace_errors
 from chemnet.benchmark.timing import in_fresh_process, machine_table, take_turns
 from chemnet.gas.canonical import AIR
 from chemnet.gas.mechanism import Mechanism, load_mechanism
-from chemnet.gas.state import Array
+from chemnet.gas.state import ONE_ATM, Array
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
@@ -39,7 +39,8 @@ Costs = dict[tuple[str, ...], Comparison]
 
 @dataclass(frozen=True)
 class ExactTask:
-    """Task of the benchmark: a mechanism with fuel (None: its usual one) and oxidizer as mole fractions.
+    """Task of the benchmark: a mechanism with fuel (None: its usual one) and oxidizer as mole fractions, and pressure
+    [Pa].
 
     `kinds` of cells, number of each, turns of each step; tables by time step, pressure and threads if `sweeps`;
     `curves` for a picture.
@@ -48,6 +49,7 @@ class ExactTask:
     mechanism: str = "drm19"
     fuel: Mapping[str, float] | None = None
     oxidizer: Mapping[str, float] | None = None
+    pressure: float = ONE_ATM
     kinds: Sequence[str] = tuple(KINDS)
     cells: int = 1000
     turns: int = 5
@@ -76,13 +78,14 @@ def bench_exact(
     return [machine_table(), *(table for tables, _ in reports for table in tables)]
 
 
-def cells_of(task: ExactTask, P: float = ONE_ATM, *, flames: bool = True) -> Cells:
-    """The cells of a task at P [Pa]. Raises UsageError when there can be none."""
+def cells_of(task: ExactTask, P: float | None = None, *, flames: bool = True) -> Cells:
+    """The cells of a task at P [Pa], by default its own. Raises UsageError when there can be none."""
     unknown = [kind for kind in task.kinds if kind not in KINDS]
     if unknown:
         raise UsageError(f"no states {unknown[0]}; there are {', '.join(KINDS)}")
     mechanism = load_mechanism(task.mechanism)
-    return Cells(Gas(mechanism, task.fuel or usual_fuel(mechanism), task.oxidizer or AIR, P), flames=flames)
+    fuel, P = task.fuel or usual_fuel(mechanism), task.pressure if P is None else P
+    return Cells(Gas(mechanism, fuel, task.oxidizer or AIR, P), flames=flames)
 
 
 def measure(task: ExactTask) -> tuple[list[Table], Curves]:
@@ -92,7 +95,10 @@ def measure(task: ExactTask) -> tuple[list[Table], Curves]:
     steps = named(CvodesReactor(mechanism), RosenbrockReactor(mechanism), RosenbrockReactor(mechanism, *LOOSE))
     states = {kind: cells.of(kind, task.cells) for kind in task.kinds}
     costs: Costs = {(kind,): compare(steps, rows, DT, task.turns) for kind, rows in states.items()}
-    tables = [cost_table(f"dt = {DT:g} s, 1 atm", ("cells",), costs, task), mean_table(costs, task)]
+    tables = [
+        cost_table(f"dt = {DT:g} s, {task.pressure / ONE_ATM:g} atm", ("cells",), costs, task),
+        mean_table(costs, task),
+    ]
     if "burnt" in states:
         tables.append(trace_table(steps, states["burnt"], task))
     if task.sweeps:
@@ -128,7 +134,7 @@ def sweep_tables(states: Mapping[str, Array], task: ExactTask) -> list[Table]:
             by_pressure[f"{P:g}", kind] = compare(steps, cells.of(kind, task.cells)[::_FEWER], DT, task.turns)
     tables = [thread_table(states, task)]
     if kinds:
-        tables.append(cost_table("1 atm", ("dt [s]", "cells"), by_time, task))
+        tables.append(cost_table(f"{task.pressure / ONE_ATM:g} atm", ("dt [s]", "cells"), by_time, task))
         tables.append(cost_table(f"dt = {DT:g} s", ("P [atm]", "cells"), by_pressure, task))
     return tables
 

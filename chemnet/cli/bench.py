@@ -41,6 +41,7 @@ def add(commands: Any) -> None:
     add_phase(command)
     command.add_argument("--fuel", type=mixture, metavar="X", help="such as H2:1 (default CH4 or H2)")
     command.add_argument("--oxidizer", type=mixture, metavar="X", help="default O2:1,N2:3.76")
+    command.add_argument("--pressure", type=atmospheres, metavar="P", help="atmospheres (default 1)")
     kinds = "flame, mixed, ignition, burnt or cold (default all); may be repeated"
     command.add_argument("--states", action="append", metavar="KIND", help=kinds)
     command.add_argument("--cells", type=positive, metavar="N", help="cells of a call (default 1000; quick 200)")
@@ -71,6 +72,7 @@ def bench_exact(options: Options) -> list[Table]:
     settings = {
         "fuel": options.fuel,
         "oxidizer": options.oxidizer,
+        **({} if options.pressure is None else {"pressure": options.pressure}),
         "kinds": tuple(options.states or KINDS),
         "cells": options.cells or (200 if options.quick else 1000),
         "turns": options.turns or (2 if options.quick else 5),

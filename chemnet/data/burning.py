@@ -10,8 +10,7 @@ import numpy as np
 
 from chemnet.data.recipe import Recipe, stored_recipe
 from chemnet.gas.canonical import AIR
-
-ONE_ATM = 101325.0  # [Pa]
+from chemnet.gas.state import ONE_ATM
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ COLDEST, HOTTEST = 100.0, 10000.0  # [K] a step that ends beyond them has failed
 SUM_TOLERANCE = 1e-3
 NEGATIVE_TOLERANCE = 1e-6
 GAS_CONSTANT = 8314.46261815324  # [J/kmol/K]
+ONE_ATM = 101325.0  # [Pa]
 
 Array = NDArray[np.float64]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chemnet.benchmark.cells import ONE_ATM
 from chemnet.benchmark.timing import processor
 from chemnet.data import coverage
 from chemnet.gas.mechanism import Mechanism
-from chemnet.gas.state import Array
+from chemnet.gas.state import ONE_ATM, Array
 from chemnet.making.budget import Budget, in_words
 from chemnet.making.plan import Plan
 from chemnet.making.survey import Survey

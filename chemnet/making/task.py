@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from chemnet.benchmark.cells import ONE_ATM
 from chemnet.data.recipe import Positive, Range
 from chemnet.gas.canonical import AIR
 from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.gas.state import ONE_ATM
 from chemnet.runtime.config import Config
 
 _USUAL = {"dt": 1e-6, "seed": 0}

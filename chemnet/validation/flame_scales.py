@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from chemnet.gas.state import ONE_ATM
 from chemnet.runtime.config import Config
 
-ONE_ATM = 101325.0  # [Pa]
 _COURANT = 0.2  # cells that turbulence crosses in a step, at most
 _FEWEST_STEPS, _MOST_STEPS = 50, 1500
 

@@ -9,6 +9,7 @@ from chemnet.benchmark.errors import Comparison, Judged, Truth, errors, trace_er
 from chemnet.benchmark.integrators import ExactTask, bench_exact, cost_table, mean_table, measure, name_of, trace_table
 from chemnet.benchmark.timing import Timing
 from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.state import ONE_ATM
 from chemnet.gas.status import Status
 from chemnet.kinetics import CvodesReactor, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
@@ -142,3 +143,10 @@ def test_the_picture_has_a_panel_for_each_mechanism_and_kind(tmp_path):
     path = tmp_path / "picture.png"
     work_precision(path, {"drm19": panels, "h2o2.yaml": panels})
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_and_tables_are_of_the_pressure_that_is_asked_for():
+    task = ExactTask("h2o2.yaml", pressure=2.0 * ONE_ATM, kinds=("burnt",), cells=6, turns=1, sweeps=False)
+    np.testing.assert_allclose(integrators.cells_of(task).of("burnt", 6)[:, 1], 202650.0, rtol=1e-8, atol=0)
+    tables, _ = measure(task)
+    assert ", 2 atm: cost per cell of 6" in tables[0].title
