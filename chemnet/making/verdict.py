@@ -109,9 +109,9 @@ def judge(
     return Verdict(LIMITED if limits else PASSED, limits, reasons, targets)
 
 
-def ignitions_pass(figures: Mapping[str, float | None]) -> bool:
-    """Whether the figures of the check `ignition`, by name, meet their targets."""
-    return all(target.met for target in _targets({"ignition": figures}) if target.check == "ignition")
+def passes(check: str, figures: Mapping[str, float | None]) -> bool:
+    """Whether the figures of one check, by name, meet their targets."""
+    return all(target.met for target in _targets({check: figures}) if target.check == check)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from chemnet.making.verdict import EXACT, LIMITED, PASSED, columns_of, ignitions_pass, judge
+from chemnet.making.verdict import EXACT, LIMITED, PASSED, columns_of, judge, passes
 
 T0, P = (v.ravel() for v in np.meshgrid([1100.0, 1200.0, 1300.0], [0.5, 1.0, 2.0, 4.0]))
 
@@ -55,18 +55,18 @@ def test_what_is_integrated_and_what_misses_another_target_is_told():
 def test_a_model_whose_turbulent_flames_differ_is_not_for_them():
     T, area = "run, worst box: T, relative L2 [%]", "run, worst box: burnt area [%]"
     good = {"runs that fail": 0, T: 0.4, area: 0.2}
-    assert verdict(cases(0.4), flow=good).word == PASSED
+    assert (
+        verdict(cases(0.4), flow=good).word == PASSED and passes("flow", good) and not passes("flow", {**good, T: 1.0})
+    )
     found = verdict(cases(0.4), flow={**good, T: 18.0})
     assert (found.word, list(found.limits)) == (LIMITED, [f"not for turbulent flames (flow: {T} is 18, not <= 0.5)"])
     broken = verdict(cases(0.4), flow={"runs that fail": 1, T: None, area: None})
     assert broken.limits[0].startswith("not for turbulent flames (flow: runs that fail is 1, not <= 0, flow: run")
 
 
-@pytest.mark.parametrize(
-    ("found", "passes"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)]
-)
-def test_ignitions_pass_by_themselves(found, passes):
-    assert ignitions_pass(figures(found)["ignition"]) is passes
+@pytest.mark.parametrize(("found", "good"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)])
+def test_ignitions_pass_by_themselves(found, good):
+    assert passes("ignition", figures(found)["ignition"]) is good
 
 
 def test_errors_at_one_pressure_limit_the_model_to_the_others():
