@@ -50,6 +50,7 @@ _STEPS = 300_000  # of a training, which its time ends
 _LADDER_SHARE = 0.5  # of the time for checks that ignitions may take
 _LADDER_STEPS, _LADDER_DELAYS = 20_000, 2.0
 _JUDGING_STEPS, _JUDGING_DELAY = 1_500, 1_000.0
+_COLDEST_KERNEL = 0.72  # of the temperature of kernels, in the shipped flows
 _FLOW_TIMES, _FINEST_CELL = (2e-4, 5e-4), 2.9e-5  # [s] ends, [m] of the shipped flows
 _BOX_SHARE, _BOX_RUNS = 0.5, 1.5  # of the time for checks, for the check `flow`; its runs, of one by the exact step
 _FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 4  # [s] for 300 steps without species; of the time for states
@@ -176,7 +177,7 @@ def _flow(
         "mixture.phi": [max(found.phi[0], 0.5), min(found.phi[1], 1.7)],
         "mixture.temperature": [found.unburnt, found.unburnt + 100.0],
         "mixture.pressure": [max(low, 0.8 * scales.pressure), min(high, 1.8 * scales.pressure)],
-        "initial.kernel_temperature": [1800.0, scales.kernel_temperature],
+        "initial.kernel_temperature": [_COLDEST_KERNEL * scales.kernel_temperature, scales.kernel_temperature],
         "initial.kernel_edge_cells": shipped["between"]["initial.kernel_edge_cells"],
     }
     choose = dict(shipped["choose"])

@@ -280,6 +280,9 @@ class _Making:
         if self._n_boxes(found):
             checks.append("flow")
         content = [self._check(check, model, plan, found) for check in checks]
+        if "flow" in checks and not (of_flow := content[-1])[-1]["rows"]:
+            reason = next(row["outcome"] for row in of_flow[0]["rows"])
+            missing["flow"] = f"no turbulent flame was checked ({reason})"
         tables = [Table.from_json(table) for of_check in content for table in of_check[:-1]]
         rows = [tuple(row.values()) for of_check in content for row in of_check[-1]["rows"]]
         columns = ("check", "figure", "value", "target", "met")

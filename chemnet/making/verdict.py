@@ -162,13 +162,22 @@ def _missed_beside(targets: Sequence[Target], summary: Sequence[Mapping[str, Any
     own = {(target.check, target.name) for target in targets}
     rows = [row for row in summary if row["met"] in (False, "no") and (row["check"], row["figure"]) not in own]
     return [
-        f"{row['check']}: {row['figure']} is {row['value']:.3g}, for methane at most {row['target']:g}" for row in rows
+        f"{row['check']}: {row['figure']} is {_number(row['value'])}, usual is {_bound(row['target'])}" for row in rows
     ]
 
 
+def _number(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.3g}"
+
+
+def _bound(target: float | str) -> str:
+    """A target as a summary shows it: a number for an upper bound, or `>= number`."""
+    return target if isinstance(target, str) else f"<= {target:g}"
+
+
 def _shown(target: Target) -> str:
-    value = "missing" if target.value is None else f"{target.value:.3g}"
-    return f"{target.check}: {target.name} is {value}, not {'>=' if target.lower else '<='} {target.target:g}"
+    bound = f"{'>=' if target.lower else '<='} {target.target:g}"
+    return f"{target.check}: {target.name} is {_number(target.value)}, not {bound}"
 
 
 def _range_that_passes(cases: Mapping[str, NDArray[Any]]) -> str | None:

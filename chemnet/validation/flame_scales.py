@@ -5,7 +5,7 @@ from __future__ import annotations
 from chemnet.gas.state import ONE_ATM
 from chemnet.runtime.config import Config
 
-_COURANT = 0.2  # cells that turbulence crosses in a step, at most
+_COURANT = 0.1  # cells that turbulence of this rms velocity crosses in a step; its peaks are five times as fast
 _FEWEST_STEPS, _MOST_STEPS = 50, 1500
 
 

@@ -44,12 +44,16 @@ def test_what_is_integrated_and_what_misses_another_target_is_told():
     rows = [
         {"check": "cold", "figure": "false heat [K]", "value": 1272.0, "target": 5.0, "met": "no"},
         {"check": "ignition", "figure": "failed cases", "value": 0.0, "target": 0.0, "met": "no"},
+        {"check": "flow", "figure": "front [%]", "value": None, "target": ">= 90", "met": "no"},
         {"check": "steps", "figure": "rows refused", "value": 7.0, "target": None, "met": "-"},
     ]
     found = judge(figures(good, cost=cost), good, None, rows)
     assert found.word == PASSED
     assert found.reasons[0].endswith("of the exact step, 5 % of them are integrated, not predicted")
-    assert list(found.reasons[1:]) == ["cold: false heat [K] is 1.27e+03, for methane at most 5"]
+    assert list(found.reasons[1:]) == [
+        "cold: false heat [K] is 1.27e+03, usual is <= 5",
+        "flow: front [%] is missing, usual is >= 90",
+    ]
 
 
 def test_a_model_whose_turbulent_flames_differ_is_not_for_them():

@@ -197,7 +197,7 @@ def test_the_boxes_are_of_the_case_each_of_its_own_seed_and_fine_enough():
     assert Box("", 1, 1.0, 8, 1e-4, ((0.1, 0.2),)).changes[7] == "initial.kernel_centres=[[0.1, 0.2]]"
 
 
-@pytest.mark.parametrize("dt", [1e-6, 2e-7])
+@pytest.mark.parametrize("dt", [1e-6, 1e-7])
 def test_the_boxes_of_a_gas_have_its_lengths_its_mixtures_and_a_time_in_which_its_flame_moves_as_far(dt):
     """A flame of half the thickness, six times as fast: in a fifth of the time it crosses half of the length."""
     scales = FlameScales(thickness=2.05e-4, speed=2.46, pressure=3e5, temperature=320.0, phis=(1.8,))
@@ -208,7 +208,7 @@ def test_the_boxes_of_a_gas_have_its_lengths_its_mixtures_and_a_time_in_which_it
     assert case.initial.kernel_radius == pytest.approx(0.5 * usual.initial.kernel_radius, rel=1e-12, abs=0.0)
     assert case.end_time == pytest.approx(max(usual.end_time / 12.0, 50 * dt), rel=1e-9, abs=0.0)
     crossed = case.initial.rms_velocity * dt / (case.grid.length_x / case.grid.nx)
-    assert crossed <= 0.2 and (dt == 1e-6 or case.initial.rms_velocity == pytest.approx(9.0, rel=1e-9, abs=0.0))
+    assert crossed <= 0.1001 and (dt == 1e-6 or case.initial.rms_velocity == pytest.approx(9.0, rel=1e-9, abs=0.0))
     assert (case.mixture.phi, case.mixture.pressure, case.mixture.temperature) == (1.8, 3e5, 320.0)
     assert (single.name, two.name) == ("phi 1.8", "phi 1.8, two kernels")
 
