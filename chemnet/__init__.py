@@ -29,7 +29,7 @@ _HOMES = {
     "export": "surrogate.export",
     "load_mechanism": "gas.mechanism",
     "make": "making.run",
-    "models": "surrogate.model",
+    "models": "validation.shelf",
     "reduce": "reduction.run",
     "sample": "data.sampling",
     "survey": "condensation.channels",
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from chemnet.reduction.run import reduce
     from chemnet.surrogate.export import export
     from chemnet.surrogate.hybrid import HybridStep
-    from chemnet.surrogate.model import Surrogate, models
+    from chemnet.surrogate.model import Surrogate
     from chemnet.training.run import train
+    from chemnet.validation.shelf import models
     from chemnet.validation.suite import validate

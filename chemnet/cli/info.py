@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
 def info(options: Options) -> list[Table]:
     """Tables of the facts."""
     if options.models:
-        from chemnet.surrogate.model import models
+        from chemnet.validation.shelf import models
 
-        return [models()]
+        return models()
     from chemnet.cli.facts import describe
 
     return describe(options.what)

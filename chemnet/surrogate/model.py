@@ -16,12 +16,11 @@ from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.runtime.tables import Table
 from chemnet.surrogate import model_file
 from chemnet.surrogate.domain import Domain
 from chemnet.surrogate.fused_step import FusedStep
 from chemnet.surrogate.inference import BLOCK, Engine, suitable_engine
-from chemnet.surrogate.network import count, describe
+from chemnet.surrogate.network import describe
 from chemnet.surrogate.transform import Transform
 
 _DT_TOLERANCE = 1e-9
@@ -188,23 +187,3 @@ def _not_negative(value: Any) -> float:
     if not 0.0 <= float(value) < np.inf:
         raise ValueError(f"a limit of {value}")
     return float(value)
-
-
-_FIGURES = (
-    ("ignition", "ignition delay error, mean [%]"),
-    ("ignition", "ignition delay error, max [%]"),
-    ("flames", "flame speed error at phi 1 [%]"),
-)
-_MODELS = ("name", "mechanism", "dt [s]", "weights", "engine", *(figure for _, figure in _FIGURES))
-
-
-def models() -> Table:
-    """The models that ship, each with the first figures of its validation."""
-    rows = []
-    for name in model_file.shipped_models():
-        model = Surrogate.load(name)
-        found = model.metadata.get("ladder", {})
-        figures = [found.get(check, {}).get(figure) for check, figure in _FIGURES]
-        size = f"{count(model.network, biases=False):,}"
-        rows.append((name, model.mechanism.name, model.dt, size, model.engine, *figures))
-    return Table("models that ship; more by `chemnet info NAME`", _MODELS, rows)

@@ -131,8 +131,9 @@ def test_the_figures_of_a_ladder_are_kept_in_the_model_and_told(model, tmp_path,
     monkeypatch.setattr(model_file, "PRETRAINED", out.parent)
     capsys.readouterr()
     assert cli.main(["info", "--models"]) == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]
-    assert row.split() == ["tiny", "drm19", "1e-06", "736", "fp32", "0.25", "-", "-"]
+    known, figures = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("tiny ")]
+    assert known == ["tiny", "drm19", "21", "CH4", "1", "1", "1e-06", "736", "fp32"]
+    assert figures == ["tiny", "-", "0.25", *["-"] * 8]
 
 
 def test_what_does_not_fit_is_refused(model, tmp_path):

@@ -1,0 +1,43 @@
+"""The models that ship: what each is for, and what its validation found."""
+
+from __future__ import annotations
+
+from chemnet.data.burning import METHANE, burning_of_facts
+from chemnet.gas.state import ONE_ATM
+from chemnet.runtime.tables import Table
+from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model_file import shipped_models
+from chemnet.surrogate.network import count
+
+_MODELS = ("name", "mechanism", "species", "burns", "P [atm]", "dt [s]", "weights", "engine")
+_FIGURES = {  # columns of the table of figures: check and name of each in a validation
+    "failed ignitions": ("ignition", "failed cases"),
+    "delay, mean [%]": ("ignition", "ignition delay error, mean [%]"),
+    "delay, max [%]": ("ignition", "ignition delay error, max [%]"),
+    "end T, max [K]": ("ignition", "end temperature error, max [K]"),
+    "flame speed, phi 1 [%]": ("flames", "flame speed error at phi 1 [%]"),
+    "turbulent T, L2 [%]": ("flow", "run, worst box: T, relative L2 [%]"),
+    "burnt area [%]": ("flow", "run, worst box: burnt area [%]"),
+    "front: CVODES / model": ("cost", "flame front: CVODES / model"),
+    "exact / model": ("cost", "flame front: exact / model"),
+    "integrated [%]": ("cost", "flame front: integrated by the model [%]"),
+}
+
+
+def models() -> list[Table]:
+    """The models that ship, and the errors and costs that their validations found."""
+    known, figures = [], []
+    for name in shipped_models():
+        model = Surrogate.load(name)
+        burning = burning_of_facts(model.metadata.get("data", {})) or METHANE
+        fuel = ", ".join(f"{species} {x:g}" for species, x in burning.fuel.items())
+        P = " - ".join(f"{P / ONE_ATM:.3g}" for P in dict.fromkeys(burning.pressure))
+        weights = f"{count(model.network, biases=False):,}"
+        mechanism = model.mechanism
+        known.append((name, mechanism.name, mechanism.n_species, fuel, P, model.dt, weights, model.engine))
+        found = model.metadata.get("ladder", {})
+        figures.append((name, *(found.get(check, {}).get(figure) for check, figure in _FIGURES.values())))
+    return [
+        Table("models that ship; more by `chemnet info NAME`", _MODELS, known),
+        Table("errors and costs of a cell, as their cards say", ("name", *_FIGURES), figures),
+    ]
