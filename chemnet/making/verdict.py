@@ -79,7 +79,7 @@ def judge(
 
     `cases` are the ignitions as of `columns_of`; `missing` says of checks that could not be made why. Targets that
     `summary` (rows `check, figure, value, target, met` of a validation) has beside those of a make, and that are
-    missed, are told: they are those of methane flames.
+    missed, are told.
 
     A model whose ignitions miss a target passes within the widest range of T0, phi or pressure in which they meet it,
     if that holds two fifths of the cases; others that it misses, or that could not be made, are limits as well. One
