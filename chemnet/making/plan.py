@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from chemnet.data.recipe import Recipe, load_recipe
+from chemnet.data.recipe import KINDS, Recipe, load_recipe
 from chemnet.gas.mechanism import Mechanism
 from chemnet.making.budget import Budget, in_words
 from chemnet.making.survey import (
@@ -51,6 +51,7 @@ _LADDER_SHARE = 0.5  # of the time for checks that ignitions may take
 _LADDER_STEPS, _LADDER_DELAYS = 20_000, 2.0
 _JUDGING_STEPS, _JUDGING_DELAY = 1_500, 1_000.0
 _COLDEST_KERNEL = 0.72  # of the temperature of kernels, in the shipped flows
+_ROWS_PER_RUN = 20_000
 _FLOW_TIMES, _FINEST_CELL = (2e-4, 5e-4), 2.9e-5  # [s] ends, [m] of the shipped flows
 _BOX_SHARE, _BOX_RUNS = 0.5, 1.5  # of the time for checks, for the check `flow`; its runs, of one by the exact step
 _FLOW_SECONDS, _FLOW_SHARE, _FEWEST_FLOWS = 12.0, 0.4, 4  # [s] for 300 steps without species; of the time for states
@@ -120,6 +121,8 @@ def _recipe(task: MakeTask, mechanism: Mechanism, found: Survey, budget: Budget,
         "flames": _flames(task, found, seconds),
         "flow": _flow(task, mechanism, found, data["flow"], seconds) if flows else None,
     }
+    if data["flow"]:
+        _add_rows_of_flows(data)
     data["integrator"]["audit"] = float(np.clip(300.0 / rows, 0.0, 0.01))
     return parse(Recipe, data, "plan of the recipe")
 
@@ -185,6 +188,16 @@ def _flow(
     sizes = ("length_x", "length_y")
     choose["grid"] = [{**grid, **{size: length * grid[size] for size in sizes}} for grid in choose["grid"]]
     return {**shipped, "runs": runs, "between": between, "choose": choose}
+
+
+def _add_rows_of_flows(data: dict[str, Any]) -> None:
+    """Rows of the turbulent flames beside the others, as many as those at most: a label costs little once a run is
+    paid for."""
+    others = sum(part["share"] for kind, part in data.items() if kind in KINDS and kind != "flow" and part)
+    extra = min(data["flow"]["runs"] * _ROWS_PER_RUN, data["rows"])
+    share = others * extra / data["rows"]
+    data["flow"] = {**data["flow"], "rows_per_run": _ROWS_PER_RUN, "share": float(f"{share:.3g}")}
+    data["rows"] += extra
 
 
 def scales_of(found: Survey) -> FlameScales:
