@@ -9,7 +9,8 @@ goes on from there. The functions are those of the commands: `sample`, `train --
 | `survey.json` | what a look at the gas found |
 | `recipe.yaml`, `config.yaml`, `cases.yaml`, `choices.json` | the plan; they can be used by the other commands, too |
 | `states.h5`, `rates/`, `training/` | the training set, short trainings, the training |
-| `calm-first.safetensors` | only where it is needed: the model that leaves calm gas to the exact integrator |
+| `calm-first.safetensors` | only where it is needed: the model that leaves calm gas to one exponential step |
+| `widest-first.safetensors` | only where that is not enough: the model that leaves nearly all gas to it |
 | `ladder/` | the tables of each check, and the references |
 | `validation.json` | all tables of the checks, as `chemnet validate --json` writes them |
 | `model.safetensors`, `README.md`, `report.html` | the model, its card, its report |
@@ -41,7 +42,7 @@ from chemnet.runtime.processes import available_cores
 from chemnet.runtime.run_folder import MANIFEST, check_same, finish_run, read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import takes_calm_gas_first
-from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model import CalmFirst, Surrogate
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.loop import CHECKPOINT
 from chemnet.training.rate_scan import scan_rates
@@ -59,7 +60,12 @@ TASK, SURVEY, CHOICES = "make.yaml", "survey.json", "choices.json"
 RECIPE, CONFIG, CASES, JUDGING = "recipe.yaml", "config.yaml", "cases.yaml", "judging-cases.yaml"
 DATA, RATES, TRAINING, LADDER = "states.h5", "rates", "training", "ladder"
 VALIDATION, MODEL, SECONDS = "validation.json", "model.safetensors", "seconds.json"
-CALM_FIRST = "calm-first.safetensors"
+CALM_FIRST, WIDEST_FIRST = "calm-first.safetensors", "widest-first.safetensors"
+_ORDER: dict[CalmFirst | None, str] = {
+    None: "the usual order of network and integrator",
+    "usual": "calm gas integrated first",
+    "widest": "nearly all gas integrated first",
+}
 
 SCANNED = (1.0, 0.5, 2.0)  # times the plan's learning rate
 _LEAST_TRAINING = 2.0  # [s]
@@ -291,20 +297,33 @@ class _Making:
         return tables, missing
 
     def _choose_calm_gas(self, plan: Plan, found: Survey) -> Path:
-        """The trained model; where it asks the network first and misses a target of the ignitions or of the turbulent
-        flames by that, it is one that leaves calm gas to the exact integrator: slower, and without the errors that add
-        up in burnt gas."""
-        trained, chosen = self.folder / TRAINING / MODEL, self.folder / CALM_FIRST
-        chosen.unlink(missing_ok=True)
-        if takes_calm_gas_first(self.mechanism):
-            return trained
+        """The trained model; where it misses a target of the ignitions or of the turbulent flames, one that leaves calm
+        gas, or nearly all, to one exponential step before the network is asked: slower, and nearly exact.
+
+        Of several that miss the last.
+        """
+        trained = self.folder / TRAINING / MODEL
+        usual = takes_calm_gas_first(self.mechanism)
+        for name in (CALM_FIRST, WIDEST_FIRST):
+            (self.folder / name).unlink(missing_ok=True)
+        orders: list[CalmFirst | None] = [None, "widest"] if usual else [None, "usual", "widest"]
+        for order in orders:
+            path = trained if order is None else self.folder / (CALM_FIRST if order == "usual" else WIDEST_FIRST)
+            if order is not None:
+                Surrogate.load(trained).with_calm_first(order).save(path)
+            missed = self._misses(path, plan, found)
+            if missed is None:
+                break
+            self.report(f"the check {missed} misses a target with {_ORDER[order]}")
+        return path
+
+    def _misses(self, model: Path, plan: Plan, found: Survey) -> str | None:
+        """The first check of ignitions and turbulent flames that misses a target; None without one."""
         for check in ("ignition", *(["flow"] if self._n_boxes(found) else [])):
-            summary = self._check(check, trained, plan, found)[-1]["rows"]
-            if not verdict.passes(check, {row["figure"]: row["value"] for row in summary}):
-                self.report(f"the check {check} misses a target: calm gas is integrated before the network is asked")
-                Surrogate.load(trained).with_calm_first(True).save(chosen)
-                return chosen
-        return trained
+            summary = self._check(check, model, plan, found)[-1]["rows"]
+            if summary and not verdict.passes(check, {row["figure"]: row["value"] for row in summary}):
+                return check
+        return None
 
     def _n_boxes(self, found: Survey) -> int:
         """How many small turbulent flames are checked."""
@@ -381,8 +400,8 @@ class _Making:
         manifest = self.folder / MANIFEST
         if manifest.exists() and read_json(manifest).get("origin") == origin:
             return
-        calm_first = self.folder / CALM_FIRST
-        trained = Surrogate.load(calm_first if calm_first.exists() else self.folder / TRAINING)
+        chosen = [path for name in (WIDEST_FIRST, CALM_FIRST) if (path := self.folder / name).exists()]
+        trained = Surrogate.load([*chosen, self.folder / TRAINING][0])
         figures = figures_of(self.folder / VALIDATION)
         facts = {"ladder": figures, "verdict": decision.line(), "cases": plan.cases.model_dump(mode="json")}
         if found.flames:

@@ -13,7 +13,8 @@ from chemnet.gas.solution_array import SolutionArray, array_of, is_solution_arra
 from chemnet.gas.state import Array, as_states
 from chemnet.gas.status import Status
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor, StepResult, StepStats, integrator_of
-from chemnet.kinetics.exponential import CalmTolerances
+from chemnet.kinetics.exponential import WIDEST, CalmTolerances
+from chemnet.kinetics.heating import Heating
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.model import Surrogate
 
@@ -31,7 +32,10 @@ class HybridStep:
     """A chemistry step by a model and by integrators, which take the rows that the model refuses.
 
     * calm rows, which one exponential step of the integrator advances, never come to the network, where that step is
-      the cheaper one (`takes_calm_gas_first`) or the model says so (`calm_first`), unless `calm_limit` is zero
+      the cheaper one (`takes_calm_gas_first`) or the model says so (`calm_first`), unless `calm_limit` is zero; as
+      calm counts gas for which that step is much better than a network, or, with `widest`, nearly all
+    * where the network is the cheaper one its answers are checked: those that do not agree with the heating at both
+      ends of the step (`Heating.agrees`) count as slow
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
       `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
@@ -51,7 +55,9 @@ class HybridStep:
         outside: Outside | ChemistryStep = "exact",
     ) -> None:
         self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
-        self.integrator = integrator or slow_step(model.mechanism)
+        widest = model.calm_first == "widest"
+        self.integrator = integrator or slow_step(model.mechanism, WIDEST if widest else CALM)
+        self._heating = None if takes_calm_gas_first(model.mechanism) else _heating_of(model.mechanism)
         self.outside_step, self._freeze = _outside_step(outside, model.mechanism), outside == "freeze"
 
     @classmethod
@@ -80,7 +86,7 @@ class HybridStep:
         dt = self.dt if dt is None else dt
         next_states, calm = self._advance_calm(states, dt)
         status, asked = np.full(len(states), Status.OK, np.int8), np.flatnonzero(~calm)
-        next_states[asked], status[asked] = self.model.advance(states.take(asked, axis=0), dt)
+        next_states[asked], status[asked] = self._ask(states.take(asked, axis=0), dt)
         chosen, handed_over, work = [], 0, np.where(calm, _WORK_OF_CALM, _WORK)
         for step, refused in ((self.integrator, [Status.SLOW]), (self.outside_step, [Status.OUTSIDE, Status.FAILED])):
             rows = np.isin(status, refused)
@@ -97,10 +103,20 @@ class HybridStep:
             next_states, status, StepStats(slow=slow | calm, left=left, handed_over=handed_over, work=work)
         )
 
+    def _ask(self, states: Array, dt: float) -> tuple[Array, NDArray[np.int8]]:
+        """The model's answers, slow where they do not agree with the heating at both ends of the step."""
+        next_states, status = self.model.advance(states, dt)
+        if self._heating is not None:
+            answered = np.flatnonzero(status == Status.OK)
+            old, new = states[answered], next_states[answered]
+            wrong = answered[~self._heating.agrees(old, new, dt)]
+            next_states[wrong], status[wrong] = states[wrong], Status.SLOW
+        return next_states, status
+
     def _advance_calm(self, states: Array, dt: float) -> tuple[Array, NDArray[np.bool_]]:
         """States after dt of the rows that the integrator advances by one step for calm gas, and which they are."""
-        first = self.model.calm_first
-        first = takes_calm_gas_first(self.mechanism) if first is None else first
+        given = self.model.calm_first
+        first = takes_calm_gas_first(self.mechanism) if given is None else given != "never"
         if first and self.model.calm_limit > 0.0 and isinstance(self.integrator, RosenbrockReactor):
             return self.integrator.advance_calm(states, dt)
         return states.copy(), np.zeros(len(states), np.bool_)
@@ -117,6 +133,14 @@ def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM) -> ChemistrySte
         return RosenbrockReactor(mechanism, *_SLOW_TOLERANCES, calm=calm)
     except UsageError:
         return CvodesReactor(mechanism)
+
+
+def _heating_of(mechanism: Mechanism) -> Heating | None:
+    """The heating by a mechanism; None where the exact step does not cover it."""
+    try:
+        return Heating(mechanism)
+    except UsageError:
+        return None
 
 
 def _outside_step(outside: Outside | ChemistryStep, mechanism: Mechanism) -> ChemistryStep | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,12 @@ from chemnet.surrogate.transform import Transform
 
 _DT_TOLERANCE = 1e-9
 
+CalmFirst = Literal["never", "usual", "widest"]
+_CALM_FIRST: dict[Any, CalmFirst | None] = {
+    **{None: None, False: "never", True: "usual"},  # of files of format 5
+    **{name: name for name in get_args(CalmFirst)},
+}
+
 
 @dataclass(eq=False, repr=False)
 class Surrogate:
@@ -37,7 +43,7 @@ class Surrogate:
     Where chemistry is slow the small errors of a network, step after step, would outweigh it. So it refuses gas that is
     colder than `cold_limit` [K], and gas that is calm: every change of Y^(1/8) that the network predicts is smaller
     than `calm_limit` times the typical one of its data. Their status is SLOW; `HybridStep` integrates them.
-    `calm_first` says whether it takes calm gas before the network is asked (None: where that is the cheaper one).
+    `calm_first` says what it takes as calm before the network is asked (None: where that is the cheaper one).
     """
 
     network: nn.Sequential
@@ -49,7 +55,7 @@ class Surrogate:
     engine: str = "fp32"
     cold_limit: float = 0.0
     calm_limit: float = 0.0
-    calm_first: bool | None = None
+    calm_first: CalmFirst | None = None
 
     def __post_init__(self) -> None:
         self.metadata = dict(self.metadata)
@@ -83,8 +89,8 @@ class Surrogate:
             raise UsageError(f"{error}: limits of slow gas begin at 0") from None
         return replace(self, **limits) if limits else self
 
-    def with_calm_first(self, calm_first: bool | None) -> Surrogate:
-        """The same surrogate in whose hybrid steps calm gas is, or is not, integrated before the network is asked."""
+    def with_calm_first(self, calm_first: CalmFirst | None) -> Surrogate:
+        """The same surrogate in whose hybrid steps this is integrated as calm gas before the network is asked."""
         return replace(self, calm_first=calm_first)
 
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
@@ -176,7 +182,7 @@ class Surrogate:
             check_time_step(dt)
             engine = engine or suitable_engine(description.get("engine", "fp32"))
             cold, calm = (_not_negative(description.get(name, 0.0)) for name in ("cold_limit", "calm_limit"))
-            calm_first = {None: None, True: True, False: False}[description.get("calm_first")]
+            calm_first = _CALM_FIRST[description.get("calm_first")]
         except model_file.DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
         return cls(network, transform, mechanism, dt, domain, metadata, engine, cold, calm, calm_first)

@@ -23,9 +23,9 @@ from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import atomic
 from chemnet.surrogate.network import NetConfig, build
 
-FORMAT = "chemnet-model-5"
+FORMAT = "chemnet-model-6"
 _READABLE = (
-    *(f"chemnet-model-{n}" for n in (1, 2, 3, 4)),
+    *(f"chemnet-model-{n}" for n in range(1, 6)),
     FORMAT,
 )  # the first has only ranges of T and P as its domain
 PRETRAINED = Path(__file__).parent / "pretrained"

@@ -10,9 +10,9 @@ from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.status import Status
 from chemnet.kinetics import CvodesReactor, RosenbrockReactor, StepResult
-from chemnet.kinetics.exponential import CalmTolerances
+from chemnet.kinetics.exponential import WIDEST, CalmTolerances
 from chemnet.runtime.errors import UsageError
-from chemnet.surrogate.hybrid import HybridStep
+from chemnet.surrogate.hybrid import HybridStep, slow_step
 from chemnet.surrogate.model import Surrogate
 
 MECHANISM = load_mechanism("drm19")
@@ -150,14 +150,47 @@ def test_in_a_large_mechanism_the_network_is_asked_first():
     assert RosenbrockReactor(model.mechanism).advance_calm(burnt[None], 1e-6)[1].all()
     assert not HybridStep(model).advance(burnt[None]).stats.slow.any()
     assert model.asked == [1]
-    model.calm_first = True  # as a model whose errors would add up says
+    model.calm_first = "usual"  # as a model whose errors would add up says
     assert HybridStep(model).advance(burnt[None]).stats.slow.all()
     assert model.asked == [1, 0]
 
 
+def test_in_a_large_mechanism_an_answer_that_the_rates_do_not_bear_out_is_integrated():
+    """The network says that nothing happens; in half of the rows it burns at 50 K a step."""
+    model = Watched(load_mechanism("gri30.yaml"))
+    fresh = np.hstack([2300.0, 1e5, canonical.premixed(model.mechanism, 1.0, {"CH4": 1.0})])
+    exact = RosenbrockReactor(model.mechanism)
+    burning = exact.advance(fresh[None], 8e-6).states[0]
+    rows = np.array([canonical.burnt(model.mechanism.gas(), fresh), burning])
+    result = HybridStep(model).advance(rows)
+    after = result.states
+    assert model.asked == [2] and result.stats.slow.tolist() == [False, True]
+    assert (result.status == Status.OK).all()
+    np.testing.assert_array_equal(after[0], rows[0])
+    expected = exact.advance(rows[1:], 1e-6).states
+    assert expected[0, 0] > burning[0] + 20.0
+    np.testing.assert_allclose(after[1:, 0], expected[:, 0], rtol=1e-4, atol=0.0)
+
+
+def test_a_model_may_leave_nearly_all_gas_to_one_exponential_step():
+    """Along an ignition at 2200 K."""
+    reactor = RosenbrockReactor(MECHANISM)
+    path = [np.hstack([2200.0, 1e5, canonical.premixed(MECHANISM, 1.0, {"CH4": 1.0})])]
+    for _ in range(30):
+        path.append(reactor.advance(path[-1][None], 1e-6).states[0])
+    asked = {}
+    for order in ("usual", "widest"):
+        model = Watched()
+        model.calm_first = order
+        HybridStep(model).advance(np.array(path))
+        asked[order] = model.asked[0]
+    _, calm = slow_step(MECHANISM, WIDEST).advance_calm(np.array(path), 1e-6)
+    assert asked["widest"] == len(path) - calm.sum() < asked["usual"]
+
+
 def test_a_model_may_have_its_network_asked_first(burnt):
     model = Watched()
-    model.calm_first = False
+    model.calm_first = "never"
     assert not HybridStep(model).advance(burnt).stats.slow.any()
     assert model.asked == [len(burnt)]
 

@@ -133,7 +133,7 @@ def test_a_file_of_a_newer_chemnet_is_refused(surrogate, tmp_path):
         Surrogate.load(rewritten(tmp_path / "model.safetensors", 17))
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])
 def test_files_of_every_format_so_far_give_the_same_bits(surrogate, states, tmp_path, number):
     """The first had ranges of T and P as its domain, the first two no engine, the first three no limits; the fifth may
     say that calm gas is integrated first."""
@@ -146,10 +146,17 @@ def test_files_of_every_format_so_far_give_the_same_bits(surrogate, states, tmp_
     np.testing.assert_array_equal(model.advance(states)[0], surrogate.advance(states)[0])
 
 
-@pytest.mark.parametrize("calm_first", [None, True, False])
+@pytest.mark.parametrize("calm_first", [None, "never", "usual", "widest"])
 def test_which_step_takes_calm_gas_is_kept(surrogate, tmp_path, calm_first):
     surrogate.with_calm_first(calm_first).save(tmp_path / "model.safetensors")
-    assert Surrogate.load(tmp_path / "model.safetensors").calm_first is calm_first
+    assert Surrogate.load(tmp_path / "model.safetensors").calm_first == calm_first
+
+
+@pytest.mark.parametrize(("kept", "calm_first"), [(None, None), (False, "never"), (True, "usual")])
+def test_what_a_file_of_the_fifth_format_says_of_calm_gas_is_understood(surrogate, tmp_path, kept, calm_first):
+    surrogate.save(tmp_path / "model.safetensors")
+    model = Surrogate.load(rewritten(tmp_path / "model.safetensors", 5, calm_first=kept))
+    assert model.calm_first == calm_first
 
 
 def test_what_is_no_model_is_refused_and_a_pickle_runs_nothing(surrogate, tmp_path):
