@@ -1,5 +1,6 @@
 """Cost of a model's step beside CVODES and `exact`, the Rosenbrock integrator, the baseline of any network: on the
-same cells of a flame, one core, in one run. Measured is the whole call: checks, transform, network, closure."""
+same cells of a flame, or of an ignition where the mechanism has no transport data, one core, in one run. Measured is
+the whole call: checks, transform, network, closure."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from chemnet.gas.state import Array
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
 from chemnet.kinetics.exponential import WIDEST
 from chemnet.runtime.config import Config
+from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep, slow_step
 from chemnet.surrogate.inference import available_engines
@@ -23,6 +25,8 @@ from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.model_file import find_model
 from chemnet.surrogate.network import NetConfig, build
 
+IGNITION = 1400.0  # [K] of the unburnt gas, where there are no flames
+_BURNING, _LEAST_RISE = (0.01, 0.99), 400.0  # of the rise of T; [K]
 COLDEST = 500.0  # [K] a flow solver leaves colder cells alone (`chemistry.min_temperature`)
 ALONE = "network everywhere"  # the network of the model for cold and calm gas, too
 INTEGRATOR = "its integrator alone"
@@ -87,7 +91,8 @@ def measure(task: BenchTask) -> dict[str, Timing]:
         AROUND: alone.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
     flame = task.flame.of(burning_of_facts(model.metadata.get("data", {})) or METHANE)
-    kinds = flame_cells(model.mechanism, flame, task.cells)
+    cells = flame_cells if canonical.has_transport(model.mechanism) else ignition_cells
+    kinds = cells(model.mechanism, flame, task.cells)
     return {kind: take_turns(steps, states, model.dt, task.turns, "model") for kind, states in kinds.items()}
 
 
@@ -110,6 +115,25 @@ def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Ar
     return {
         kind: np.column_stack([np.interp(at, index, column) for column in states.T]) for kind, at in positions.items()
     }
+
+
+def ignition_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:
+    """n states on the way of an ignition at constant pressure (n, 2 + K), spread evenly over the internal steps of
+    CVODES while T rises; of the unburnt gas of a flame, but as hot as IGNITION.
+
+    For a mechanism without transport data, which has no flames. Raises NumericalError where it does not ignite.
+    """
+    flame = flame.of(METHANE)
+    assert flame.phi and flame.P and flame.fuel and flame.oxidizer
+    fresh = canonical.premixed(mechanism, flame.phi, flame.fuel, flame.oxidizer)
+    _, states = canonical.ignition_path(mechanism.gas(), np.hstack([IGNITION, flame.P, fresh]))
+    rise = states[:, 0] - IGNITION
+    burning = np.flatnonzero((rise > _BURNING[0] * rise.max()) & (rise < _BURNING[1] * rise.max()))
+    if rise.max() < _LEAST_RISE or not burning.size:
+        raise NumericalError(f"this gas does not ignite at {IGNITION:g} K; choose another --phi or --pressure")
+    at = np.linspace(burning[0], burning[-1], n)
+    index = np.arange(len(states))
+    return {"ignition": np.column_stack([np.interp(at, index, column) for column in states.T])}
 
 
 def cost_table(task: BenchTask, timings: Mapping[str, Timing]) -> Table:

@@ -282,7 +282,7 @@ class _Making:
         """The tables of the checks, the summary of all figures last, and of checks that cannot be made the reason."""
         missing = self._missing(plan, found)
         model = self._choose_calm_gas(plan, found)
-        checks = [check for check in _CHECKS if check not in missing and not (check == "cost" and "flames" in missing)]
+        checks = [check for check in _CHECKS if check not in missing]
         if self._n_boxes(found):
             checks.append("flow")
         content = [self._check(check, model, plan, found) for check in checks]

@@ -23,6 +23,7 @@ FLOW = {"runs that fail": 0.0, "run, worst box: T, relative L2 [%]": 0.5, "run, 
 GAIN = 1.0  # times the cost of the exact step in a flame front; a model that is dearer is of no use
 _LEAST_LEFT = 0.4  # of the cases; limits that leave less are no use
 _SPEED = "flame speed error"
+_CELLS = {"flame front": "a cell of a flame front", "ignition": "a cell of an ignition"}  # of the check `cost`
 _AXES = {"T0": ("T0", "K", 1.0), "phi": ("phi", "", 1.0), "P": ("P", "atm", 1.0)}
 
 Figures = Mapping[str, Mapping[str, "float | None"]]  # by check and name
@@ -140,20 +141,23 @@ def _targets(figures: Figures) -> list[Target]:
         found += [Target("flow", name, figures["flow"].get(name), target) for name, target in FLOW.items()]
     speeds = {name: value for name, value in figures.get("flames", {}).items() if name.startswith(_SPEED)}
     found += [Target("flames", name, value, FLAME_SPEED) for name, value in speeds.items()]
-    gain = "flame front: exact / model"
-    if gain in figures.get("cost", {}):
-        found.append(Target("cost", gain, figures["cost"][gain], GAIN, lower=True))
+    found += [
+        Target("cost", gain, figures["cost"][gain], GAIN, lower=True)
+        for gain in (f"{cells}: exact / model" for cells in _CELLS)
+        if gain in figures.get("cost", {})
+    ]
     return found
 
 
 def _gains(figures: Figures) -> list[str]:
     """What a step of the model costs beside the others, in words; nothing where it was not measured."""
     costs = figures.get("cost", {})
-    cvodes, exact = (costs.get(f"flame front: {name} / model") for name in ("CVODES", "exact"))
-    if cvodes is None or exact is None:
+    cells = next((name for name in _CELLS if costs.get(f"{name}: exact / model") is not None), None)
+    if cells is None:
         return []
-    text = f"a cell of a flame front costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"
-    integrated = costs.get("flame front: integrated by the model [%]")
+    cvodes, exact = (costs[f"{cells}: {name} / model"] for name in ("CVODES", "exact"))
+    text = f"{_CELLS[cells]} costs 1/{cvodes:.3g} of CVODES and 1/{exact:.2g} of the exact step"
+    integrated = costs.get(f"{cells}: integrated by the model [%]")
     return [text if integrated is None else f"{text}, {integrated:.3g} % of them are integrated, not predicted"]
 
 

@@ -1,5 +1,6 @@
 """The bench: cells of a real flame, turns that alternate, and medians."""
 
+import cantera as ct
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from chemnet.benchmark.model import (
     ALONE,
     AROUND,
     COLDEST,
+    IGNITION,
     INTEGRATOR,
     SINGLE,
     BenchTask,
@@ -15,9 +17,11 @@ from chemnet.benchmark.model import (
     cost_table,
     engine_table,
     flame_cells,
+    ignition_cells,
 )
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.data.burning import Burning
+from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.gas.state import elements, enthalpy
 from chemnet.gas.status import Status
@@ -105,6 +109,16 @@ def test_every_engine_has_a_row_beside_both_rivals():
 
 def test_the_spread_is_that_of_the_turns_without_powers_of_ten():
     assert Timing(2, 0, {"step": [2.4686e-3, 6.1e-6, 3e-4]}).spread("step") == "3.05 - 1234"
+
+
+def test_cells_of_an_ignition_are_on_its_way_from_fresh_to_burnt_gas():
+    mechanism = load_mechanism("drm19")
+    (states,) = ignition_cells(mechanism, FlameCells(), 50).values()
+    fresh = np.hstack([IGNITION, ct.one_atm, canonical.premixed(mechanism, 1.0, {"CH4": 1.0})])[None]
+    hottest = canonical.burnt(mechanism.gas(), fresh[0])[0]
+    assert IGNITION < states[0, 0] < IGNITION + 20.0 and hottest - 60.0 < states[-1, 0] <= hottest + 1.0
+    assert (np.diff(states[:, 0]) > 0.0).all()
+    np.testing.assert_allclose(enthalpy(states, mechanism), enthalpy(fresh, mechanism)[0], rtol=1e-4, atol=0.0)
 
 
 def test_flame_cells_are_hot_states_of_a_flame_with_its_elements_and_enthalpy():

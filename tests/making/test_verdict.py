@@ -68,6 +68,13 @@ def test_a_model_whose_turbulent_flames_differ_is_not_for_them():
     assert broken.limits[0].startswith("not for turbulent flames (flow: runs that fail is 1, not <= 0, flow: run")
 
 
+def test_without_flames_the_cost_is_that_of_cells_of_an_ignition():
+    cost = {"ignition: exact / model": 12.0, "ignition: CVODES / model": 200.0}
+    found = verdict(cases(0.4), {"flames": "no flame was checked"}, cost=cost)
+    assert found.reasons == ["a cell of an ignition costs 1/200 of CVODES and 1/12 of the exact step"]
+    assert verdict(cases(0.4), cost=dict.fromkeys(cost, 0.5)).word == EXACT
+
+
 @pytest.mark.parametrize(("found", "good"), [(cases(0.4), True), (cases(2.5), False), (cases(0.1, failed=True), False)])
 def test_ignitions_pass_by_themselves(found, good):
     assert passes("ignition", figures(found)["ignition"]) is good
