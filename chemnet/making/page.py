@@ -21,6 +21,7 @@ from chemnet.runtime import html_page
 from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
+from chemnet.surrogate.hybrid import order_in_words
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.domain_fit import domain_facts
@@ -107,6 +108,7 @@ def _card(content: Content) -> Iterator[str]:
     for name in ("steps", "seconds", "validation_loss"):
         yield f"| training: {name.replace('_', ' ')} | {model.metadata[name]:.6g} |"
     yield f"| integrated, not predicted | gas below {model.cold_limit:g} K, and calm gas ({model.calm_limit:g}) |"
+    yield f"| order | {order_in_words(model)} |"
     for table in (*survey_tables(content.found), content.plan.table(), content.seconds, content.verdict.table()):
         yield from ("", f"## {table.title[0].upper()}{table.title[1:]}", "", table.markdown())
     yield from ("", "## Validation", "", content.figures.markdown())

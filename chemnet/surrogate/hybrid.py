@@ -16,7 +16,7 @@ from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor, St
 from chemnet.kinetics.exponential import WIDEST, CalmTolerances
 from chemnet.kinetics.heating import Heating
 from chemnet.runtime.errors import UsageError
-from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.model import CalmFirst, Surrogate
 
 _SLOW_TOLERANCES = (1e-2, 1e-7)  # for slow gas that is not calm: one step of order 5 takes it to within 1e-5 K
 CALM = CalmTolerances(0.1, 1e-6, change=0.03, largest=30.0)  # errors of T are then a fifth of those of a good network
@@ -24,6 +24,12 @@ _MOST_SPECIES = 30  # a step for calm gas of more of them costs more than a netw
 # In internal steps of the exact integrator:
 _WORK = 0.5  # of the network; what it refuses costs it less, but not nothing
 _WORK_OF_CALM = 0.3  # of the step for calm gas
+
+_ORDERS: dict[CalmFirst, str] = {
+    "never": "the network is asked first",
+    "usual": "calm gas goes to one exponential step first",
+    "widest": "nearly all gas goes to one exponential step first",
+}
 
 Outside = Literal["exact", "cvode", "freeze", "error"]
 
@@ -125,6 +131,11 @@ class HybridStep:
 def takes_calm_gas_first(mechanism: Mechanism) -> bool:
     """Whether hybrid steps try the integrator's step for calm gas before they ask a network: it is the cheaper one."""
     return mechanism.n_species <= _MOST_SPECIES
+
+
+def order_in_words(model: Surrogate) -> str:
+    """What the hybrid steps of a model ask first."""
+    return _ORDERS[model.calm_first or ("usual" if takes_calm_gas_first(model.mechanism) else "never")]
 
 
 def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM) -> ChemistryStep:

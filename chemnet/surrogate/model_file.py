@@ -71,6 +71,18 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return {**description, **names}, tensors
 
 
+def fingerprint(path: Path) -> str:
+    """The SHA-256 over all that a model file holds, which it carries: safetensors writes the same content in any order.
+
+    Raises FileError for a file that is no model.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return str((file.metadata() or {})["sha256"])
+    except (safetensors.SafetensorError, OSError, KeyError) as error:
+        raise FileError(f"{path} is no model file of chemnet, or is damaged ({str(error)[:80]})") from None
+
+
 def write(path: str | Path, description: Mapping[str, Any], tensors: Tensors, storage: Storage = "fp32") -> None:
     """Write description and weights to one file, atomically; with the storage bf16 matrices lose half of their size."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

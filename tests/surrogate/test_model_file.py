@@ -13,7 +13,7 @@ from tiny_model import save_tiny_model
 from chemnet.gas.mechanism import load_mechanism
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.model_file import checksum
+from chemnet.surrogate.model_file import checksum, fingerprint
 from chemnet.surrogate.network import NetConfig, build
 
 
@@ -144,6 +144,17 @@ def test_files_of_every_format_so_far_give_the_same_bits(surrogate, states, tmp_
     model = Surrogate.load(rewritten(tmp_path / "model.safetensors", number, **changes))
     assert (model.engine, model.cold_limit, model.calm_limit) == ("fp32", 0.0, 0.0)
     np.testing.assert_array_equal(model.advance(states)[0], surrogate.advance(states)[0])
+
+
+def test_the_fingerprint_is_that_of_the_content_and_not_of_the_order_in_the_file(surrogate, tmp_path):
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for path, calm_first in zip(paths, (None, None, "widest"), strict=True):
+        surrogate.with_calm_first(calm_first).save(path)
+    first, same, other = map(fingerprint, paths)
+    assert first == same != other
+    (tmp_path / "text").write_text("no model")
+    with pytest.raises(FileError, match="is no model file of chemnet"):
+        fingerprint(tmp_path / "text")
 
 
 @pytest.mark.parametrize("calm_first", [None, "never", "usual", "widest"])
