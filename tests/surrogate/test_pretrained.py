@@ -19,11 +19,16 @@ WEIGHTS = {
     "drm19-condensed": 199_456,
     "drm19-small": 82_560,
 }
-SHELF = {"h2": 35_840, "drm19-wide": 38_656}  # made by `chemnet make`; what ignites within 400 steps:
+SHELF = {  # made by `chemnet make`; what ignites within 400 steps:
+    "h2": 35_840,
+    "drm19-wide": 38_656,
+    "gri30-methane": 159_232,
+}
 _SOON = IgnitionCases(equivalence_ratios=(0.6, 1.0, 1.4), steps=400)
 IGNITIONS = {
     "h2": _SOON.model_copy(update={"temperatures": (1250.0,), "fuel": {"H2": 1.0}}),
     "drm19-wide": _SOON.model_copy(update={"temperatures": (1700.0,), "pressures": (1e6,)}),
+    "gri30-methane": _SOON.model_copy(update={"temperatures": (1800.0,)}),
 }
 
 
