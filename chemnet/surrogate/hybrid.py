@@ -40,8 +40,8 @@ class HybridStep:
     * calm rows, which one exponential step of the integrator advances, never come to the network, where that step is
       the cheaper one (`takes_calm_gas_first`) or the model says so (`calm_first`), unless `calm_limit` is zero; as
       calm counts gas for which that step is much better than a network, or, with `widest`, nearly all
-    * where the network is the cheaper one its answers are checked: those that do not agree with the heating at both
-      ends of the step (`Heating.agrees`) count as slow
+    * where the network is the cheaper one, and with `widest`, its answers are checked: those that do not agree with the
+      heating at both ends of the step (`Heating.agrees`) count as slow
     * slow rows, colder than `cold_limit` [K] or calmer than `calm_limit` (default: the limits of the model), go to
       `integrator` (default: the exact step at loose tolerances, enough for slow gas)
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
@@ -63,7 +63,8 @@ class HybridStep:
         self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
         widest = model.calm_first == "widest"
         self.integrator = integrator or slow_step(model.mechanism, WIDEST if widest else CALM)
-        self._heating = None if takes_calm_gas_first(model.mechanism) else _heating_of(model.mechanism)
+        checked = widest or not takes_calm_gas_first(model.mechanism)
+        self._heating = _heating_of(model.mechanism) if checked else None
         self.outside_step, self._freeze = _outside_step(outside, model.mechanism), outside == "freeze"
 
     @classmethod

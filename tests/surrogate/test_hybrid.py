@@ -172,6 +172,20 @@ def test_in_a_large_mechanism_an_answer_that_the_rates_do_not_bear_out_is_integr
     np.testing.assert_allclose(after[1:, 0], expected[:, 0], rtol=1e-4, atol=0.0)
 
 
+def test_an_answer_for_the_fastest_gas_is_checked_in_a_small_mechanism_too():
+    """The network says that nothing happens."""
+    reactor = RosenbrockReactor(MECHANISM)
+    fresh = np.hstack([2600.0, 1e5, canonical.premixed(MECHANISM, 1.0, {"CH4": 1.0})])[None]
+    expected = reactor.advance(fresh, 1e-6)
+    assert not slow_step(MECHANISM, WIDEST).advance_calm(fresh, 1e-6)[1].any()
+    for order, taken in (("usual", fresh), ("widest", expected.states)):
+        model = Watched()
+        model.calm_first = order
+        after, _ = HybridStep(model).advance(fresh)
+        assert model.asked == [1]
+        np.testing.assert_allclose(after[:, 0], taken[:, 0], rtol=1e-4, atol=0.0)
+
+
 def test_a_model_may_leave_nearly_all_gas_to_one_exponential_step():
     """Along an ignition at 2200 K."""
     reactor = RosenbrockReactor(MECHANISM)
