@@ -19,6 +19,7 @@ from chemnet.validation.metrics import Figure
 
 CHECK = "flow"
 SPECIES = ("O2", "CO", "CO2", "H2O", "H2", "OH", "H", "CH2O")  # those of them that change
+LEAST = 1e-9  # of the largest change of a species; less is no change
 OTHERS = 3  # species beside the fuel and these, whose mass changes most
 TEMPERATURES = (1000.0, 1500.0, 1800.0)  # [K] edges of the bands
 FRONT = 0.1  # [K] states whose T an exact step changes by more, either way, are in the flame front
@@ -90,7 +91,8 @@ def validate_steps(model: ChemistryStep, given: FlowStates, dt: float, fuel: Seq
 def _columns(mechanism: Mechanism, fuel: Sequence[str], change: Array) -> dict[str, int]:
     """Columns of the rows [T, P, Y] by quantity: T, the fuel, and of the species that `change` (K,) the usual ones and
     those that do most."""
-    names = [name for name, amount in zip(mechanism.species_names, change, strict=True) if amount > 0.0]
+    least = LEAST * change.max(initial=0.0)
+    names = [name for name, amount in zip(mechanism.species_names, change, strict=True) if amount > least]
     usual = [*fuel, *(name for name in SPECIES if name in names)]
     most = sorted(set(names) - set(usual), key=lambda name: -change[mechanism.index(name)])[:OTHERS]
     return {"T": 0, **{name: 2 + mechanism.index(name) for name in dict.fromkeys((*usual, *most))}}
