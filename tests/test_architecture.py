@@ -57,7 +57,7 @@ DOORS = {
         "chemnet.kinetics.rates",
         "chemnet.kinetics.reactions",
         "chemnet.data.sampling",
-        "chemnet.surrogate.export",
+        "chemnet.surrogate.deepflame",
         "chemnet.validation",
         "chemnet.making.survey",
         "cfd_coupling.gas",

@@ -16,8 +16,9 @@ def add(commands: Any) -> None:
     command = add_command(commands, "export", export, "write a model for other programs")
     command.add_argument("model", metavar="MODEL", help="name or path")
     command.add_argument("--to", dest="target", choices=_ENDINGS, required=True, help="the program")
-    default = "file, or folder of deepflame (default: the model's name)"
+    default = "file, or folder of deepflame (default: the model's name in runs/)"
     command.add_argument("--out", type=Path, metavar="PATH", help=default)
+    command.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
     text = "write a model file with another engine, other limits or smaller weights"
     command = add_command(commands, "edit", edit, text)
@@ -41,8 +42,8 @@ def export(options: Options) -> list[Table]:
     """Table of the files."""
     from chemnet.surrogate.export import export
 
-    out = options.out or Path(f"{Path(options.model).stem}{_ENDINGS[options.target]}")
-    return [_files(options.model, options.target, export(options.model, options.target, out))]
+    out = options.out or Path("runs", f"{Path(options.model).stem}{_ENDINGS[options.target]}")
+    return [_files(options.model, options.target, export(options.model, options.target, out, options.overwrite))]
 
 
 def edit(options: Options) -> list[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     removed when `path` is written again.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if not is_running(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
@@ -37,6 +38,39 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
+    """Temporary folder beside `path`, empty, which on success is moved into its place.
+
+    With `replace`, a folder that is there gives way; else, unless it is empty, OSError is raised. After a crash `path`
+    is either the old folder or the new one, never a part, or in the moment of the change missing.
+    """
+    path = Path(path)
+    _make_folder(path.parent)
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if replace and path.is_dir():
+            os.rename(path, old)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        if old.exists() and not path.exists():
+            os.rename(old, path)
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises FileError where one of them is a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileError(f"{error.filename or path} is a file, not a folder\nChoose another folder.") from None
 
 
 def is_temporary(path: Path) -> bool:

@@ -1,35 +1,40 @@
-"""A model for other programs: an ONNX graph, a program of torch.export, a case folder's files for DeepFlame.
+"""A model for other programs: an ONNX graph, a program of torch.export, a case folder for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
 matrices: their user restores the elements, and integrates gas that is colder or calmer than the model's limits.
-DeepFlame calls chemnet's `HybridStep`, which does all of this.
+DeepFlame gets the closure, too, and which cells the network is not for.
 """
 
 from __future__ import annotations
 
-import shutil
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cantera as ct
 import torch
 from torch import nn
 
-from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import UsageError
-from chemnet.runtime.files import atomic, write_text
+from chemnet.runtime.files import atomic, atomic_folder
+from chemnet.surrogate.deepflame.folder import FILES, write_folder
 from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.network_alone import is_sound_alone, remarks_alone
 from chemnet.surrogate.transform import LAMBDA, Transform
 
 
-def export(model: Surrogate | str | Path, target: str, out: str | Path) -> list[Path]:
-    """Files of a model (or of a model's name or file) for another program, one of TARGETS, written at `out`.
+def export(model: Surrogate | str | Path, target: str, out: str | Path, overwrite: bool = False) -> list[Path]:
+    """Files of a model (or of a model's name or file) for another program, one of TARGETS, written at `out` atomically.
 
-    Raises UsageError for an unknown target or a package that is not installed.
+    Raises UsageError for an unknown target, a package that is not installed, or where there is something at `out`,
+    unless it is to `overwrite`; FileError or OSError where nothing can be written.
     """
     if target not in TARGETS:
         raise UsageError(f"no target {target}; there are {', '.join(TARGETS)}")
-    return TARGETS[target](model if isinstance(model, Surrogate) else Surrogate.load(model), Path(out))
+    out = Path(out)
+    if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        raise UsageError(f"{out} is there already\nChoose another --out, or replace it with --overwrite.")
+    return TARGETS[target](model if isinstance(model, Surrogate) else Surrogate.load(model), out)
 
 
 def _to_onnx(model: Surrogate, out: Path) -> list[Path]:
@@ -73,49 +78,31 @@ def _to_torch(model: Surrogate, out: Path) -> list[Path]:
         (torch.ones(4, columns, dtype=torch.float64),),
         dynamic_shapes={"states": {0: rows}},
     )
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files=_facts(model))
     with atomic(out) as temporary:
-        content = temporary.with_suffix(".pt2")  # torch insists on the ending
-        torch.export.save(program, content, extra_files=_facts(model))
-        content.replace(temporary)
+        temporary.write_bytes(content.getvalue())
     return [out]
 
 
 def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
-    """`inference.py`, the model file, and the mechanism in DeepFlame's order, nitrogen last."""
-    out.mkdir(parents=True, exist_ok=True)
-    mechanism = model.mechanism
-    order = _nitrogen_last(mechanism)
-    files = [out / name for name in ("model.safetensors", "mechanism-nitrogen-last.yaml", "inference.py")]
-    model.save(files[0])
-    _reordered(mechanism, order).write_yaml(str(files[1]))
-    own = "None"
-    if mechanism.text is not None or Path(mechanism.source).is_file():
-        if mechanism.text is None:
-            shutil.copyfile(mechanism.source, out / "mechanism.yaml")
-        else:
-            write_text(out / "mechanism.yaml", mechanism.text)
-        files.insert(1, out / "mechanism.yaml")
-        own = f'load_mechanism(HERE / "mechanism.yaml", {mechanism.phase!r})'
-    write_text(files[-1], _INFERENCE.format(species=order, mechanism=own, dt=model.dt))
-    return files
+    if out.is_dir() and any(out.iterdir()):
+        _check_replaceable(out)
+    with atomic_folder(out, replace=True) as folder:
+        write_folder(model, folder)
+    if not is_sound_alone(model):
+        print(f"chemnet: {remarks_alone(model)[-1]}", file=sys.stderr)
+    return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _nitrogen_last(mechanism: Mechanism) -> list[str]:
-    others = [name for name in mechanism.species_names if name != "N2"]
-    return [*others, "N2"] if "N2" in mechanism.species_names else others
-
-
-def _reordered(mechanism: Mechanism, order: list[str]) -> ct.Solution:
-    gas = mechanism.gas()
-    species = [gas.species(name) for name in order]
-    return ct.Solution(
-        thermo="ideal-gas",
-        kinetics="gas",
-        transport_model=gas.transport_model,
-        species=species,
-        reactions=gas.reactions(),
-        name=mechanism.phase,
-    )
+def _check_replaceable(folder: Path) -> None:
+    """Raises UsageError unless a folder is an earlier export in which nothing was run, for it would be lost."""
+    if not (folder / "model.npz").is_file():
+        raise UsageError(f"{folder} is no export for DeepFlame, and is not replaced\nChoose another --out.")
+    known = {path.name for path in FILES.iterdir()} | {"model.npz", "mechanism.yaml", "0", "__pycache__"}
+    others = sorted({path.name for path in folder.iterdir()} - known)
+    if others:
+        raise UsageError(f"{folder} holds more than an export, {others[0]} for one\nMove it, or choose another --out.")
 
 
 def _facts(model: Surrogate) -> dict[str, str]:
@@ -137,34 +124,3 @@ TARGETS: dict[str, Callable[[Surrogate, Path], list[Path]]] = {
     "torch": _to_torch,
     "deepflame": _to_deepflame,
 }
-
-_INFERENCE = '''"""Chemistry for DeepFlame by a network of chemnet: put this folder's files into the case folder.
-
-The case uses mechanism-nitrogen-last.yaml and a time step of {dt:g} s. Python needs chemnet: pip install chemnet.
-Cells that the network is not for are advanced by chemnet's exact integrator; invalid ones do not react.
-"""
-
-from pathlib import Path
-
-import numpy as np
-
-from chemnet import HybridStep, load_mechanism
-
-HERE = Path(__file__).resolve().parent
-SPECIES = {species}
-ATMOSPHERE = 101325.0  # [Pa]
-
-step = HybridStep.load(HERE / "model.safetensors", {mechanism})
-place = [SPECIES.index(name) for name in step.mechanism.species_names]
-
-
-def inference(vec0):
-    """Mass rates (N, species) [kg/m3/s] for the flat rows [T [K], p [atm], Y of SPECIES, rho [kg/m3]]."""
-    rows = np.reshape(np.asarray(vec0, dtype=np.float64), (-1, len(SPECIES) + 3))
-    density, Y = rows[:, -1], rows[:, 2:-1]
-    states = np.column_stack([rows[:, 0], ATMOSPHERE * rows[:, 1], Y[:, place]])
-    after, _ = step.advance(states)
-    rates = np.empty_like(Y)
-    rates[:, place] = density[:, None] * (after[:, 2:] - states[:, 2:]) / step.dt
-    return rates
-'''

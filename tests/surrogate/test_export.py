@@ -1,9 +1,8 @@
 """Models for other programs: each file, used as its program uses it, gives the step of the model."""
 
-import importlib
-import sys
+import errno
+import os
 
-import cantera as ct
 import numpy as np
 import pytest
 import torch
@@ -12,7 +11,6 @@ from tiny_model import save_tiny_model
 from chemnet.cli import main as cli
 from chemnet.gas.closure import Closure
 from chemnet.gas.status import Status
-from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import write_json
 from chemnet.surrogate import model_file
@@ -66,46 +64,66 @@ def test_the_program_of_torch_gives_the_step(model, states, tmp_path):
         assert program(torch.from_numpy(states[:1])).shape == (1, 21)
 
 
-@pytest.fixture
-def inference(model, tmp_path, monkeypatch):
-    """The module as DeepFlame imports it: from the case folder, by its name."""
-    export(model, "deepflame", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "inference", raising=False)
-    yield importlib.import_module("inference")
-    sys.modules.pop("inference", None)
+@pytest.mark.parametrize("target", ["onnx", "torch", "deepflame"])
+def test_an_export_is_replaced_only_when_asked(target, model, tmp_path):
+    if target == "onnx":
+        pytest.importorskip("onnx")
+    out = tmp_path / "out"
+    files = export(model, target, out)
+    files[0].write_bytes(b"of the user")
+    with pytest.raises(UsageError, match="out is there already\nChoose another --out, or .* --overwrite"):
+        export(model, target, out)
+    assert files[0].read_bytes() == b"of the user"
+    assert export(model, target, out, overwrite=True) == files
+    assert files[0].read_bytes() != b"of the user"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_deepflame_gets_mass_rates_for_its_flat_rows(model, states, inference, tmp_path):
-    gas = ct.Solution(str(tmp_path / "mechanism-nitrogen-last.yaml"))
-    assert gas.species_names[-1] == "N2" and gas.n_reactions == 84
-    order = [model.mechanism.index(name) for name in gas.species_names]
-    density = np.linspace(0.1, 1.0, len(states))
-    rows = np.column_stack([states[:, 0], states[:, 1] / 101325.0, states[:, 2:][:, order], density])
-    rates = inference.inference(rows.ravel())
-    expected = density[:, None] * (model.advance(states)[0] - states)[:, 2:][:, order] / model.dt
-    assert rates.shape == (40, 21)
-    np.testing.assert_allclose(rates, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
-    np.testing.assert_allclose(rates.sum(axis=1), 0.0, rtol=0, atol=1e-9 * np.abs(expected).max())
-
-
-def test_deepflame_gets_exact_rates_where_the_model_has_none_and_zero_for_nonsense(model, states, inference):
-    rows = np.column_stack([states[:, 0], states[:, 1] / 101325.0, states[:, 2:], np.ones(len(states))])[:3]
-    rows[0, 0] = 2500.0  # beyond the tiny model's domain
-    rows[1, 4] = np.nan
-    swapped = rows.copy()
-    swapped[:, 21], swapped[:, 22] = rows[:, 22], rows[:, 21]  # N2 comes last here, AR in drm19
-    rates = inference.inference(swapped.ravel())
-    hot = rows[:1, :-1] * np.where(np.arange(23) == 1, 101325.0, 1.0)
-    exact, _ = RosenbrockReactor(model.mechanism).advance(hot, model.dt)
-    np.testing.assert_allclose(rates[0, :19], (exact[0, 2:21] - rows[0, 2:21]) / model.dt, rtol=1e-9, atol=1e-3)
-    assert not np.nan_to_num(rates[1]).any() and rates[2].any()
-
-
-def test_a_model_of_a_mechanism_of_cantera_is_exported_too(tmp_path):
-    model = Surrogate.load(save_tiny_model(tmp_path / "tiny.safetensors", 1e-6, "h2o2.yaml"))
+def test_a_folder_in_which_deepflame_has_run_is_not_replaced(model, tmp_path):
     export(model, "deepflame", tmp_path / "case")
-    assert ct.Solution(str(tmp_path / "case" / "mechanism-nitrogen-last.yaml")).species_names[-1] == "N2"
+    (tmp_path / "case" / "0.001").mkdir()
+    with pytest.raises(UsageError, match="holds more than an export, 0.001 for one"):
+        export(model, "deepflame", tmp_path / "case", overwrite=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="is no export for DeepFlame, and is not replaced"):
+        export(model, "deepflame", tmp_path / "other", overwrite=True)
+    assert (tmp_path / "case" / "0.001").is_dir() and (tmp_path / "other" / "thesis.tex").is_file()
+
+
+def test_a_folder_that_fails_on_the_way_leaves_nothing(model, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    export(model, "deepflame", tmp_path / "case")
+    before = (tmp_path / "case" / "model.npz").read_bytes()
+    monkeypatch.setattr("chemnet.surrogate.deepflame.folder.plain_arrays", fail)
+    for out in ("case", "new"):
+        with pytest.raises(OSError):
+            export(model, "deepflame", tmp_path / out, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+    assert (tmp_path / "case" / "model.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch", "deepflame"])
+def test_the_command_says_in_few_lines_where_it_cannot_write(target, model, tmp_path, capsys, monkeypatch):
+    if target == "onnx":
+        pytest.importorskip("onnx")
+    model.save(tmp_path / "tiny.safetensors")
+    (tmp_path / "file").touch()
+    arguments = ["export", str(tmp_path / "tiny.safetensors"), "--to", target, "--out"]
+    assert cli.main([*arguments, str(tmp_path / "file" / "out")]) == 4
+    assert cli.main([*arguments, str(tmp_path / "tiny.safetensors")]) == 2  # what is there is not replaced
+    monkeypatch.setattr(os, "mkdir", forbidden)
+    assert cli.main([*arguments, str(tmp_path / "new" / "out")]) == 4
+    message = capsys.readouterr().err
+    assert "file is a file, not a folder\nChoose another folder." in message and "Traceback" not in message
+    assert "Permission denied" in message and "new\nFree space or choose another folder." in message
+
+
+def forbidden(path, *_):
+    """In the place of `os.mkdir`, as for a user who may not write there."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def test_the_command_writes_a_model_with_another_engine_and_smaller_weights(model, tmp_path, capsys):

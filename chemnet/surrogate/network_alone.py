@@ -1,0 +1,51 @@
+"""A model's network without an integrator beside it, as other programs use it: what is missing, and is it sound."""
+
+from __future__ import annotations
+
+from chemnet.surrogate.hybrid import order_in_words, takes_calm_gas_first
+from chemnet.surrogate.model import Surrogate
+
+_ERROR = "one step: absolute error of T [%]"  # of the check `flow` of a validation, states of turbulent flames
+_ALONE = f"{_ERROR}, network everywhere"
+_TARGET = 1.0  # [%] of _ERROR in a validation
+
+
+def is_sound_alone(model: Surrogate) -> bool | None:
+    """Whether the network answers well without an integrator, by the model's own validation; None if that is not known.
+
+    It is not where the model was made for nearly all gas to be integrated, or where the error of T of its network in
+    one step of a turbulent flame misses the target of a validation.
+    """
+    if model.calm_first == "widest":
+        return False
+    error = _figures(model).get(_ALONE)
+    return None if error is None else error <= _TARGET
+
+
+def remarks_alone(model: Surrogate) -> list[str]:
+    """Sentences for the user of a network without an integrator: what is missing, and whether that is sound."""
+    remarks = [
+        f"in chemnet's own step {order_in_words(model)}, and gas colder than {model.cold_limit:g} K or calmer than "
+        f"{model.calm_limit:g} is integrated; here there is no integrator"
+    ]
+    if model.calm_first == "widest" or not takes_calm_gas_first(model.mechanism):
+        remarks.append("chemnet integrates answers that disagree with the heat release; here none is checked for that")
+    return [*remarks, _verdict(model)]
+
+
+def _verdict(model: Surrogate) -> str:
+    sound, figures = is_sound_alone(model), _figures(model)
+    known = figures.get(_ERROR), figures.get(_ALONE)
+    errors = ""
+    if None not in known:
+        errors = (
+            f": error of T in one step of a turbulent flame {known[1]:.3g} % of the change, {known[0]:.3g} % with it"
+        )
+    if sound is None:
+        return f"whether the network is sound without its integrator was not measured{errors}"
+    return f"the network is {'sound' if sound else 'NOT SOUND'} without its integrator{errors}"
+
+
+def _figures(model: Surrogate) -> dict[str, float]:
+    found = model.metadata.get("ladder", {}).get("flow", {})
+    return {name: float(value) for name, value in found.items() if value is not None}
