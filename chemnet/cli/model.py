@@ -8,7 +8,7 @@ from typing import Any
 from chemnet.cli.arguments import TRAINING_SET, Options, add_command
 from chemnet.runtime.tables import Table
 
-_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "deepflame": "-deepflame"}
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "torchscript": ".ts.pt", "deepflame": "-deepflame"}
 
 
 def add(commands: Any) -> None:

@@ -1,8 +1,8 @@
-"""A model for other programs: an ONNX graph, a program of torch.export, a case folder for DeepFlame.
+"""A model for other programs: an ONNX graph, a program of torch.export, TorchScript, a case folder for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
 matrices: their user restores the elements, and integrates gas that is colder or calmer than the model's limits.
-DeepFlame gets the closure, too, and which cells the network is not for.
+TorchScript and DeepFlame get the closure, too, and which rows the network is not for.
 """
 
 from __future__ import annotations
@@ -85,6 +85,17 @@ def _to_torch(model: Surrogate, out: Path) -> list[Path]:
     return [out]
 
 
+def _to_torchscript(model: Surrogate, out: Path) -> list[Path]:
+    from chemnet.surrogate.torchscript import content
+
+    whole = "next states, rows [T, P, Y], and a status each: 0 ok, 2 failed, 3 invalid, 4 outside of the domain, 5 slow"
+    script = content(model, _facts(model) | {"output": whole})
+    with atomic(out) as temporary:
+        temporary.write_bytes(script)
+    print("chemnet: PyTorch has deprecated TorchScript; `--to torch` writes what replaces it", file=sys.stderr)
+    return [out]
+
+
 def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
     if out.is_dir() and any(out.iterdir()):
         _check_replaceable(out)
@@ -122,5 +133,6 @@ def _facts(model: Surrogate) -> dict[str, str]:
 TARGETS: dict[str, Callable[[Surrogate, Path], list[Path]]] = {
     "onnx": _to_onnx,
     "torch": _to_torch,
+    "torchscript": _to_torchscript,
     "deepflame": _to_deepflame,
 }

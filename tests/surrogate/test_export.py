@@ -2,6 +2,7 @@
 
 import errno
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -64,7 +65,34 @@ def test_the_program_of_torch_gives_the_step(model, states, tmp_path):
         assert program(torch.from_numpy(states[:1])).shape == (1, 21)
 
 
-@pytest.mark.parametrize("target", ["onnx", "torch", "deepflame"])
+def test_torchscript_gives_the_whole_step(model, states, tmp_path):
+    (file,) = export(model, "torchscript", tmp_path / "model.pt")
+    facts = {"dt": "", "species": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript as a whole is deprecated
+        step = torch.jit.load(str(file), _extra_files=facts)
+    given = states.copy()
+    given[:4, 0] = 2500.0, 100.0, np.nan, 2199.0  # outside, invalid, invalid
+    given[5, 2], given[6, 2:] = -0.1, np.eye(21)[3]  # invalid, one species alone
+    cold = model.with_limits(cold_limit=700.0, calm_limit=1e-3)
+    (second,) = export(cold, "torchscript", tmp_path / "cold.pt")
+    for one, path in ((model, file), (cold, second)):
+        expected, status = one.advance(given)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            after, found = torch.jit.load(str(path))(torch.from_numpy(given))
+        np.testing.assert_array_equal(found.numpy(), status)
+        np.testing.assert_allclose(after[:, 2:].numpy(), expected[:, 2:], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(after[:, 0].numpy(), expected[:, 0], rtol=1e-6, atol=0)
+        kept = (after[:, 2:].numpy() - given[:, 2:]) @ model.mechanism.element_mass.T
+        np.testing.assert_allclose(np.nan_to_num(kept), 0.0, rtol=0, atol=1e-12)
+    assert set(status) >= {Status.OK, Status.INVALID, Status.OUTSIDE, Status.SLOW}
+    assert float(facts["dt"]) == 1e-6 and facts["species"].decode().split() == list(model.mechanism.species_names)
+    with torch.no_grad():
+        assert step(torch.from_numpy(states[:1]))[0].shape == (1, 23)
+
+
+@pytest.mark.parametrize("target", ["onnx", "torch", "torchscript", "deepflame"])
 def test_an_export_is_replaced_only_when_asked(target, model, tmp_path):
     if target == "onnx":
         pytest.importorskip("onnx")
@@ -105,7 +133,7 @@ def test_a_folder_that_fails_on_the_way_leaves_nothing(model, tmp_path, monkeypa
     assert (tmp_path / "case" / "model.npz").read_bytes() == before
 
 
-@pytest.mark.parametrize("target", ["onnx", "torch", "deepflame"])
+@pytest.mark.parametrize("target", ["onnx", "torch", "torchscript", "deepflame"])
 def test_the_command_says_in_few_lines_where_it_cannot_write(target, model, tmp_path, capsys, monkeypatch):
     if target == "onnx":
         pytest.importorskip("onnx")
