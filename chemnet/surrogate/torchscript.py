@@ -19,7 +19,7 @@ from chemnet.gas.thermo import MAX_GAP, MAX_NEWTON
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.plain_arrays import plain_arrays
 
-_MAX_RESIDUAL = 1e-13  # [kg/kg] of an element, as in closure.py
+_ROUND_OFF, _MAX_RESIDUAL = 2e-16, 1e-13  # [kg/kg] of an element, as in closure.py
 
 
 def content(model: Surrogate, facts: Mapping[str, str]) -> bytes:
@@ -54,7 +54,8 @@ class ClosedStep(nn.Module):
         self.ok, self.failed, self.invalid = int(Status.OK), int(Status.FAILED), int(Status.INVALID)
         self.outside, self.slow = int(Status.OUTSIDE), int(Status.SLOW)
         self.T_min, self.sum_tolerance, self.negative_tolerance = T_MIN, SUM_TOLERANCE, NEGATIVE_TOLERANCE
-        self.max_newton, self.max_gap, self.max_residual = MAX_NEWTON, MAX_GAP, _MAX_RESIDUAL
+        self.max_newton, self.max_gap = MAX_NEWTON, MAX_GAP
+        self.round_off, self.max_residual = _ROUND_OFF, _MAX_RESIDUAL
 
     def forward(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See the class."""
@@ -126,13 +127,15 @@ class ClosedStep(nn.Module):
         return torch.where((new < floor).any(dim=1, keepdim=True), again, new)
 
     def project(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        """The least change, weighted with 1/Y^1.75, that restores the elements; refined once against round-off."""
+        """The least change, weighted with 1/Y^1.75, that restores the elements, refined where more than round-off is
+        missing."""
         root = new.clamp(min=0.0).sqrt()
         weights = new * root * root.sqrt()
         for _ in range(2):
-            rows, missing = self.combined(weights, (old - new) @ self.elements.t())
-            factors = self.solve(rows, weights, missing)
-            new = new + weights * (rows * factors.unsqueeze(2)).sum(dim=1)
+            lost = (old - new) @ self.elements.t()
+            rows, missing = self.combined(weights, lost)
+            change = weights * (rows * self.solve(rows, weights, missing).unsqueeze(2)).sum(dim=1)
+            new = new + torch.where((lost.abs() > self.round_off).any(dim=1, keepdim=True), change, 0.0)
         return new
 
     def combined(self, weights: torch.Tensor, missing: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

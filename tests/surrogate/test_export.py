@@ -1,7 +1,10 @@
 """Models for other programs: each file, used as its program uses it, gives the step of the model."""
 
 import errno
+import importlib
+import json
 import os
+import sys
 import warnings
 
 import numpy as np
@@ -17,6 +20,7 @@ from chemnet.runtime.files import write_json
 from chemnet.surrogate import model_file
 from chemnet.surrogate.export import export
 from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.torchscript import ClosedStep
 from chemnet.validation.metrics import Figure, summary
 
 
@@ -90,6 +94,31 @@ def test_torchscript_gives_the_whole_step(model, states, tmp_path):
     assert float(facts["dt"]) == 1e-6 and facts["species"].decode().split() == list(model.mechanism.species_names)
     with torch.no_grad():
         assert step(torch.from_numpy(states[:1]))[0].shape == (1, 23)
+
+
+def test_gas_without_an_element_is_closed_by_what_is_exported_as_by_chemnet(tmp_path, monkeypatch):
+    """The network predicts traces of carbon species where there is no carbon; the closure takes them away again."""
+    model = Surrogate.load(save_tiny_model(tmp_path / "tiny.safetensors", 1e-6, "gri30.yaml"))
+    mechanism, rng = model.mechanism, np.random.default_rng(0)
+    Y = rng.dirichlet(np.full(53, 0.3), 200)
+    Y[:, mechanism.atoms[mechanism.element_names.index("C")] > 0] = 0.0
+    Y /= Y.sum(axis=1, keepdims=True)
+    given = np.column_stack([rng.uniform(600, 2000, 200), np.full(200, 1.2e5), Y])
+    expected, status = model.advance(given)
+    assert (status == Status.OK).all() and (np.abs(expected - given)[:, 2:].max(axis=1) > 1e-6).all()
+    with torch.no_grad():
+        after, _ = ClosedStep(model)(torch.from_numpy(given))
+    np.testing.assert_allclose(after[:, 2:].numpy(), expected[:, 2:], rtol=0, atol=1e-9)
+    export(model, "deepflame", tmp_path / "case")
+    monkeypatch.syspath_prepend(tmp_path / "case")
+    numpy_step = importlib.import_module("chemnet_step")
+    monkeypatch.delitem(sys.modules, "chemnet_step")
+    with np.load(tmp_path / "case" / "model.npz") as file:
+        facts = json.loads(str(file["facts"]))
+        step = numpy_step.Step(dict(file), facts)
+    order = [2 + mechanism.index(name) for name in facts["species"]]
+    change, _ = step.changes(given[:, [0, 1, *order]])
+    np.testing.assert_allclose(change, (expected - given)[:, order], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("target", ["onnx", "torch", "torchscript", "deepflame"])

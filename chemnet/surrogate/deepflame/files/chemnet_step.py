@@ -20,7 +20,7 @@ NETWORK, CALM, COLD, FROZEN, OUTSIDE, FAILED, INVALID = range(len(KINDS))
 
 # Bounds of valid states and of the closure, as in chemnet's gas/state.py and gas/closure.py
 T_MIN, SUM_TOLERANCE, NEGATIVE_TOLERANCE = 200.0, 1e-3, 1e-6
-MAX_RESIDUAL = 1e-13  # [kg/kg] of an element that may be missing after the closure
+CLOSED, MAX_RESIDUAL = 2e-16, 1e-13  # [kg/kg] of an element: round-off, and what may be missing after the closure
 MAX_NEWTON, MAX_GAP = 50, 1e-3  # iterations for T, and [K] between the last ones where polynomials do not meet
 
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_NTASKS")  # processes of a parallel run
@@ -143,12 +143,15 @@ def close(old: Array, raw: Array, elements: Array) -> Array:
 
 
 def _project(old: Array, new: Array, elements: Array) -> Array:
-    """Add W E^T (E W E^T)^-1 E (old - new), W = Y^1.75, refined once against round-off."""
+    """Add W E^T (E W E^T)^-1 E (old - new), W = Y^1.75, refined once where more than round-off is missing."""
     root = np.sqrt(np.maximum(new, 0.0))
     weights = new * root * np.sqrt(root)
     for _ in range(2):
-        rows, missing = _combined(elements, weights, (old - new).dot(elements.T))
-        new = new + weights * np.einsum("nem,ne->nm", rows, _solve(rows, weights, missing))
+        missing = (old - new).dot(elements.T)
+        open_rows = (np.abs(missing) > CLOSED).any(axis=1)
+        rows, missing = _combined(elements, weights, missing)
+        change = weights * np.einsum("nem,ne->nm", rows, _solve(rows, weights, missing))
+        new = new + np.where(open_rows[:, None], change, 0.0)
     return new
 
 
