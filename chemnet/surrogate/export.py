@@ -19,7 +19,7 @@ from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import atomic, atomic_folder
 from chemnet.surrogate.deepflame.folder import FILES, write_folder
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.network_alone import is_sound_alone, remarks_alone
+from chemnet.surrogate.network_alone import is_sound_alone, verdict_alone
 from chemnet.surrogate.transform import LAMBDA, Transform
 
 
@@ -92,7 +92,7 @@ def _to_torchscript(model: Surrogate, out: Path) -> list[Path]:
     script = content(model, _facts(model) | {"output": whole})
     with atomic(out) as temporary:
         temporary.write_bytes(script)
-    print("chemnet: PyTorch has deprecated TorchScript; `--to torch` writes what replaces it", file=sys.stderr)
+    print("chemnet: PyTorch has deprecated TorchScript in favour of torch.export (`--to torch`)", file=sys.stderr)
     return [out]
 
 
@@ -102,7 +102,7 @@ def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
     with atomic_folder(out, replace=True) as folder:
         write_folder(model, folder)
     if not is_sound_alone(model):
-        print(f"chemnet: {remarks_alone(model)[-1]}", file=sys.stderr)
+        print(f"chemnet: {verdict_alone(model)}", file=sys.stderr)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 

@@ -49,7 +49,7 @@ class DeepFlame:
         empty = np.empty(0)
         further = {"flat": (), "three": (empty, empty), "step": (dt, 0)}[self.interface]
         found = np.ascontiguousarray(self.module.inference(rows.ravel(), *further), np.float64)
-        return found.ravel()[: states.shape[0] * self.gas.n_species].reshape(len(states), -1)
+        return found.ravel()[: len(states) * self.gas.n_species].reshape(len(states), self.gas.n_species)
 
     def log(self):
         """Rows of the log, each a number of cells by column, and its remarks."""
@@ -174,6 +174,10 @@ def test_cells_that_the_network_refuses_can_be_left_to_cantera(model, states, or
     wanted = (exact - hot)[:, 2:][:, order] / model.dt
     np.testing.assert_allclose(rates, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
     assert flow.log()[0][0]["integrated"] == 3
+
+
+def test_a_process_without_cells_gets_no_rates(case, monkeypatch):
+    assert DeepFlame(case, monkeypatch).rates(np.empty((0, 23)), np.empty(0)).shape == (0, 21)
 
 
 def test_frozen_gas_does_not_react_and_is_counted(states, order, case, monkeypatch):

@@ -204,7 +204,7 @@ def columns_of(species: Sequence[str]) -> list[str]:
 
 
 class Integrator:
-    """Cantera's CVODES at constant pressure and enthalpy, for cells that the network is not for: about 1 ms each."""
+    """Cantera's CVODES at constant pressure and enthalpy, for cells that the network is not for: some ms each."""
 
     def __init__(self, mechanism: str, dt: float) -> None:
         import cantera
