@@ -24,9 +24,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     _make_folder(path.parent)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not is_running(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -34,7 +32,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _flush(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # the error of a full disk names no file
+        _name(error, temporary, path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,8 +47,8 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     _make_folder(path.parent)
+    _remove_leftovers(path)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
         yield temporary
@@ -58,11 +56,27 @@ def atomic_folder(path: str | Path, replace: bool = False) -> Iterator[Path]:
             os.rename(path, old)
         os.replace(temporary, path)
         _flush(path.parent)
+    except OSError as error:
+        _name(error, temporary, path)
+        raise
     finally:
         if old.exists() and not path.exists():
             os.rename(old, path)
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files and folders that killed processes have left of `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not is_running(left.name.split(".")[-2]):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _name(error: OSError, temporary: Path, path: Path) -> None:
+    """Let an error name the path that is written, not the temporary one, or none, as that of a full disk does."""
+    if error.filename is None or str(error.filename) == str(temporary):
+        error.filename = str(path)
 
 
 def _make_folder(path: Path) -> None:
