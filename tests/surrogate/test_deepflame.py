@@ -2,6 +2,7 @@
 
 import ast
 import atexit
+import copy
 import importlib
 import json
 import re
@@ -11,6 +12,7 @@ import sys
 import cantera as ct
 import numpy as np
 import pytest
+import torch
 from tiny_model import save_tiny_model
 
 from chemnet.gas.canonical import AIR, premixed
@@ -20,6 +22,7 @@ from chemnet.kinetics import RosenbrockReactor
 from chemnet.surrogate.deepflame.folder import FILES
 from chemnet.surrogate.export import export
 from chemnet.surrogate.model import Surrogate
+from chemnet.surrogate.network import ACTIVATIONS
 
 MODULES = ("inference", "chemnet_step")
 STANDARD = {"__future__", "atexit", "json", "math", "os", "re", "typing"}
@@ -174,6 +177,26 @@ def test_cells_that_the_network_refuses_can_be_left_to_cantera(model, states, or
     wanted = (exact - hot)[:, 2:][:, order] / model.dt
     np.testing.assert_allclose(rates, wanted, rtol=0, atol=1e-3 * np.abs(wanted).max())
     assert flow.log()[0][0]["integrated"] == 3
+
+
+def test_cells_that_cannot_be_closed_do_not_react_and_are_counted(model, states, order, tmp_path, monkeypatch):
+    network = copy.deepcopy(model.network)
+    network[-1].bias.data[5] = np.inf
+    export(model.with_network(network), "deepflame", tmp_path / "broken")
+    flow = DeepFlame(tmp_path / "broken", monkeypatch)
+    warm = states[states[:, 0] > model.cold_limit]
+    assert not flow.rates(in_order(warm, order), np.ones(len(warm))).any()
+    assert flow.log()[0][0]["failed"] == len(warm)
+
+
+@pytest.mark.parametrize("name", ["gelu", "silu", "relu", "tanh"])
+def test_activations_of_numpy_are_those_of_torch(name, case, monkeypatch):
+    DeepFlame(case, monkeypatch)
+    step = importlib.import_module("chemnet_step")
+    monkeypatch.delitem(sys.modules, "chemnet_step")
+    x = np.linspace(-9.0, 9.0, 100_001, dtype=np.float32)
+    wanted = ACTIVATIONS[name]()(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(step.ACTIVATIONS[name](x), wanted, rtol=2e-7, atol=2e-8)
 
 
 def test_a_process_without_cells_gets_no_rates(case, monkeypatch):

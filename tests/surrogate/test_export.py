@@ -1,5 +1,6 @@
 """Models for other programs: each file, used as its program uses it, gives the step of the model."""
 
+import copy
 import errno
 import importlib
 import json
@@ -80,7 +81,12 @@ def test_torchscript_gives_the_whole_step(model, states, tmp_path):
     given[5, 2], given[6, 2:] = -0.1, np.eye(21)[3]  # invalid, one species alone
     cold = model.with_limits(cold_limit=700.0, calm_limit=1e-3)
     (second,) = export(cold, "torchscript", tmp_path / "cold.pt")
-    for one, path in ((model, file), (cold, second)):
+    network = copy.deepcopy(model.network)
+    network[-1].bias.data[5] = np.inf
+    broken = model.with_network(network)
+    (third,) = export(broken, "torchscript", tmp_path / "broken.pt")
+    assert (broken.advance(states).status == Status.FAILED).all()
+    for one, path in ((broken, third), (model, file), (cold, second)):
         expected, status = one.advance(given)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", DeprecationWarning)

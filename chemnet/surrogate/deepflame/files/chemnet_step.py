@@ -255,9 +255,15 @@ class _Gelu:
         return values * (a[node] + d * (b[node] + d * (c[node] + d * e[node])))
 
 
+def _silu(values: Array) -> Array:
+    decay = np.exp(-np.abs(values))  # no overflow on either side
+    result: Array = values * np.where(values < 0.0, decay, np.float32(1.0)) / (np.float32(1.0) + decay)
+    return result
+
+
 ACTIVATIONS: Mapping[str, Network] = {
     "gelu": _Gelu(),
-    "silu": lambda x: x * np.float32(0.5) * (np.float32(1.0) + np.tanh(np.float32(0.5) * x)),
+    "silu": _silu,
     "relu": lambda x: np.maximum(x, np.float32(0.0)),
     "tanh": np.tanh,
 }
