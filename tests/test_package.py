@@ -9,10 +9,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tracked import ROOT, tracked
 
 import chemnet
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def requirements(extra=None):
@@ -62,6 +61,49 @@ def test_import_of_the_package_loads_nothing_heavy():
     code = f"import sys, chemnet; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_folder_called_chemnet_such_as_the_clone_is_not_taken_for_the_package(tmp_path):
+    (tmp_path / "chemnet").mkdir()
+    command = [sys.executable, "-c", "from chemnet import __version__; print(__version__)"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == chemnet.__version__
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small repository with the project's Makefile, a tracked module, and what a user has put beside it."""
+    (tmp_path / "chemnet").mkdir()
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("chemnet/ours.py", "chemnet/gone.py", "chemnet/theirs.py", "inference.py"):
+        (tmp_path / name).write_text("import os\n")
+    (tmp_path / ".venv" / ".ready").touch()
+    for words in ("init --quiet", "add Makefile chemnet/ours.py chemnet/gone.py"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
+    (tmp_path / "chemnet" / "gone.py").unlink()
+    return tmp_path
+
+
+@pytest.mark.skipif(not (shutil.which("git") and shutil.which("make")), reason="needs git and make")
+@pytest.mark.parametrize("target", ["lint", "format"])
+def test_lint_looks_at_what_is_tracked_and_without_git_at_all(checkout, target):
+    def seen(folder):
+        command = ["make", "--dry-run", "--no-print-directory", target]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    checks = [line for line in seen(checkout).splitlines() if "/ruff " in line or "/mypy" in line]
+    assert len(checks) == {"lint": 3, "format": 2}[target]
+    assert all(line.endswith(" chemnet/ours.py") for line in checks)
+    shutil.rmtree(checkout / ".git")
+    assert re.search(r"ruff check .*\.$", seen(checkout), re.MULTILINE)
+
+
+def test_tests_walk_over_what_is_tracked_and_without_git_over_all(checkout):
+    assert tracked("chemnet/**/*.py", checkout) == [checkout / "chemnet/ours.py"]
+    shutil.rmtree(checkout / ".git")
+    assert len(tracked("chemnet/**/*.py", checkout)) == 2
 
 
 @pytest.mark.slow
