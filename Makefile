@@ -54,14 +54,17 @@ full: $(KINDS:%=full-%)
 full-%: $(READY)
 	$(WHOLE) --out runs/$(FLAME)/$* --set $(call by,$*) $(if $(wildcard runs/$(FLAME)/$*/checkpoints/*.h5),--resume)
 
+# What is tracked, and not what a user keeps in the checkout; without git, all.
+TRACKED := $(wildcard $(shell git ls-files '*.py' 2>/dev/null))
+
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@$(BIN)/ruff check $(or $(TRACKED),.)
+	@$(BIN)/ruff format --check $(or $(TRACKED),.)
+	@$(BIN)/mypy $(filter chemnet/% cfd_coupling/%,$(TRACKED))
 
 format: $(READY)
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format $(or $(TRACKED),.)
+	@$(BIN)/ruff check --fix $(or $(TRACKED),.)
 
 test: lint
 	$(BIN)/python -m pytest

@@ -4,8 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from tracked import ROOT, tracked
 
 # Rooms of chemnet by floor, from the ground up: a module may import from the floors below its own, and from its room.
 FLOORS = (
@@ -88,7 +87,7 @@ def module_name(path: Path) -> str:
 
 def modules() -> dict[str, ast.Module]:
     """Name and syntax tree of every module of both packages."""
-    paths = [*(ROOT / "chemnet").rglob("*.py"), *(ROOT / "cfd_coupling").rglob("*.py")]
+    paths = [*tracked("chemnet/**/*.py"), *tracked("cfd_coupling/**/*.py")]
     return {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
@@ -155,7 +154,7 @@ def test_condensation_is_a_library_of_its_own():
 
 
 def test_few_files_lie_in_no_room():
-    assert len(list((ROOT / "chemnet").glob("*.py"))) <= 5
+    assert len(tracked("chemnet/*.py")) <= 5
 
 
 def test_modules_of_one_folder_do_not_import_each_other_in_circles():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flow_states import assert_same_run
 from tiny_model import save_tiny_model
+from tracked import tracked
 
 from cfd_coupling.__main__ import default_folder, main
 from cfd_coupling.compare import read_history
@@ -20,7 +21,7 @@ from cfd_coupling.initial import kinematic_viscosity, unburnt
 from cfd_coupling.output import read_image, snapshots
 from chemnet.gas.mechanism import load_mechanism
 
-CASES = sorted(path.parent for path in (Path(__file__).parent.parent / "cases").glob("*/case.yaml"))
+CASES = [path.parent for path in tracked("cases/*/case.yaml")]
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
 needs_mpi = pytest.mark.skipif(not MPIEXEC.exists(), reason="needs mpiexec of the mpich wheel")
 SMALL = ("--variant", "demo", "--set", "grid.nx=32", "--set", "grid.ny=24", "--set", "end_time=4e-6",

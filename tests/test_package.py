@@ -6,7 +6,6 @@ import subprocess
 import sys
 import zipfile
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from tracked import ROOT, tracked

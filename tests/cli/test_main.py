@@ -158,6 +158,14 @@ def test_a_damaged_file_and_a_file_of_another_kind_are_named(tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target, made", [("onnx", "drm19-small.onnx"), ("deepflame", "drm19-small-deepflame")])
+def test_an_export_goes_to_the_folder_of_runs(tmp_path, monkeypatch, target, made):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "drm19-small", "--to", target]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [made]
+
+
 def test_a_picture_without_matplotlib_names_the_extra(monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for command in (["compare", "flow", "one", "two"], ["bench", "exact"]):
