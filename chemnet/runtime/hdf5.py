@@ -71,6 +71,7 @@ def new_file(path: str | Path, *, sealed: bool = False) -> Iterator[h5py.File]:
                 with h5py.File(disk, "w") as file:
                     yield file
             finally:
+                disk.close()  # while its file is open: it flushes it
                 if disk.error is not None:
                     raise disk.error
         if sealed:
