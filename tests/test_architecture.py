@@ -46,7 +46,7 @@ CFD_COUPLING = [
 DOORS = {
     "mpi4py": {"cfd_coupling.parallel", "chemnet.runtime.processes"},
     "h5py": {"chemnet.runtime.hdf5", "chemnet.data.dataset", "cfd_coupling.output", "cfd_coupling.checkpoint"},
-    "matplotlib": {"chemnet.runtime.plots", "chemnet.runtime.flow_plots"},
+    "matplotlib": {"chemnet.runtime.drawing"},
     "numba": {"chemnet.runtime.compilation", "chemnet.runtime.simd", "chemnet.kinetics.jacobian"},
     "cantera": {
         "chemnet.gas",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numba
 from numba import njit
 from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
+from chemnet.runtime.caches import refuse_missing_home, temporary_cache
 from chemnet.runtime.processes import is_first_rank
 
 
@@ -25,21 +29,43 @@ def cached_njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher = njit(**options)(function)
-        dispatcher._cache = _Cache(function)
+        with suppress(_NoFolder):
+            dispatcher._cache = _Cache(function)
         return dispatcher
 
     return decorate
 
 
+class _NoFolder(Exception):
+    """Nothing can be written to, not even a temporary folder."""
+
+
 class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
+        refuse_missing_home()
+        try:
+            super().__init__(function)
+        except RuntimeError:  # NUMBA_CACHE_DIR, the module's folder and the one at home cannot be written to
+            folder = temporary_cache()
+            if folder is None:
+                raise _NoFolder from None
+            numba.config.CACHE_DIR = str(folder / "numba")
+            super().__init__(function)
         root = Path(__file__).parents[1], Path(function.__code__.co_filename).parent
         self.locator.get_source_stamp = functools.partial(_checksum_of_kernels, *root)
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
     _impl_class = _CacheImpl
+
+
+def cache_folder() -> tuple[Path | None, bool]:
+    """Folder for compiled kernels, such as those of this module (None: none), and whether it is a temporary one."""
+    try:
+        folder = Path(_Cache(cache_folder).cache_path)
+    except _NoFolder:
+        return None, True
+    return folder, os.environ.get("NUMBA_CACHE_DIR", "") != numba.config.CACHE_DIR
 
 
 @functools.cache

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.animation import FFMpegWriter
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Normalize, TwoSlopeNorm
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
+from chemnet.runtime.drawing import (
+    Axes,
+    AxesImage,
+    FFMpegWriter,
+    Figure,
+    FigureCanvasAgg,
+    MaxNLocator,
+    Normalize,
+    TwoSlopeNorm,
+)
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import atomic
 from chemnet.runtime.plots import save

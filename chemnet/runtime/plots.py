@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from chemnet.runtime.drawing import Axes, EngFormatter, Figure, LogLocator, NullFormatter, colormaps
 from chemnet.runtime.files import atomic
 
 Floats = NDArray[np.float64]
