@@ -92,13 +92,20 @@ def mpi_world() -> Any | None:
     launched = max((int(os.environ.get(name, "1") or 1) for name in _LAUNCHER_SIZES), default=1)
     if launched == 1:
         return None
+    import mpi4py
+
+    mpi4py.rc.initialize, mpi4py.rc.finalize = False, True  # MPICH aborts at once where Open MPI's launcher started it
     from mpi4py import MPI
 
-    if MPI.COMM_WORLD.size == 1:
+    library = MPI.get_vendor()[0]
+    is_foreign = library == "MPICH" and bool(os.environ.get("OMPI_COMM_WORLD_SIZE"))
+    if not is_foreign and not MPI.Is_initialized():
+        MPI.Init_thread()
+    if is_foreign or MPI.COMM_WORLD.size == 1:
         launcher = Path(sys.executable).parent / "mpiexec"
-        found = str(launcher) if launcher.exists() else "the mpiexec of the MPI that mpi4py was built with"
+        found = str(launcher) if launcher.exists() else f"the mpiexec of {library}"
         raise UsageError(
-            f"the launcher started {launched} processes, but mpi4py ({MPI.get_vendor()[0]}) sees one:\n"
+            f"the launcher started {launched} processes, but mpi4py's MPI library ({library}) does not know it:\n"
             f"the launcher belongs to another MPI; use {found}."
         )
     return MPI.COMM_WORLD

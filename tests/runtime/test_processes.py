@@ -1,8 +1,10 @@
 """Processes that wait for one another get their turns sooner, and no more of the processor."""
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +61,20 @@ def test_freed_memory_is_kept_and_not_asked_for_again():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert int(run.stdout) < 200  # each array has 390 pages
+
+
+FOREIGN = """
+from chemnet.runtime.errors import run_command
+from chemnet.runtime.processes import mpi_world
+code = run_command(mpi_world, "x")
+from mpi4py import MPI
+print(code, MPI.Is_initialized())
+"""
+
+
+@pytest.mark.skipif(not (Path(sys.executable).parent / "mpiexec").exists(), reason="needs the mpich wheel")
+def test_a_launcher_of_open_mpi_is_refused_before_mpich_aborts():
+    environment = {**os.environ, "OMPI_COMM_WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", FOREIGN], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "(MPICH) does not know it" in done.stderr and len(done.stderr.splitlines()) == 2
