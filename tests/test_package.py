@@ -46,6 +46,17 @@ def test_every_direct_requirement_is_pinned_for_the_tested_set():
     assert pins()["torch"] == "2.13.0"
 
 
+def test_no_message_or_page_advises_to_install_chemnet_from_an_index():
+    paths = [
+        ROOT / "README.md",
+        *tracked("chemnet/**/*.py"),
+        *tracked("chemnet/**/*.md"),
+        *tracked("cfd_coupling/**/*"),
+    ]
+    wrong = re.compile(r"pip install[^\n:`]*[ '\"]chemnet\b")
+    assert [path.name for path in paths if path.suffix in (".py", ".md") and wrong.search(path.read_text())] == []
+
+
 def test_exported_names_can_be_loaded_and_an_unknown_one_is_an_attribute_error():
     assert chemnet.load_mechanism("drm19").n_species == 21
     assert set(chemnet.__all__) == set(dir(chemnet))

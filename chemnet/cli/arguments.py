@@ -151,4 +151,4 @@ def mechanism_name(name: str | None, phase: str | None) -> str | None:
 def check_picture(picture: Path | None) -> None:
     """Raise UsageError where a picture is asked for and matplotlib is missing."""
     if picture and not installed("matplotlib"):
-        raise UsageError("a picture needs matplotlib: pip install 'chemnet[plot]'")
+        raise UsageError("a picture needs matplotlib: pip install matplotlib")

@@ -61,7 +61,7 @@ def _draw_run(options: Options) -> Table:
     if options.picture is not None:
         raise UsageError("plot run draws several pictures, all into the run folder: leave out --picture")
     if not installed("matplotlib"):
-        raise UsageError("plot needs matplotlib\nInstall it: pip install 'chemnet[plot]'")
+        raise UsageError("plot needs matplotlib\nInstall it: pip install matplotlib")
     drawn = draw_run(options.source, options.fields, options.times, options.movie)
     drawn["report"] = write_report(options.source, drawn)
     return Table("pictures", ("what", "file"), [(name, str(path)) for name, path in drawn.items()])

@@ -128,7 +128,7 @@ def _body(folder: Path, content: Content) -> Iterator[str]:
         yield from (html_page.table(table.title, table.cells(), table.columns) for table in tables)
         yield from (html_page.figure(pictures[name], _CAPTIONS[name]) for name in names if name in pictures)
     if not pictures:
-        yield html_page.paragraph("The pictures need matplotlib: pip install 'chemnet[plot]', then run make again.")
+        yield html_page.paragraph("The pictures need matplotlib: pip install matplotlib, then run make again.")
 
 
 _CAPTIONS = {

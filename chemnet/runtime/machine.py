@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from chemnet.runtime.caches import writable
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import shipped
 from chemnet.runtime.processes import available_cores
@@ -28,10 +29,18 @@ DISK_FULL_SOON = 0.2 * GIGABYTE
 DISK_TIGHT = 2 * GIGABYTE  # the full data set with its shards, some trainings and a run with snapshots
 
 _LAUNCHER_SECONDS = 60
+_LONGEST = 100  # of what a launcher says, in a table
+_GET_MPI = "pip install mpi4py mpich, or load the cluster's MPI"
 Verdict = Literal["ok", "note", "problem"]
+# Written in one piece each: the outputs of ranks may come in between one another.
 _SIZE_PROBE = """
+import os
+import mpi4py
+mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
 from mpi4py import MPI
-print("size", MPI.COMM_WORLD.size, " ".join(MPI.Get_library_version().split()[:3]))
+os.write(1, f"<library {' '.join(MPI.Get_library_version().split()[:3])}>\\n".encode())
+MPI.Init()
+os.write(1, f"<size {MPI.COMM_WORLD.size}>\\n".encode())
 """
 
 
@@ -52,8 +61,9 @@ def examine() -> list[Finding]:
         *check_launchers(_launchers(), Path(sys.executable)),
         check_shared_memory(_size_of_filesystem(Path("/dev/shm"))),
         check_threads(os.environ, available_cores()),
-        check_disk("free disk, current folder", shutil.disk_usage(Path.cwd()).free),
-        check_disk("free disk, temporary folder", shutil.disk_usage(tempfile.gettempdir()).free),
+        check_kernel_cache(*_kernel_cache()),
+        check_folder("current folder", Path.cwd(), "work in another folder, or say --out: results go to runs/ here"),
+        check_folder("temporary folder", _temporary_folder(), "export TMPDIR=FOLDER, one that can be written to"),
     ]
 
 
@@ -85,20 +95,22 @@ def check_versions(
         match = _REQUIREMENT.match(requirement)
         if match and match["extra"] != "test":
             name = match["name"].lower()
+            if name == "mpich" and "mpi4py" in installed and name not in installed:
+                continue  # it may have another MPI library, which the findings of launchers tell
             finding = _check_version(name, match["least"], match["extra"], installed.get(name), tested.get(name))
             findings.setdefault(name, finding)
     return list(findings.values())
 
 
 def _check_version(name: str, least: str | None, extra: str | None, found: str | None, tested: str | None) -> Finding:
-    install = f"pip install 'chemnet[{extra}]'" if extra else "pip install --upgrade chemnet"
+    install = f"pip install '{name}=={tested}'" if tested else f"pip install --upgrade {name}"
     if found is None:
         purpose = {"mpi": "for parallel runs: ", "mpich": "for parallel runs: ", "plot": "for pictures: "}
         return Finding(name, "not installed", "note" if extra else "problem", purpose.get(extra or "", "") + install)
     if least and _numbers(found) < _numbers(least):
         return Finding(name, found, "problem", f"needs >= {least}: {install}")
     if tested and _numbers(found) != _numbers(tested):
-        return Finding(name, found, "note", f"tested with {tested}: pip install '{name}=={tested}'")
+        return Finding(name, found, "note", f"tested with {tested}: {install}")
     return Finding(name, found)
 
 
@@ -138,8 +150,7 @@ def _launchers() -> list[Path]:
 def check_launchers(launchers: Iterable[Path], python: Path) -> list[Finding]:
     """Findings of all launchers, or a note that there is none."""
     findings = [check_launcher(launcher, python) for launcher in launchers]
-    advice = "serial runs need none; else pip install 'chemnet[mpich]', or load the cluster's MPI"
-    return findings or [Finding("MPI launcher", "no mpiexec", "note", advice)]
+    return findings or [Finding("MPI launcher", "no mpiexec", "note", f"serial runs need none; else {_GET_MPI}")]
 
 
 def check_launcher(launcher: Path, python: Path) -> Finding:
@@ -151,14 +162,41 @@ def check_launcher(launcher: Path, python: Path) -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         advice = "it starts no programs here; on a cluster, run this inside a job"
         return Finding(subject, type(error).__name__, "problem", advice)
-    answers = re.findall(r"^size (\d+) (.*)$", done.stdout, flags=re.MULTILINE)
-    if done.returncode != 0 or not answers:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return Finding(subject, last[:80], "problem", "pip install 'chemnet[mpich]', or load the cluster's MPI")
-    if any(size != "2" for size, _ in answers):
-        other = f"start runs with the mpiexec of that library, such as {python.parent / 'mpiexec'}"
-        return Finding(subject, f"does not match mpi4py's library, {answers[0][1]}", "problem", other)
-    return Finding(subject, f"2 ranks, {answers[0][1]}")
+    libraries = re.findall(r"<library ([^<>]*)>", done.stdout)
+    sizes = re.findall(r"<size (\d+)>", done.stdout)
+    if not libraries:
+        return _failed_launch(subject, complaint(done.stderr))
+    if done.returncode != 0 or set(sizes) != {"2"}:
+        own = python.parent / "mpiexec"
+        such = f", such as {own}" if own.exists() and own != launcher else ""
+        advice = f"start runs with the mpiexec of that library{such}"
+        return Finding(subject, f"does not match mpi4py's library, {libraries[0]}", "problem", advice)
+    return Finding(subject, f"2 ranks, {libraries[0]}")
+
+
+def _failed_launch(subject: str, reason: str) -> Finding:
+    """Finding of a launcher that started no rank which could load mpi4py."""
+    if "run as root" in reason:
+        advice = "in a container: export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"
+        return Finding(subject, reason[:_LONGEST], "note", f"not as root; {advice}")
+    if "slots" in reason:
+        return Finding(subject, reason[:_LONGEST], "note", "mpiexec --oversubscribe, or fewer ranks")
+    return Finding(subject, reason[:_LONGEST], "problem", _GET_MPI)
+
+
+def complaint(output: str) -> str:
+    """What a launcher's standard error says: its last line, or the first sentence in a box of Open MPI's dashes.
+
+    Such a box follows the words of a program that failed, or stands alone, at times without its first row.
+    """
+    parts = re.split(r"^-{10,}$", output, flags=re.MULTILINE)
+    if len(parts) % 2 == 0:
+        parts.insert(0, "")
+    said = [line.strip() for part in parts[::2] for line in part.splitlines() if line.strip()]
+    boxes = [" ".join(part.split()) for part in parts[1::2]]
+    if said:
+        return said[-1]
+    return re.split(r"(?<=[.:!]) ", boxes[0])[0] if boxes else "no output"
 
 
 # ---- memory, threads, disk
@@ -195,7 +233,45 @@ def check_threads(environment: Mapping[str, str], cores: int) -> Finding:
     return Finding("threads", found)
 
 
+def check_folder(name: str, folder: Path | None, elsewhere: str) -> Finding:
+    """Finding of a folder (None: there is none) that data sets, trainings and snapshots go to, or of what to do.
+
+    It must be one that can be written to; `elsewhere` says what to do if it is not.
+    """
+    if folder is None or not writable(folder):
+        return Finding(name, "there is none" if folder is None else f"{folder} cannot be written to", "note", elsewhere)
+    return check_disk(f"free disk, {name}", shutil.disk_usage(folder).free)
+
+
 def check_disk(subject: str, free: float) -> Finding:
     """Finding of `free` bytes of a disk, for a data set, trainings and snapshots."""
     advice = f"keep {DISK_TIGHT / GIGABYTE:.0f} GB for data sets and runs"
     return _room(subject, f"{free / GIGABYTE:.1f} GB", free < DISK_FULL_SOON, free < DISK_TIGHT, advice)
+
+
+# ---- compiled kernels
+
+
+def check_kernel_cache(folder: Path | None, is_temporary: bool) -> Finding:
+    """Finding of the folder in which compiled kernels are kept (None: nowhere), perhaps a temporary one."""
+    subject, advice = "compiled kernels", "export NUMBA_CACHE_DIR=FOLDER, one that can be written to"
+    if folder is None:
+        return Finding(subject, "compiled anew, for minutes, by each process", "note", advice)
+    if is_temporary:
+        return Finding(subject, f"kept in {folder} for a time", "note", advice)
+    return Finding(subject, f"kept in {folder}")
+
+
+def _kernel_cache() -> tuple[Path | None, bool]:
+    try:
+        from chemnet.runtime.compilation import cache_folder
+    except ImportError:  # numba is missing, which is another finding
+        return None, True
+    return cache_folder()
+
+
+def _temporary_folder() -> Path | None:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return None

@@ -41,7 +41,7 @@ def _to_onnx(model: Surrogate, out: Path) -> list[Path]:
     try:
         from chemnet.surrogate.onnx_graph import step_model
     except ImportError:
-        raise UsageError("an ONNX file needs onnx: pip install 'chemnet[onnx]'") from None
+        raise UsageError("an ONNX file needs onnx: pip install onnx onnxruntime") from None
     graph = step_model(model.network, model.transform)
     for key, value in _facts(model).items():
         entry = graph.metadata_props.add()

@@ -35,7 +35,7 @@ def check_engine(name: str) -> EngineName:
     if name not in get_args(EngineName):
         raise UsageError(f"no engine {name}; there are {', '.join(get_args(EngineName))}")
     if name == "onnx" and not _has_onnx():
-        raise UsageError("engine onnx needs onnxruntime: pip install 'chemnet[onnx]'")
+        raise UsageError("engine onnx needs onnxruntime: pip install onnx onnxruntime")
     return cast(EngineName, name)
 
 

@@ -195,7 +195,7 @@ def _decode(files: Sequence[tuple[str, Path | bytes]], formats: tuple[str, ...])
     try:
         from PIL import Image
     except ImportError:
-        raise UsageError("reading image files needs Pillow: pip install 'chemnet[vision]'") from None
+        raise UsageError("reading image files needs Pillow: pip install pillow") from None
     pixels = np.empty(0, np.uint8)
     for number, (name, source) in enumerate(files):
         try:

@@ -88,5 +88,5 @@ def test_a_model_made_for_bf16_takes_fp32_where_the_processor_has_no_instruction
 def test_onnxruntime_is_optional(monkeypatch):
     monkeypatch.setattr(inference, "_has_onnx", lambda *_: False)
     assert available_engines() == ["fp32", "bf16"] and suitable_engine("onnx") == "fp32"
-    with pytest.raises(UsageError, match=r"chemnet\[onnx\]"):
+    with pytest.raises(UsageError, match="pip install onnx onnxruntime"):
         Engine("onnx", build(NetConfig(widths=(23, 23))))
