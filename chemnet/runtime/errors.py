@@ -67,10 +67,12 @@ _DISK_ERRORS = (
 
 
 def expected(error: BaseException) -> ChemnetError | None:
-    """The error as one with a message for the user: a ChemnetError, or an OSError of a disk as FileError; else None."""
+    """The error as one with a message for the user: a ChemnetError, or an error of a disk as FileError; else None."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where = f": {error.filename}" if error.filename else ""
         return FileError(f"{error.strerror}{where}\nFree space or choose another folder.")
+    if isinstance(error, FileNotFoundError) and error.filename is None and "temporary directory" in str(error):
+        return FileError("no temporary folder can be written to\nName one that can: export TMPDIR=FOLDER")
     return error if isinstance(error, ChemnetError) else None
 
 

@@ -59,7 +59,7 @@ def examine() -> list[Finding]:
     return [
         *check_versions(metadata.requires("chemnet") or [], _installed_versions(), _tested_versions()),
         *check_launchers(_launchers(), Path(sys.executable)),
-        check_shared_memory(_size_of_filesystem(Path("/dev/shm"))),
+        check_shared_memory(_size_of_filesystem(Path("/dev/shm")), sys.platform),
         check_threads(os.environ, available_cores()),
         check_kernel_cache(*_kernel_cache()),
         check_folder("current folder", Path.cwd(), "work in another folder, or say --out: results go to runs/ here"),
@@ -166,7 +166,10 @@ def check_launcher(launcher: Path, python: Path) -> Finding:
     sizes = re.findall(r"<size (\d+)>", done.stdout)
     if not libraries:
         return _failed_launch(subject, complaint(done.stderr))
-    if done.returncode != 0 or set(sizes) != {"2"}:
+    reason = complaint(done.stderr)
+    if done.returncode != 0 and not sizes and "PMI" not in reason:
+        return Finding(subject, reason[:_LONGEST], "problem", f"{libraries[0]} fails by itself: see /dev/shm below")
+    if set(sizes) != {"2"}:
         own = python.parent / "mpiexec"
         such = f", such as {own}" if own.exists() and own != launcher else ""
         advice = f"start runs with the mpiexec of that library{such}"
@@ -203,14 +206,24 @@ def complaint(output: str) -> str:
 
 
 def _size_of_filesystem(folder: Path) -> float | None:
-    """Total bytes of the file system at `folder`; None where there is none."""
-    return float(shutil.disk_usage(folder).total) if folder.is_dir() else None
+    """Total bytes of the file system at `folder`, 0 if it cannot be written to; None where there is none."""
+    if not folder.is_dir():
+        return None
+    return float(shutil.disk_usage(folder).total) if writable(folder) else 0.0
 
 
-def check_shared_memory(size: float | None) -> Finding:
-    """Finding of /dev/shm, the memory between MPI ranks and workers, of `size` bytes (None: there is none)."""
-    if size is None:
+def check_shared_memory(size: float | None, platform: str) -> Finding:
+    """Finding of /dev/shm, Linux's memory between MPI ranks and workers, of `size` bytes (None: there is none).
+
+    A size of 0 stands for one that cannot be written to.
+    """
+    if size is None and platform != "linux":
         return Finding("/dev/shm", "not used on this system")
+    if not size:
+        found = "there is none" if size is None else "cannot be written to"
+        return Finding(
+            "/dev/shm", found, "problem", "ranks and workers need it: docker run --shm-size=1g"
+        )
     advice = "parallel runs may die silently; start the container with --shm-size=1g"
     amount = f"{size / MEGABYTE:.0f} MB"
     return _room("/dev/shm", amount, size <= SHARED_MEMORY_CRASH, size <= SHARED_MEMORY_TIGHT, advice)

@@ -41,18 +41,28 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_wor
 
     Inside `other_ranks` the ranks compute them, for any `n_workers`. Workers are spawned (numba, torch and MPI do not
     survive a fork) with one thread each and end with this process; `function` and items must pickle. Exceptions of a
-    worker are raised here, ChemnetError when one is killed.
+    worker are raised here, ChemnetError when one is killed or none can be started.
     """
     if _ranks is not None:
         yield from _ranks.map(function, items)
     elif n_workers == 1:
         yield from map(function, items)
     else:
-        with ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker) as pool:
+        with _worker_pool(n_workers) as pool:
             try:
                 yield from pool.map(function, items)
             except BrokenProcessPool:
                 raise ChemnetError("a worker process was killed, perhaps out of memory\nTake fewer workers.") from None
+
+
+def _worker_pool(n_workers: int) -> ProcessPoolExecutor:
+    try:
+        return ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), _begin_worker)
+    except OSError as error:
+        raise ChemnetError(
+            f"worker processes need shared memory, which is not to be had here: /dev/shm, {error.strerror}\n"
+            "Take one worker, or start the container with --shm-size=1g."
+        ) from None
 
 
 @contextmanager

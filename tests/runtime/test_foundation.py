@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 import pytest
 from pydantic import Field
@@ -105,6 +106,14 @@ def test_each_kind_of_failure_has_its_exit_code_and_a_message_without_traceback(
     assert captured.out == ""
     assert ("Traceback" in captured.err) == (code == 70)
     assert code in (70, 130) or captured.err.startswith("chemnet: ")
+
+
+def test_without_a_temporary_folder_the_variable_that_names_one_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    assert run_command(tempfile.gettempdir, "chemnet") == 4
+    err = capsys.readouterr().err
+    assert "export TMPDIR=FOLDER" in err and len(err.splitlines()) == 2
 
 
 def test_a_table_prints_aligned_and_goes_to_json():

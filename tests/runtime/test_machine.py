@@ -113,6 +113,7 @@ PMIX = "Abort(1): Fatal error in internal_Init_thread\nRuntime environment uses 
             "not as root",
         ),
         ("", SLOTS_BOX, 1, "note", "There are not enough slots", "--oversubscribe"),
+        ("<library MPICH>\n" * 2, "Shared memory error\n", 15, "problem", "Shared memory error", "/dev/shm"),
         ("", "", 1, "problem", "no output", "pip install mpi4py mpich"),
     ],
 )
@@ -140,8 +141,10 @@ def test_no_launcher_is_only_a_note():
 
 
 def test_small_shared_memory_and_little_free_disk_are_reported():
-    sizes = [None, 16e6, 64e6, 1e9]
-    assert [check_shared_memory(size).verdict for size in sizes] == ["ok", "problem", "note", "ok"]
+    sizes = [None, 0.0, 16e6, 64e6, 1e9]
+    verdicts = [check_shared_memory(size, "linux").verdict for size in sizes]
+    assert verdicts == ["problem", "problem", "problem", "note", "ok"]
+    assert check_shared_memory(None, "darwin").verdict == "ok"
     assert [check_disk("free disk", free).verdict for free in (0.1e9, 1e9, 5e9)] == ["problem", "note", "ok"]
 
 

@@ -1,5 +1,6 @@
 """Processes that wait for one another get their turns sooner, and no more of the processor."""
 
+import errno
 import os
 import platform
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from chemnet.runtime import processes
+from chemnet.runtime.errors import ChemnetError
 
 SLICE = """
 import ctypes, os, platform, struct
@@ -61,6 +65,16 @@ def test_freed_memory_is_kept_and_not_asked_for_again():
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert int(run.stdout) < 200  # each array has 390 pages
+
+
+def test_workers_without_shared_memory_are_an_error_with_the_way_out(monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.EROFS, "Read-only file system")  # as its locks do
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", refuse)
+    with pytest.raises(ChemnetError, match="/dev/shm, Read-only file system\nTake one worker"):
+        list(processes.ordered_map(abs, [1], 2))
+    assert list(processes.ordered_map(abs, [-1], 1)) == [1]
 
 
 FOREIGN = """
