@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from chemnet.gas.canonical import PathPlaces
-from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.mechanism import MechanismLike, MechanismName, as_mechanism, name_of
 from chemnet.gas.state import Array
 from chemnet.runtime.config import Config, override, parse, parse_yaml, read_yaml
 from chemnet.runtime.errors import UsageError
@@ -180,7 +180,7 @@ class Recipe(Config):
     Each path and flame gives `rows_per_source` source states: more than the grid of a flame has points.
     """
 
-    mechanism: str = "drm19"
+    mechanism: MechanismName = "drm19"
     fuel: dict[str, Positive] = Field(min_length=1)
     oxidizers: list[Oxidizer] = Field(min_length=1)
     rows: int = Field(ge=1)
@@ -252,7 +252,7 @@ def load_recipe(
     variant: str | None = None,
     changes: Sequence[str] = (),
     *,
-    mechanism: str | None = None,
+    mechanism: MechanismLike | None = None,
     fuel: Mapping[str, float] | None = None,
     oxidizer: Mapping[str, float] | None = None,
 ) -> Recipe:
@@ -270,8 +270,8 @@ def load_recipe(
     for key, value in variants.get(variant, {}).items():
         data[key] = {**data[key], **value} if isinstance(value, dict) else value
     if mechanism is not None:
-        data["mechanism"] = mechanism
-        known = set(load_mechanism(mechanism).species_names)
+        data["mechanism"] = name_of(mechanism)
+        known = set(as_mechanism(mechanism).species_names)
         oxidizers = data.get("oxidizers", [])
         data["oxidizers"] = [one for one in oxidizers if known.issuperset(one["moles"])] or oxidizers
     if fuel is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 
 from chemnet.gas.conditions import Conditions
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismLike, as_mechanism
 from chemnet.gas.state import Array
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -57,13 +57,16 @@ class PathPlaces(Config):
         return self.steps, self.induction, self.onset, self.relaxation
 
 
-def premixed(mechanism: Mechanism, phi: float, fuel: Mapping[str, float], oxidizer: Mapping[str, float] = AIR) -> Array:
+def premixed(
+    mechanism: MechanismLike, phi: float, fuel: Mapping[str, float], oxidizer: Mapping[str, float] = AIR
+) -> Array:
     """Mass fractions (K,) of fuel and oxidizer (mole fractions by species) at equivalence ratio phi.
 
     Raises UsageError for an unknown species, phi <= 0, or if the two do not burn.
     """
     if not phi > 0.0:
         raise UsageError(f"phi = {phi}: an equivalence ratio is positive")
+    mechanism = as_mechanism(mechanism)
     _check_mixture(mechanism, tuple(fuel), tuple(oxidizer), tuple(fuel.values()), tuple(oxidizer.values()))
     gas = _gas(mechanism)
     gas.set_equivalence_ratio(phi, dict(fuel), dict(oxidizer))

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import MechanismLike, as_mechanism
 from chemnet.gas.state import Array
 from chemnet.gas.thermo import SAFE_FASTMATH, enthalpy_and_cp, temperature_from_enthalpy
 from chemnet.runtime.compilation import cached_njit
@@ -33,7 +33,8 @@ class Closure:
     state was found (the row then is the input state) and `drift` (n,), the largest element error of Y_raw [kg/kg].
     """
 
-    def __init__(self, mechanism: Mechanism) -> None:
+    def __init__(self, mechanism: MechanismLike) -> None:
+        mechanism = as_mechanism(mechanism)
         reactive = np.flatnonzero(~mechanism.inert)
         present = mechanism.element_mass[:, reactive].any(axis=1)
         self.elements = np.ascontiguousarray(mechanism.element_mass[present][:, reactive])

@@ -11,11 +11,12 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cantera as ct
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 from chemnet.gas.mechanism_file import check_ideal_gas, jumps_untold, open_gas, text_of, with_phase
 from chemnet.gas.polynomials import enthalpy_jumps, table_of
@@ -87,7 +88,7 @@ class Mechanism:
             return ct.Solution(self.source, self.phase)
 
 
-MechanismOrGas = Mechanism | ct.Solution
+MechanismLike = Mechanism | ct.Solution | str | Path  # what public functions take
 
 _in_memory: dict[str, Mechanism] = {}  # by name: those of Cantera objects that are in no file
 
@@ -107,9 +108,25 @@ def load_mechanism(name_or_path: str | Path | ct.Solution = "drm19", phase: str 
     return _load(name if phase is None else with_phase(name, phase))
 
 
-def as_mechanism(mechanism: MechanismOrGas) -> Mechanism:
-    """The mechanism itself, or that of a Cantera object."""
+def as_mechanism(mechanism: MechanismLike) -> Mechanism:
+    """The mechanism itself, or that of a Cantera object, a name or a path."""
     return mechanism if isinstance(mechanism, Mechanism) else load_mechanism(mechanism)
+
+
+def name_of(mechanism: MechanismLike) -> str:
+    """The name by which another process finds a mechanism. Raises UsageError where that is in no file."""
+    if isinstance(mechanism, (str, Path)):
+        return str(mechanism)
+    name = as_mechanism(mechanism).name
+    if name.startswith(_MEMORY):
+        raise UsageError(
+            "a Cantera object that no file holds, where other processes must find the mechanism\n"
+            "Write it to a file, gas.write_yaml('mechanism.yaml'), and give that."
+        )
+    return name
+
+
+MechanismName = Annotated[str, BeforeValidator(name_of)]  # in configurations; made of a MechanismLike
 
 
 @functools.cache

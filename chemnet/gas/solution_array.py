@@ -7,7 +7,7 @@ from typing import Any
 import cantera as ct
 import numpy as np
 
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import MechanismLike, as_mechanism
 from chemnet.gas.state import Array
 from chemnet.runtime.errors import UsageError
 
@@ -19,9 +19,9 @@ def is_solution_array(value: Any) -> bool:
     return isinstance(value, ct.SolutionArray)
 
 
-def states_of(array: SolutionArray, mechanism: Mechanism) -> Array:
+def states_of(array: SolutionArray, mechanism: MechanismLike) -> Array:
     """Rows (n, 2 + K) of an array of any shape, in its order. Raises UsageError for one of other species."""
-    names = tuple(array.species_names)
+    mechanism, names = as_mechanism(mechanism), tuple(array.species_names)
     if names != mechanism.species_names:
         raise UsageError(
             f"a SolutionArray of {len(names)} species ({' '.join(names[:4])} ...) is none of {mechanism.name}, "

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from chemnet.gas.canonical import new_reactor
 from chemnet.gas.closure import Closure
 from chemnet.gas.conditions import Conditions, check_conditions, with_temperature
-from chemnet.gas.mechanism import Mechanism, MechanismOrGas, as_mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismLike, as_mechanism
 from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult, StepStats
@@ -34,7 +34,7 @@ class CvodesReactor:
 
     def __init__(
         self,
-        mechanism: MechanismOrGas,
+        mechanism: MechanismLike,
         rtol: float = 1e-6,
         atol: float = 1e-10,
         n_workers: int = 1,

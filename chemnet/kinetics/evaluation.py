@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.conditions import Conditions
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import MechanismLike, as_mechanism
 from chemnet.gas.state import Array, as_states
 from chemnet.kinetics.jacobian import jacobian, new_jacobian_lanes
 from chemnet.kinetics.lu import product
@@ -31,13 +31,14 @@ class Evaluation(NamedTuple):
     jacobian: Array
 
 
-def evaluate(mechanism: Mechanism, states: ArrayLike, conditions: Conditions = "constant pressure") -> Evaluation:
+def evaluate(mechanism: MechanismLike, states: ArrayLike, conditions: Conditions = "constant pressure") -> Evaluation:
     """Rates and Jacobian of `states` (n, 2 + K).
 
     Net production rates in kmol/m3/s are `rates[:, :-1]` times the density. The sum of Y need not be 1: amounts are
     independent. Raises UsageError for a wrong shape or a reaction that is not covered, NumericalError for a row that
     is not finite or has T or P <= 0.
     """
+    mechanism = as_mechanism(mechanism)
     states = as_states(states, mechanism)
     wrong = np.flatnonzero(~(np.isfinite(states).all(axis=1) & (states[:, :2] > 0.0).all(axis=1)))
     if wrong.size:

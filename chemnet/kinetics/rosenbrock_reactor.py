@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.closure import Closure
 from chemnet.gas.conditions import Conditions, with_temperature
-from chemnet.gas.mechanism import MechanismOrGas, as_mechanism
+from chemnet.gas.mechanism import MechanismLike, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step
 from chemnet.gas.status import Status
 from chemnet.kinetics.cvodes import CvodesReactor
@@ -45,7 +45,7 @@ class RosenbrockReactor:
 
     def __init__(
         self,
-        mechanism: MechanismOrGas,
+        mechanism: MechanismLike,
         rtol: float = 1e-4,
         atol: float = 1e-9,
         n_threads: int = 1,
@@ -165,7 +165,7 @@ def _check_tolerances(rtol: float, atol: float) -> None:
 
 def integrator_of(
     kind: Literal["exact", "cvode"],
-    mechanism: MechanismOrGas,
+    mechanism: MechanismLike,
     rtol: float | None = None,
     atol: float | None = None,
 ) -> RosenbrockReactor | CvodesReactor:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from chemnet.data.recipe import Positive, Range
 from chemnet.gas.canonical import AIR
-from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismName, load_mechanism
 from chemnet.gas.state import ONE_ATM
 from chemnet.runtime.config import Config
 
@@ -20,13 +20,13 @@ _USUAL = {"dt": 1e-6, "seed": 0}
 class MakeTask(Config):
     """Gas and time step of the model to make.
 
-    * `mechanism`: name or Cantera file; `fuel` and `oxidizer` in moles by species
+    * `mechanism`: name, Cantera file or object; `fuel` and `oxidizer` in moles by species
     * `pressure` [Pa] and `phi`: the ranges in which the model is to be used; without `phi` the mixtures between 0.5 and
       2 that burn
     * `dt` [s]: the time step that the model takes and no other; `seed` of states and network
     """
 
-    mechanism: str
+    mechanism: MechanismName
     fuel: Annotated[dict[str, Positive], Field(min_length=1)]
     oxidizer: Annotated[dict[str, Positive], Field(min_length=1)] = AIR
     pressure: Range

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismLike
 from chemnet.gas.solution_array import SolutionArray, array_of, is_solution_array, states_of
 from chemnet.gas.state import Array, as_states
 from chemnet.gas.status import Status
@@ -69,7 +69,7 @@ class HybridStep:
 
     @classmethod
     def load(
-        cls, path_or_name: str | Path, mechanism: Mechanism | None = None, engine: str | None = None, **options: Any
+        cls, path_or_name: str | Path, mechanism: MechanismLike | None = None, engine: str | None = None, **options: Any
     ) -> HybridStep:
         """The step of a model file, run folder or shipped name (`Surrogate.load`), with the options of `HybridStep`."""
         return cls(Surrogate.load(path_or_name, mechanism, engine), **options)

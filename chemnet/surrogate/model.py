@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from chemnet.gas.mechanism import Mechanism, load_mechanism
+from chemnet.gas.mechanism import Mechanism, MechanismLike, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
 from chemnet.kinetics.step import StepResult
@@ -58,7 +58,7 @@ class Surrogate:
     calm_first: CalmFirst | None = None
 
     def __post_init__(self) -> None:
-        self.metadata = dict(self.metadata)
+        self.mechanism, self.metadata = as_mechanism(self.mechanism), dict(self.metadata)
         self._run = Engine(self.engine, self.network)
         active = self.transform.active
         self._changing = active[active >= 2]  # without T, which follows from the enthalpy
@@ -156,7 +156,9 @@ class Surrogate:
         }
 
     @classmethod
-    def load(cls, path_or_name: str | Path, mechanism: Mechanism | None = None, engine: str | None = None) -> Surrogate:
+    def load(
+        cls, path_or_name: str | Path, mechanism: MechanismLike | None = None, engine: str | None = None
+    ) -> Surrogate:
         """The model of a file, of a run folder, or of the name of one that ships (`drm19-small`).
 
         `mechanism` is needed only where the model was made for one that chemnet does not find by name; `engine` only
@@ -165,8 +167,7 @@ class Surrogate:
         """
         path = model_file.find_model(path_or_name)
         description, tensors = model_file.read(path)
-        if mechanism is None:
-            mechanism = load_mechanism(description["mechanism"])
+        mechanism = as_mechanism(description["mechanism"] if mechanism is None else mechanism)
         if mechanism.sha256 != description["mechanism_sha256"]:
             raise UsageError(
                 f"{path} was made for a mechanism named {description['mechanism']} with hash "

@@ -15,7 +15,7 @@ from chemnet.benchmark.timing import in_fresh_process
 from chemnet.data.burning import burning_of_facts
 from chemnet.data.dataset import Pairs, read, read_attributes
 from chemnet.gas.canonical import has_transport
-from chemnet.gas.mechanism import load_mechanism
+from chemnet.gas.mechanism import MechanismLike
 from chemnet.kinetics import ChemistryStep, RosenbrockReactor
 from chemnet.runtime.config import parse
 from chemnet.runtime.errors import UsageError
@@ -53,7 +53,7 @@ class Suite:
     cases: IgnitionCases = FULL
     data: Path | None = None
     usual_data: Path | None = None
-    mechanism: str | None = None
+    mechanism: MechanismLike | None = None
     dt: float | None = None
     cache: Path | None = None
     burn: flames.Burn | None = None
@@ -230,13 +230,15 @@ CHECKS: dict[str, Callable[[Checks], Found]] = {
 }
 
 
-def load(model: str | None, mechanism: str | None = None, dt: float | None = None) -> tuple[ChemistryStep, float]:
+def load(
+    model: str | None, mechanism: MechanismLike | None = None, dt: float | None = None
+) -> tuple[ChemistryStep, float]:
     """The step of a model, which refuses states outside its domain, and its dt [s].
 
     Raises UsageError where a model is given a mechanism or a time step.
     """
     if model is None:
-        return RosenbrockReactor(load_mechanism(mechanism or "drm19")), dt if dt is not None else 1e-6
+        return RosenbrockReactor("drm19" if mechanism is None else mechanism), dt if dt is not None else 1e-6
     if mechanism is not None or dt is not None:
         raise UsageError("mechanism and dt are for the exact step; a model has its own")
     step = HybridStep.load(model, outside="error")
@@ -266,7 +268,7 @@ def scales_of_model(model: str | Path) -> FlameScales | None:
 def validate(
     model: str | Path | None,
     *,
-    mechanism: str | None = None,
+    mechanism: MechanismLike | None = None,
     dt: float | None = None,
     quick: bool = False,
     checks: Sequence[str] | None = None,

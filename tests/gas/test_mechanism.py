@@ -2,15 +2,21 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cantera as ct
 import numpy as np
 import pytest
 
+from chemnet import HybridStep, MakeTask, Surrogate
+from chemnet.data.recipe import load_recipe
+from chemnet.gas.canonical import premixed
+from chemnet.gas.closure import Closure
 from chemnet.gas.mechanism import load_mechanism
-from chemnet.kinetics import CvodesReactor, RosenbrockReactor
+from chemnet.kinetics import CvodesReactor, RosenbrockReactor, evaluate
 from chemnet.runtime.errors import UsageError
+from chemnet.validation.suite import load as validation_step
 
 CHECK_STATES = json.loads((Path(__file__).parents[1] / "data" / "drm19_check_states.json").read_text())["states"]
 SPECIES = "H2 H O O2 OH H2O HO2 CH2 CH2(S) CH3 CH4 CO CO2 HCO CH2O CH3O C2H4 C2H5 C2H6 N2 AR".split()
@@ -126,6 +132,50 @@ def test_a_changed_cantera_object_keeps_its_rates_here_and_where_it_is_unpickled
         np.testing.assert_allclose(again.net_production_rates, gas.net_production_rates, rtol=1e-12, atol=1e-14)
     with pytest.raises(UsageError, match="write_yaml"):
         load_mechanism("memory#gas-of-another-process")
+
+
+H2_STATE = np.array([[1500.0, 1e5, 0.02, 0, 0, 0.23, 0, 0, 0, 0, 0, 0.75]])  # species of h2o2.yaml
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda gas: RosenbrockReactor(gas).mechanism,
+        lambda gas: CvodesReactor(gas).mechanism,
+        lambda gas: Surrogate.load("h2", gas).mechanism,
+        lambda gas: HybridStep.load("h2", gas).mechanism,
+        lambda gas: replace(Surrogate.load("h2"), mechanism=gas).mechanism,
+        lambda gas: MakeTask(mechanism=gas, fuel={"H2": 1.0}, pressure=(1e5, 1e5)).load(),
+        lambda gas: load_mechanism(load_recipe(mechanism=gas, fuel={"H2": 1.0}).mechanism),
+        lambda gas: validation_step(None, gas)[0].mechanism,
+    ],
+)
+@pytest.mark.parametrize("given", [lambda: ct.Solution("h2o2.yaml"), lambda: "h2o2.yaml", lambda: Path("h2o2.yaml")])
+def test_a_cantera_object_is_as_good_as_a_file_name(use, given):
+    assert use(given()) is load_mechanism("h2o2.yaml")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda gas: MakeTask(mechanism=gas, fuel={"H2": 1.0}, pressure=(1e5, 1e5)),
+        lambda gas: load_recipe(mechanism=gas, fuel={"H2": 1.0}),
+    ],
+)
+def test_what_goes_to_other_processes_and_files_takes_no_object_that_no_file_holds(use):
+    gas = ct.Solution("h2o2.yaml")
+    reaction = gas.reaction(2)
+    reaction.rate = ct.ArrheniusRate(1e10, 0.5, 2e7)
+    gas.modify_reaction(2, reaction)
+    with pytest.raises(UsageError, match="write_yaml"):
+        use(gas)
+
+
+def test_functions_of_states_take_a_cantera_object():
+    gas, mechanism = ct.Solution("h2o2.yaml"), load_mechanism("h2o2.yaml")
+    np.testing.assert_array_equal(premixed(gas, 1.0, {"H2": 1.0}), premixed(mechanism, 1.0, {"H2": 1.0}))
+    np.testing.assert_array_equal(evaluate(gas, H2_STATE).rates, evaluate(mechanism, H2_STATE).rates)
+    np.testing.assert_array_equal(Closure(gas).elements, Closure(mechanism).elements)
 
 
 def test_a_rate_multiplier_which_no_file_can_hold_is_refused():
