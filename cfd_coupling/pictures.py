@@ -40,9 +40,10 @@ def draw_run(
     units = _units(names)
     spacing = chosen[0].dx, chosen[0].dy
     planes = {name: [plane(snapshot, name) for snapshot in chosen] for name in names}
-    flow_plots.field_panels(drawn["fields"], planes, units, [snapshot.time for snapshot in chosen], spacing)
-    flow_plots.history(drawn["history"], read_history(folder / "history.csv"))
-    if _draw_scatter(folder / "scatter.png", read_image(paths[-1])):
+    run = folder.resolve().name
+    flow_plots.field_panels(drawn["fields"], planes, units, [snapshot.time for snapshot in chosen], spacing, run)
+    flow_plots.history(drawn["history"], read_history(folder / "history.csv"), run)
+    if _draw_scatter(folder / "scatter.png", read_image(paths[-1]), run):
         drawn["scatter"] = folder / "scatter.png"
     if movie is not None:
         _draw_movie(movie, paths, names[0])
@@ -97,7 +98,7 @@ def _units(names: Sequence[str]) -> dict[str, str]:
     return {name: UNITS.get(name, "1") for name in names}
 
 
-def _draw_scatter(picture: Path, snapshot: Snapshot) -> bool:
+def _draw_scatter(picture: Path, snapshot: Snapshot, run: str) -> bool:
     """Draw heat release and species over T where the snapshot holds them; whether it does."""
     from chemnet.runtime import flow_plots
 
@@ -107,7 +108,7 @@ def _draw_scatter(picture: Path, snapshot: Snapshot) -> bool:
     T = snapshot.arrays["T"].ravel()
     hot = T > _REACTING
     quantities = {name: plane(snapshot, name).ravel()[hot] for name in names}
-    title = f"cells above {_REACTING:g} K at t = {snapshot.time * 1e3:.3g} ms"
+    title = f"{run}: cells above {_REACTING:g} K at t = {snapshot.time * 1e3:.3g} ms"
     flow_plots.scatter(picture, T[hot], quantities, _units(names), _kinds(snapshot, hot), title)
     return True
 

@@ -32,7 +32,7 @@ _MOVIES = (".gif", ".mp4")
 _SIGNED = ("vorticity",)
 _MOST_POINTS = 20_000  # of a scatter plot
 _BRIGHT = 99.9  # [%]; few cells of an ignition release ten times the heat of a flame: the scale leaves them out
-_SHOWN = {"heat_release": (1e-9, "GW/m3")}  # factor and unit in pictures
+_SHOWN = {"heat_release": (1e-9, "GW/m$^3$")}  # factor and unit in pictures
 
 
 def temperature_comparison(
@@ -66,6 +66,7 @@ def field_panels(
     units: Mapping[str, str],
     times: Sequence[float],
     spacing: tuple[float, float],
+    title: str,
 ) -> None:
     """Draw fields (ny, nx) at several times [s]: a row for each field at one scale, a column for each time."""
     ny, nx = next(iter(fields.values()))[0].shape
@@ -85,6 +86,7 @@ def field_panels(
         panel.set_title(f"t = {time * 1e3:.3g} ms", fontsize="medium")
     for panel in panels[-1]:
         panel.set_xlabel("x [mm]")
+    figure.suptitle(title)
     save(figure, path)
 
 
@@ -151,7 +153,7 @@ def _encode(path: Path, pictures: Iterator[NDArray[np.uint8]]) -> None:
             writer.grab_frame()
 
 
-def history(path: Path, columns: Mapping[str, Floats]) -> None:
+def history(path: Path, columns: Mapping[str, Floats], title: str) -> None:
     """Draw the columns of history.csv over time: T, p0, heat release, burnt area, flow, cells, seconds."""
     figure = Figure(figsize=(12.0, 6.4), layout="constrained")
     axes = figure.subplots(2, 4, sharex=True)
@@ -159,18 +161,19 @@ def history(path: Path, columns: Mapping[str, Floats]) -> None:
     _curves(axes[0, 0], time, {"hottest": columns["T_max"], "coldest": columns["T_min"]}, "T [K]")
     _curves(axes[0, 1], time, {"": 1e-3 * columns["p0"]}, "thermodynamic pressure [kPa]")
     _curves(axes[0, 2], time, {"": 1e-3 * columns["heat_release"]}, "heat release [kW/m]")
-    _curves(axes[0, 3], time, {"": 1e6 * columns["burnt_area"]}, "burnt area [mm2]")
+    _curves(axes[0, 3], time, {"": 1e6 * columns["burnt_area"]}, "burnt area [mm$^2$]")
     _curves(axes[1, 0], time, {"CFL number": columns["cfl"]}, "CFL number")
     _curves(axes[1, 1], time, {"": columns["iterations"]}, "iterations of the projection")
     cells = {name.removeprefix("cells_"): q for name, q in columns.items() if name.startswith("cells_") and q.any()}
-    _curves(axes[1, 2], time, cells, "cells")
+    _curves(axes[1, 2], time, cells, "cells of a step, by their chemistry")
     axes[1, 2].set_yscale("symlog", linthresh=10.0)
     parts = {name.removeprefix("seconds_"): q for name, q in columns.items() if name.startswith("seconds_")}
     axes[1, 3].stackplot(time, list(parts.values()), labels=list(parts))
-    axes[1, 3].set_ylabel("wall time [s]")
+    axes[1, 3].set_ylabel("wall time since the start [s]")
     axes[1, 3].legend(fontsize="x-small", loc="upper left")
     for panel in axes[1]:
         panel.set_xlabel("t [ms]")
+    figure.suptitle(title)
     save(figure, path)
 
 
@@ -178,6 +181,7 @@ def _curves(axes: Axes, time: Floats, curves: Mapping[str, Floats], label: str) 
     for name, values in curves.items():
         axes.plot(time, values, label=name or None)
     axes.set_ylabel(label)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.grid(True, alpha=0.3)
     if len(curves) > 1:
         axes.legend(fontsize="x-small")

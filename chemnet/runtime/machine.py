@@ -221,9 +221,7 @@ def check_shared_memory(size: float | None, platform: str) -> Finding:
         return Finding("/dev/shm", "not used on this system")
     if not size:
         found = "there is none" if size is None else "cannot be written to"
-        return Finding(
-            "/dev/shm", found, "problem", "ranks and workers need it: docker run --shm-size=1g"
-        )
+        return Finding("/dev/shm", found, "problem", "ranks and workers need it: docker run --shm-size=1g")
     advice = "parallel runs may die silently; start the container with --shm-size=1g"
     amount = f"{size / MEGABYTE:.0f} MB"
     return _room("/dev/shm", amount, size <= SHARED_MEMORY_CRASH, size <= SHARED_MEMORY_TIGHT, advice)

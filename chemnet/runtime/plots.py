@@ -21,7 +21,7 @@ _AT_REST = 100.0  # [W/m3]; a smaller heat release is round-off of the step's ch
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all."""
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")  # labels beside equal axes are cut else
 
 
 def losses(path: Path, tables: Mapping[str, Path]) -> None:
@@ -63,13 +63,14 @@ def _draw_losses(axes: Axes, table: Path, start: float = 0.0) -> float:
 
 
 def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
-    """Draw matrices of cosine similarity (m, m), -1 to 1, one panel each."""
-    figure = Figure(figsize=(3.4 * len(maps) + 0.9, 3.6), layout="constrained")
+    """Draw matrices of cosine similarity (m, m) of neurons, -1 to 1, one panel each; neurons are ordered by groups."""
+    figure = Figure(figsize=(3.4 * len(maps) + 1.1, 3.9), layout="constrained")
     panels = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, (title, matrix) in zip(panels, maps.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="none")
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], xlabel="neuron, in the order of groups")
         axes.set_title(title, fontsize="small")
+    panels[0].set_ylabel("neuron, in the order of groups")
     figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85)
     save(figure, path)
 
@@ -87,14 +88,16 @@ def reduction_steps(path: Path, log: Path) -> None:
         figure.subplots(1, 2), ("metric", "loss"), ("accuracy on the validation images", "training loss"), strict=True
     ):
         values = columns[name].astype(float)
-        axes.plot(steps[trained], values[trained], color="C0")
-        axes.plot(steps[cut], np.interp(steps[cut], steps[trained], values[trained]), "o", color="C3", markersize=3.5)
+        axes.plot(steps[trained], values[trained], color="C0", label="axis on the left")
+        at_cuts = np.interp(steps[cut], steps[trained], values[trained])
+        axes.plot(steps[cut], at_cuts, "o", color="C3", markersize=3.5, label="there, where a cut was accepted")
         axes.set(xlabel="step", ylabel=label)
         axes.yaxis.label.set_color("C0")
         share = axes.twinx()
-        share.plot(steps, left, color="0.45", drawstyle="steps-post")
+        share.plot(steps, left, color="0.45", drawstyle="steps-post", label="parameters left")
         share.set(ylabel="parameters left [%]", ylim=(0.0, 105.0))
         axes.grid(True, alpha=0.3)
+    figure.legend(handles=[*axes.get_lines(), *share.get_lines()], loc="outside upper center", ncols=3, frameon=False)
     save(figure, path)
 
 
@@ -113,15 +116,16 @@ def first_main_reduction(path: Path, log: Path) -> None:
         layers.append(layer)
         values = columns["layer_left"][start], columns["metric"][start], columns["metric"][after]
         bars.append(tuple(100.0 * float(value) for value in values))
-    figure = Figure(figsize=(max(6.0, 0.62 * len(layers) + 1.5), 4.0), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 0.62 * len(layers) + 1.5), 4.0), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(layers))
     names = {"parameters of the layer left": "C3", "accuracy at once": "C2", "accuracy after one step": "C0"}
     for number, ((name, colour), heights) in enumerate(zip(names.items(), np.reshape(bars, (-1, 3)).T, strict=True)):
         axes.bar(places + 0.27 * (number - 1), heights, 0.25, label=name, color=colour)
-    axes.set(xticks=places, ylabel="[%]", xlabel="layer", ylim=(0.0, 112.0))
+    axes.set(xticks=places, ylabel="parameters or validation accuracy [%]", xlabel="layer that was cut")
+    axes.set_ylim(0.0, 102.0)
     axes.set_xticklabels([layer.removeprefix("layer ") for layer in layers])
-    axes.legend(loc="upper center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     axes.grid(True, axis="y", alpha=0.3)
     save(figure, path)
 
@@ -187,11 +191,11 @@ def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> N
             style = {"marker": marker, "linestyle": "none", "markersize": 4.5, "markerfacecolor": "none"}
             for phi in phis:
                 at = (cases["P"] == P) & (cases["phi"] == phi)
-                label = name if phi == phis[-1] else None
-                above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], label=label, **style)
+                above.plot(cases["T0"][at], cases["model"][at], color=colours[phi], **style)
                 below.plot(cases["T0"][at], np.maximum(cases["error"][at], _LEAST_ERROR), color=colours[phi], **style)
+            above.plot([], [], color="0.3", label=f"{name}, each phi", **style)
         above.set(title=f"{P:.3g} atm")
-        below.set(xlabel="T0 [K]")
+        below.set(xlabel="initial temperature T0 [K]")
         for axes in (above, below):
             axes.grid(True, alpha=0.3)
     for row, names in zip(grid, (("reference", "model"), ("error",)), strict=True):
@@ -199,7 +203,7 @@ def ignition_delays(path: Path, models: Mapping[str, Mapping[str, Floats]]) -> N
         if any(known):  # an axis of nothing cannot be logarithmic
             row[0].set_yscale("log")
     grid[0, 0].set_ylabel("ignition delay [us]")
-    grid[1, 0].set_ylabel("error of the delay [%]")
+    grid[1, 0].set_ylabel(f"error of the delay [%]\n(at least {_LEAST_ERROR:g} is drawn)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     save(figure, path)
 
@@ -245,7 +249,8 @@ def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
             place = (beside.index(name) + 0.5) / len(beside) - 0.5
             _draw_trainings(panels[0], columns["weights"][at] * spread**place, error, style, hollow)
             _draw_trainings(panels[1], columns["microseconds"][at], error, style, hollow)
-    panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="with a failed case")
+    panels[0].plot([], [], "o", color="0.3", markerfacecolor="none", label="hollow: some ignition fails")
+    panels[0].plot([], [], ".", color="0.3", markersize=4, label="dot: one training;\nmarker: mean of one size")
     labels = {
         "weights": "weights, without biases; equal ones side by side",
         "microseconds": "cost of a cell and step [us], one core",
@@ -259,7 +264,8 @@ def pareto(path: Path, methods: Mapping[str, Mapping[str, Floats]]) -> None:
         axes.grid(True, which="major", alpha=0.3)
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylabel("error of the ignition delay, mean over the cases [%]")
-    figure.legend(loc="outside right center", frameon=False, fontsize="small")
+    figure.suptitle("Reduced networks, and networks trained from scratch: the lower and the further left, the better")
+    figure.legend(loc="outside right center", frameon=False, fontsize="small", title="method")
     save(figure, path)
 
 
@@ -293,14 +299,14 @@ _METHOD_STYLES: dict[str, Sequence[str]] = {
 
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:
     """Draw cost per cell over error, one row of panels per mechanism, one panel per kind of cells, one curve per
-    integrator: its errors of T [K], costs [s] and relative tolerances, which stand at every other point."""
+    integrator: its errors of T [K], costs [s] and relative tolerances, which stand at points where they have room."""
     columns = max(len(panels) for panels in rows.values())
     figure = Figure(figsize=(2.7 * columns + 0.8, 2.5 * len(rows) + 1.1), layout="constrained")
     grid = figure.subplots(len(rows), columns, sharex=True, sharey="row", squeeze=False)
     for line, (mechanism, panels) in zip(grid, rows.items(), strict=True):
         for axes, (kind, curves) in zip(line, panels.items(), strict=False):
             for colour, (name, curve) in zip(("0.45", "C3"), curves.items(), strict=True):
-                _draw_curve(axes, name, curve, colour)
+                axes.plot(curve[0], 1e6 * curve[1], "o-", color=colour, label=name, markersize=4)
             axes.set(xscale="log", yscale="log", title=kind)
             axes.margins(0.14, 0.12)
             axes.yaxis.set_major_formatter("{x:g}")
@@ -308,12 +314,24 @@ def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tupl
         line[0].set_ylabel(f"{mechanism}\ncost of a cell and step [us]")
     figure.supxlabel("error of T, 99th percentile [K]; the numbers are relative tolerances", fontsize="medium")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
+    figure.draw_without_rendering()  # the axes have their places and limits only now
+    for line, panels in zip(grid, rows.values(), strict=True):
+        for axes, curves in zip(line, panels.values(), strict=False):
+            for curve, drawn in zip(curves.values(), axes.get_lines(), strict=True):
+                _label_tolerances(axes, curve, drawn.get_color())
     save(figure, path)
 
 
-def _draw_curve(axes: Axes, name: str, curve: tuple[Floats, Floats, Floats], colour: str) -> None:
+_ROOM = (30.0, 11.0)  # width and height of a tolerance [points]
+
+
+def _label_tolerances(axes: Axes, curve: tuple[Floats, Floats, Floats], colour: str) -> None:
+    """Write the tolerances at the points of a curve, leaving out those that would stand on one before."""
     error, cost, rtol = curve
-    axes.plot(error, 1e6 * cost, "o-", color=colour, label=name, markersize=4)
-    for x, y, tolerance in list(zip(error, 1e6 * cost, rtol, strict=True))[::2]:
-        text = f"{tolerance:.0e}".replace("e-0", "e-")
-        axes.annotate(text, (x, y), (2, 4), textcoords="offset points", color=colour, fontsize=7)
+    places = axes.transData.transform(np.column_stack([error, 1e6 * cost])) * 72.0 / axes.figure.dpi
+    taken: list[Floats] = []
+    for place, x, y, tolerance in zip(places, error, 1e6 * cost, rtol, strict=True):
+        if all((np.abs(place - other) > _ROOM).any() for other in taken):
+            text = f"{tolerance:.0e}".replace("e-0", "e-")
+            axes.annotate(text, (x, y), (2, 4), textcoords="offset points", color=colour, fontsize=7)
+            taken.append(place)
