@@ -20,7 +20,8 @@ help:
 setup: $(READY)
 
 # The stamp, not the folder, says that the set-up is complete: an interrupted one is taken up again.
-# torch comes first and alone, so that pip never looks for its accelerator packages.
+# torch comes first and alone: of its wheels for one version pip takes that for CPUs where it finds one, and then asks
+# for no CUDA packages (see README.md).
 $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (one to two minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
