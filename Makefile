@@ -49,7 +49,7 @@ FOLDERS = $(KINDS:%=runs/$(FLAME)/%)
 by      = $(if $(filter exact cvode,$(1)),chemistry.kind=$(1),chemistry.kind=neural --set chemistry.model=drm19-$(1))
 
 full: $(KINDS:%=full-%)
-	$(BIN)/chemnet compare flow $(FOLDERS) --picture runs/$(FLAME)/compare.png --json runs/$(FLAME)/compare.json
+	$(BIN)/chemnet compare flow $(FOLDERS) --picture runs/$(FLAME)/compare.png --json runs/$(FLAME)/compare.json --overwrite
 	$(BIN)/chemnet compare flow runs/$(FLAME)/exact $(filter-out %/exact,$(FOLDERS))
 
 full-%: $(READY)

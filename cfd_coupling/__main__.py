@@ -52,6 +52,7 @@ def parser() -> Parser:
     verify.add_argument("--quick", action="store_true", help="small sizes: a minute instead of a quarter of an hour")
     verify.add_argument("--only", action="append", default=[], metavar="NAME", help="only this check; may be repeated")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the scoreboard to a file, too")
+    verify.add_argument("--overwrite", action="store_true", help="replace that file if it is there")
     return main
 
 
@@ -128,7 +129,10 @@ def _set_up(arguments: argparse.Namespace, comm: Communicator, signals: Signals,
     from cfd_coupling.config import load_case
     from cfd_coupling.folder import is_run
     from cfd_coupling.simulation import RunOptions, set_up
+    from chemnet.runtime.files import check_new
 
+    if arguments.json and arguments.json != "-" and comm.rank == 0:
+        check_new(arguments.json, arguments.overwrite or arguments.resume)
     case = load_case(arguments.case, arguments.variant, arguments.assignments)
     folder = arguments.out or default_folder(case, arguments.assignments)
     if arguments.resume and arguments.out is None and is_run(Path(arguments.case)):
@@ -176,7 +180,10 @@ def show(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace) -> int:
     """Print the scoreboard; 1 when a line misses its target."""
     from cfd_coupling.verification.runner import verify
+    from chemnet.runtime.files import check_new
 
+    if arguments.json:
+        check_new(arguments.json, arguments.overwrite)
     return 0 if verify(arguments.quick, arguments.only, arguments.json) else 1
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import check_new
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
@@ -23,12 +24,31 @@ _PART = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<name>[^\s",].*?))\s*:\s*(?P<a
 _TRAINING = ("data", "out", "seed", "device", "max_minutes")
 
 
-def add_command(commands: Any, name: str, body: Body, text: str) -> argparse.ArgumentParser:
-    """Parser of a sub-command with `--json`, which calls `body`; `text` describes it."""
+def add_command(
+    commands: Any, name: str, body: Body, text: str, replaces: str | None = None
+) -> argparse.ArgumentParser:
+    """Parser of a sub-command with `--json` and `--overwrite`, which calls `body`; `text` describes it.
+
+    `replaces` says what `--overwrite` replaces besides the files that are named (None: nothing).
+    """
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the tables as JSON too")
-    command.set_defaults(body=body)
+    command.add_argument("--json", metavar="FILE", help="write the tables as JSON too; - for standard output alone")
+    more = f"replace {replaces or 'files'} that may be there"
+    command.add_argument("--overwrite", action="store_true", help=more)
+    command.set_defaults(body=body, replaces=replaces)
     return command
+
+
+def check_files(options: Options, *files: Path | str | None) -> None:
+    """Raise UsageError for files that a command would write and that are there, FileError for those that it cannot
+    write; before it begins."""
+    way_out = (
+        "Choose another name, or add --overwrite." if options.replaces is None else "Remove it, or choose another name."
+    )
+    may = options.overwrite or getattr(options, "resume", False)
+    for file in files:
+        if file is not None:
+            check_new(file, may, way_out)
 
 
 def add_group(commands: Any, name: str, text: str) -> Any:
@@ -58,6 +78,12 @@ def add_max_minutes(command: argparse.ArgumentParser) -> None:
     """Add `--max-minutes M`, the same for every training."""
     text = "stretch the schedule over the steps or M minutes, whichever end sooner"
     command.add_argument("--max-minutes", type=positive_number, metavar="M", help=text)
+
+
+def check_way(options: Options) -> None:
+    """Raise UsageError where a run is both to be gone on with and to be replaced."""
+    if options.resume and options.overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it: give one of them")
 
 
 def training_options(options: Options) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from chemnet.cli.arguments import (
     add_group,
     add_phase,
     atmospheres,
+    check_files,
     check_picture,
     mechanism_name,
     mixture,
@@ -69,6 +70,7 @@ def bench_exact(options: Options) -> list[Table]:
     from chemnet.benchmark.integrators import ExactTask, bench_exact
 
     check_picture(options.picture)
+    check_files(options, options.picture)
     settings = {
         "fuel": options.fuel,
         "oxidizer": options.oxidizer,

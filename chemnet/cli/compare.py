@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     command.add_argument("files", metavar="FILE", nargs="+", type=Path, help=files)
 
     text = "compare condensation with pruning, distillation and training anew"
-    command = add_command(group, "methods", compare_methods, text)
+    command = add_command(group, "methods", compare_methods, text, "runs of another model, data or settings")
     command.add_argument("comparison", metavar="COMPARISON", help="quick, drm19, ..., or a YAML file")
     command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
     command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
@@ -57,4 +57,4 @@ def compare_methods(options: Options) -> list[Table]:
     """Tables of the methods; all results lie in the comparison's folder."""
     from chemnet.reduction.chemistry_comparison import compare_methods as compare
 
-    return compare(options.comparison, options.model, **given(options, "config", "data", "out", "device"))
+    return compare(options.comparison, options.model, **given(options, "config", "data", "out", "device", "overwrite"))

@@ -5,12 +5,17 @@ A command imports the module of its function only when it is called, so that `ch
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
 
 from chemnet.cli import bench, compare, doctor, info, make, model, plot, reduce, refine, sample, train, validate, vision
+from chemnet.cli.arguments import check_files
 from chemnet.runtime.errors import Parser, run_command
+from chemnet.runtime.files import write_json
 from chemnet.version import __version__
 
 
@@ -22,14 +27,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Parse, execute, and print the tables; returns the exit code. Raises ChemnetError for errors of the user."""
     options = build_parser().parse_args(arguments)
-    tables = options.body(options)
+    to_output = options.json == "-"
+    check_files(options, None if to_output else options.json)
+    with redirect_stdout(sys.stderr) if to_output else nullcontext():
+        tables = options.body(options)
     if tables:
-        print("\n\n".join(table.text() for table in tables))
-    if tables and options.json:
-        from chemnet.runtime.files import write_json
-
-        content = {"command": shlex.join(["chemnet", *arguments]), "chemnet": __version__}
-        write_json(options.json, {**content, "tables": [table.as_json() for table in tables]})
+        content: dict[str, Any] = {"command": shlex.join(["chemnet", *arguments]), "chemnet": __version__}
+        content["tables"] = [table.as_json() for table in tables]
+        if to_output:
+            print(json.dumps(content, indent=2))
+        else:
+            print("\n\n".join(table.text() for table in tables))
+        if options.json and not to_output:
+            write_json(options.json, content)
     return getattr(options, "exit_code", 0)
 
 

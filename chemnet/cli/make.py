@@ -24,7 +24,7 @@ from chemnet.runtime.tables import Table
 def add(commands: Any) -> None:
     """Add the command."""
     text = "make a model of a gas: look at it, sample, train, check, and say whether to use it; goes on if interrupted"
-    command = add_command(commands, "make", make, text)
+    command = add_command(commands, "make", make, text, "a make, and begin anew, in a folder")
     command.add_argument("--mechanism", required=True, metavar="M", help="name or Cantera file")
     add_phase(command)
     command.add_argument("--fuel", required=True, type=mixture, metavar="X", help="H2, or CH4:0.9,H2:0.1")
@@ -41,7 +41,6 @@ def add(commands: Any) -> None:
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--workers", type=positive, metavar="N", help="processes that sample (default: one a core)")
     command.add_argument("--out", type=Path, metavar="DIR", help="folder (default runs/MECHANISM-FUEL)")
-    command.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a make")
 
 
 def make(options: Options) -> list[Table]:

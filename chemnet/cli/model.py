@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import TRAINING_SET, Options, add_command
+from chemnet.cli.arguments import TRAINING_SET, Options, add_command, check_files
 from chemnet.runtime.tables import Table
 
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "torchscript": ".ts.pt", "deepflame": "-deepflame"}
@@ -18,7 +18,6 @@ def add(commands: Any) -> None:
     command.add_argument("--to", dest="target", choices=_ENDINGS, required=True, help="the program")
     default = "file, or folder of deepflame (default: the model's name in runs/)"
     command.add_argument("--out", type=Path, metavar="PATH", help=default)
-    command.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
     text = "write a model file with another engine, other limits or smaller weights"
     command = add_command(commands, "edit", edit, text)
@@ -43,6 +42,7 @@ def export(options: Options) -> list[Table]:
     from chemnet.surrogate.export import export
 
     out = options.out or Path("runs", f"{Path(options.model).stem}{_ENDINGS[options.target]}")
+    check_files(options, out)
     return [_files(options.model, options.target, export(options.model, options.target, out, options.overwrite))]
 
 
@@ -51,6 +51,7 @@ def edit(options: Options) -> list[Table]:
     from chemnet.surrogate.model import Surrogate
     from chemnet.validation.reports import figures_of
 
+    check_files(options, options.out)
     model = Surrogate.load(options.model)
     if options.engine is not None:
         model = model.with_engine(options.engine)
@@ -69,4 +70,5 @@ def guard(options: Options) -> list[Table]:
     """Table of the domain."""
     from chemnet.training.domain_fit import guard
 
+    check_files(options, options.out)
     return [guard(options.model, options.data, options.out)]

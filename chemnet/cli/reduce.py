@@ -7,10 +7,14 @@ from typing import Any
 from chemnet.cli.arguments import Options, add_command, add_training, given, positive, training_options
 from chemnet.runtime.tables import Table
 
+_STAGES = "stages of another model, data or settings"
+
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "reduce", reduce, "make a trained network smaller by condensation, stage by stage")
+    command = add_command(
+        commands, "reduce", reduce, "make a trained network smaller by condensation, stage by stage", _STAGES
+    )
     command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
     command.add_argument("--stage", type=positive, metavar="N", help="run up to this stage (default: all)")
     command.add_argument("--stages", metavar="STAGES", help="name or YAML file of the stages (default: the config's)")
@@ -27,4 +31,4 @@ def reduce(options: Options) -> list[Table]:
     which = given(options, "stage", "stages", "config")
     if options.dry_run:
         return preview(options.model, **which, data=options.data, seed=options.seed)
-    return [reduce(options.model, **which, **training_options(options))]
+    return [reduce(options.model, **which, overwrite=options.overwrite, **training_options(options))]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command."""
     text = "train a model on with states of flows that it runs itself, round by round; goes on where it was interrupted"
-    command = add_command(commands, "refine", refine, text)
+    command = add_command(commands, "refine", refine, text, "the rounds of another refinement")
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
     command.add_argument("--config", metavar="CONFIG", default="small", help="options of the trainings (default small)")
     add_set(command)
@@ -46,7 +46,7 @@ def refine(options: Options) -> list[Table]:
     from chemnet.training.refinement import refine
 
     config = load_config(options.config, options.changes)
-    loop = given(options, "rounds", "runs", "rows", "rate")
+    loop = given(options, "rounds", "runs", "rows", "rate", "overwrite")
     return [refine(options.model, config, _flow_figures, **loop, **training_options(options))]
 
 

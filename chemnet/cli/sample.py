@@ -11,6 +11,7 @@ from chemnet.cli.arguments import (
     add_phase,
     add_set,
     atmospheres,
+    check_files,
     mechanism_name,
     mixture,
     positive,
@@ -21,7 +22,9 @@ from chemnet.runtime.tables import Table
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "sample", sample, "compute a training set from a recipe")
+    command = add_command(
+        commands, "sample", sample, "compute a training set from a recipe", "the set, and shards of another one,"
+    )
     command.add_argument("--recipe", type=Path, metavar="FILE", help="YAML file (default: the shipped one of DRM19)")
     add_set(command)
     command.add_argument("--variant", metavar="NAME", help="a variant that the recipe defines, such as quick")
@@ -47,6 +50,7 @@ def sample(options: Options) -> list[Table]:
     from chemnet.data.sampling import sample
     from chemnet.runtime.processes import available_cores, other_ranks
 
+    check_files(options, options.manifest)
     with other_ranks() as leads:
         if not leads:
             return []
@@ -60,7 +64,7 @@ def sample(options: Options) -> list[Table]:
         recipe = load_recipe(options.recipe, options.variant, [*changes, *options.changes], **own)
         name = f"{options.variant or 'states'}.h5"
         out = options.out or Path("datasets") / Path(recipe.mechanism).stem / name
-        sample(recipe, out, workers=options.workers or available_cores())
+        sample(recipe, out, workers=options.workers or available_cores(), overwrite=options.overwrite)
     if options.manifest:
         reference_rows.write(options.manifest, out)
     return training_set_tables(out)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_set, add_training, positive_number, training_options
+from chemnet.cli.arguments import (
+    Options,
+    add_command,
+    add_set,
+    add_training,
+    check_way,
+    given,
+    positive_number,
+    training_options,
+)
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
+
+_RUN = "the training, and the reductions of its model,"
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "train", train, "train a network, sampling first if there is no training set")
+    command = add_command(commands, "train", train, "train a network, sampling first if there is no training set", _RUN)
     configs = "drm19 (the default), small, paper, quick, or a YAML file"
     command.add_argument("--config", metavar="CONFIG", default="drm19", help=configs)
     add_set(command)
@@ -38,8 +49,9 @@ def train(options: Options) -> list[Table]:
     if options.scan_rates is not None:
         if options.resume or options.start_from:
             raise UsageError("--scan-rates starts every training anew; leave --resume and --start-from away")
-        table = scan_rates(config, options.scan_rates, **training_options(options))
+        table = scan_rates(config, options.scan_rates, overwrite=options.overwrite, **training_options(options))
     else:
-        how = {"resume": options.resume, "start_from": options.start_from}
+        check_way(options)
+        how = given(options, "resume", "overwrite", "start_from")
         table = run_table(train(config, **how, **training_options(options)), nested=False)
     return [table] if leads() else []

@@ -6,20 +6,22 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, add_max_minutes, add_set, given, positive
+from chemnet.cli.arguments import Options, add_command, add_group, add_max_minutes, add_set, check_way, given, positive
 from chemnet.runtime.tables import Table
 
 
 def add(commands: Any) -> None:
     """Add the commands."""
     group = add_group(commands, "vision", "train and condense a classifier of images: MobileNetV2 on CIFAR-10")
-    command = add_command(group, "train", train, "train MobileNetV2 on images")
+    command = add_command(group, "train", train, "train MobileNetV2 on images", "the training")
     _add_common(command, "default runs/vision-CONFIG")
     add_max_minutes(command)
-    command = add_command(group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7")
+    command = add_command(
+        group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7", "the reduction"
+    )
     _add_common(command, "default: reduction, beside the classifier", model=True)
     text = "compare condensation with other methods at equal parameters and retraining"
-    command = add_command(group, "compare", compare, text)
+    command = add_command(group, "compare", compare, text, "runs of another model, data or settings")
     _add_common(command, "default: comparison, beside the classifier", model=True, seeds=False)
     command.add_argument("--comparison", default="short", metavar="NAME", help="short, or a YAML file")
     command = add_command(group, "bench", bench, "parameters, multiply-adds and latency of classifiers")
@@ -49,7 +51,8 @@ def train(options: Options) -> list[Table]:
     from chemnet.vision.training import train
 
     config = load_config(options.config, options.changes)
-    where = given(options, "out", "device", "seed", "resume", "max_minutes")
+    check_way(options)
+    where = given(options, "out", "device", "seed", "resume", "overwrite", "max_minutes")
     return [classifier_table(train(config, options.data, **where))]
 
 
@@ -59,7 +62,8 @@ def reduce(options: Options) -> list[Table]:
     from chemnet.vision.reduction import reduce
 
     config = load_config(options.config, options.changes)
-    return [reduce(config, options.data, **given(options, "model", "out", "device", "seed", "resume"))]
+    check_way(options)
+    return [reduce(config, options.data, **given(options, "model", "out", "device", "seed", "resume", "overwrite"))]
 
 
 def compare(options: Options) -> list[Table]:
@@ -68,7 +72,9 @@ def compare(options: Options) -> list[Table]:
     from chemnet.vision.config import load_config
 
     config = load_config(options.config, options.changes)
-    return compare(options.comparison, options.data, config=config, **given(options, "model", "out", "device"))
+    return compare(
+        options.comparison, options.data, config=config, **given(options, "model", "out", "device", "overwrite")
+    )
 
 
 def bench(options: Options) -> list[Table]:

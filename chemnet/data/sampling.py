@@ -36,6 +36,7 @@ from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.config import dump_yaml, parse, parse_yaml
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import check_new
 from chemnet.runtime.processes import ordered_map
 from chemnet.version import __version__
 
@@ -57,14 +58,17 @@ def sample(
     *,
     workers: int = 1,
     visit: Visit | None = None,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
     """Write the training set of a recipe, or recipe file, at `out`; goes on from the shards of an interrupted run.
 
-    The flow of a recipe is run by `visit`, by default that of the installed flow solver. Raises UsageError where there
-    is none, for an unknown mechanism or species, or when the shards at `out` come from another recipe, and whatever
-    sources and store raise.
+    A set that is there, or the shards of another recipe, are replaced with `overwrite` only. The flow of a recipe is
+    run by `visit`, by default that of the installed flow solver. Raises UsageError where there is none, for an unknown
+    mechanism or species, and for what would be lost, and whatever sources and store raise.
     """
+    out = Path(out)
+    check_new(out, overwrite, "Name another file with --out, or replace it with --overwrite.")
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     mechanism = load_mechanism(recipe.mechanism)
@@ -74,9 +78,8 @@ def sample(
     if recipe.flow:
         visit = visit or _installed_visit()
     labeller = _labeller(recipe)
-    out = Path(out)
     parts = out.with_name(out.name + ".parts")
-    _begin(parts, recipe)
+    _begin(parts, recipe, overwrite)
     n_shards = -(-recipe.rows // ROWS_PER_SHARD)
     run_task = functools.partial(_run_task, parts, visit)
     _run_tasks(run_task, _source_tasks(recipe), parts, workers, "sources", report)
@@ -128,11 +131,16 @@ def _compile(labeller: ChemistryStep, unburnt: Array, recipe: Recipe) -> None:
         step.advance(row, recipe.dt)
 
 
-def _begin(parts: Path, recipe: Recipe) -> None:
+def _begin(parts: Path, recipe: Recipe, overwrite: bool) -> None:
     text = dump_yaml(recipe)
     kept = parts / _RECIPE
     if kept.exists() and kept.read_text() != text:
-        raise UsageError(f"{parts} holds shards of another recipe\nRemove the folder, or choose another --out.")
+        if not overwrite:
+            raise UsageError(
+                f"{parts} holds shards of another recipe\n"
+                "Name another file with --out, or replace them with --overwrite."
+            )
+        shutil.rmtree(parts)
     parts.mkdir(parents=True, exist_ok=True)
     kept.write_text(text)
 

@@ -236,6 +236,7 @@ class _Making:
                 seed=self.task.seed,
                 max_minutes=minutes,
                 cases=plan.judging,
+                overwrite=True,
                 report=self.report,
             )
 

@@ -26,14 +26,15 @@ from torch import nn
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
-from chemnet.runtime.run_folder import begin_run
+from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import Table, write_csv
 from chemnet.training.batches import Batches
-from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
+from chemnet.training.checkpoint import check_no_run, read_checkpoint, write_checkpoint
 from chemnet.training.loop import Training
 from chemnet.training.options import FitOptions
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
+KIND = "automatic reduction"
 
 _UNCHANGED = 1.0 - 1e-4  # a layer is not cut at a threshold above this
 _COLUMNS = (
@@ -164,17 +165,18 @@ def reduce_automatically(
     folder: Path,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
     keep: Callable[[str], None] = lambda stage: None,
     about: Mapping[str, Any] | None = None,
 ) -> Table:
     """Train and reduce `network` in place; the table of its main reductions, as table 3 of the paper.
 
-    `folder` receives the log `automatic.csv` and the checkpoint `automatic.pt`, from which it goes on with `resume`.
-    `keep` is called at the end of every stage, with its name, before the network is cut further; `about` is plain data
-    that a reduction which goes on must have in common with its first part. SIGINT and SIGTERM end it after the step,
-    with a checkpoint. Raises UsageError for a final layer that the network does not have or a checkpoint of other
-    options, FileError for one that is missing or damaged.
+    `folder` receives the log `automatic.csv` and the checkpoint `automatic.pt`, from which it goes on with `resume`; a
+    reduction that is there is replaced with `overwrite` only. `keep` is called at the end of every stage, with its
+    name, before the network is cut further; `about` is plain data that a reduction which goes on must have in common
+    with its first part. SIGINT and SIGTERM end it after the step, with a checkpoint. Raises UsageError for a final
+    layer that the network does not have or a checkpoint of other options, FileError for one that is missing or damaged.
     """
     layers = list(network.layers())
     if options.final_layer is not None and options.final_layer not in layers:
@@ -184,6 +186,7 @@ def reduce_automatically(
     if resume:
         run.load()
     else:
+        check_no_run(folder, CHECKPOINT, KIND, overwrite)
         run.start()
     with signals_wait() as signals:
         while run.phase != "done" and not signals:
@@ -227,6 +230,7 @@ class _Run:
     def start(self) -> None:
         """Begin with the network as it is."""
         begin_run(self.folder, self.facts)
+        clear_run(self.folder, (CHECKPOINT,))
         self.network.begin(self.rate)
         metric = self.network.metric()
         self.scale = metric if self.options.relative else 1.0

@@ -106,6 +106,7 @@ def compare_methods(
     data: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     report: Say = print,
 ) -> list[Table]:
     """Tables of `compare`, for settings that ship or of a YAML file and a model found as `reduction.run.reduce` does.
@@ -117,7 +118,9 @@ def compare_methods(
     learning = learning_set_for(original, find_data(original, settled, data, report))
     out = out or Path("runs") / settled.name / "comparison"
     cache = Path("runs") / "references"
-    return compare(original, learning.tensors, settings, out, device=device, cache=cache, report=report)
+    return compare(
+        original, learning.tensors, settings, out, device=device, cache=cache, overwrite=overwrite, report=report
+    )
 
 
 def compare(
@@ -128,6 +131,7 @@ def compare(
     *,
     device: str = "auto",
     cache: Path | None = None,
+    overwrite: bool = False,
     report: Say = print,
 ) -> list[Table]:
     """Tables of a comparison, which are left in `out/comparison.json` with all runs; what is missing is run.
@@ -138,7 +142,8 @@ def compare(
     """
     task = ChemistryTask(original, data, settings, out, choose_device(device), cache)
     share = settings.scan_steps / settings.fit.steps
-    comparison = Comparison(task, settings, out, scan_share=share, beyond=_BEYOND, report=report)
+    how = {"scan_share": share, "beyond": _BEYOND, "overwrite": overwrite, "report": report}
+    comparison = Comparison(task, settings, out, **how)  # type: ignore[arg-type]
     target = "-".join(map(str, settings.widths))
     tables = comparison.tables([target], [task.budget_table(), machine_table()])
     if installed("matplotlib") and _points([out]):
@@ -219,7 +224,8 @@ class ChemistryTask:
                 changes |= {"schedule": "steps", "decay": 1.0, "average_share": 0.0}
             options = self.settings.fit.model_copy(update=changes)
             where = job.folder if last else job.folder / f"part-{number + 1}"
-            done = fit(network, data, options, where, seed=seed, resume=resume, device=self.device, report=_silent)
+            how: dict[str, Any] = {"seed": seed, "device": self.device, "report": _silent}
+            done = fit(network, data, options, where, resume=resume, overwrite=True, **how)
             seconds += done.seconds
         figures: dict[str, Figure] = {
             "time": method.budget,

@@ -18,11 +18,12 @@ from torch import nn
 
 from chemnet.runtime.config import Config, parse
 from chemnet.runtime.errors import NumericalError
-from chemnet.runtime.files import write_json
+from chemnet.runtime.files import check_new, write_json
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 
 RESULTS = "comparison.json"
+_WAY_OUT = "It is of another model, data or settings: name another folder with --out, or replace it with --overwrite."
 Figure = int | float | str | None
 Say = Callable[[str], None]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -119,7 +120,8 @@ class Comparison:
     """Runs of the methods of `settings` to targets, in the folder `out`.
 
     Rates are scanned for `scan_share` of the steps; where the best is the smallest or the largest, up to `beyond` more
-    follow, half or twice as large. A single rate is taken as it is.
+    follow, half or twice as large. A single rate is taken as it is. Runs that are there and have another origin are
+    replaced with `overwrite` only.
     """
 
     def __init__(
@@ -130,10 +132,11 @@ class Comparison:
         *,
         scan_share: float = 1.0,
         beyond: int = 0,
+        overwrite: bool = False,
         report: Say = print,
     ) -> None:
         self.task, self.settings, self.out, self.report = task, settings, out, report
-        self.scan_share, self.beyond = scan_share, beyond
+        self.scan_share, self.beyond, self.overwrite = scan_share, beyond, overwrite
 
     def runs(self, method: str, target: str) -> list[Run]:
         """Runs of a method at its best rate, one per seed; those that are finished are taken as they are."""
@@ -172,6 +175,7 @@ class Comparison:
         kept = read_kept(folder / "result.json", origin)
         if kept is not None:
             return parse(Run, kept["run"], str(folder))
+        check_new(folder / "result.json", self.overwrite, _WAY_OUT)
         (folder / "result.json").unlink(missing_ok=True)
         self.report(f"{method} to {target}, seed {seed}, rate {rate:g}{' (scan)' if part else ''}")
         run = self._made(job)

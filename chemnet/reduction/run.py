@@ -27,13 +27,14 @@ from chemnet.reduction.stage_run import (
 from chemnet.reduction.stages import Stages, condense_layers, hidden_layers, read_stages
 from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.runtime.run_folder import latest_run
+from chemnet.runtime.run_folder import how_to_finish, latest_run, unfinished_run
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.batches import TrainingData
 from chemnet.training.config import TrainConfig, load_config
+from chemnet.training.loop import CHECKPOINT
 from chemnet.training.rollout_score import ignition_judge, judging_cases
 from chemnet.training.run import ensure_data
 from chemnet.training.tensors import Data, files_of, learning_set_for
@@ -60,6 +61,7 @@ def reduce(
     seed: int = 0,
     device: str = "auto",
     max_minutes: float | None = None,
+    overwrite: bool = False,
     report: Say = print,
 ) -> Table:
     """Table of the stages up to `stage`, by default all; those that are missing are run.
@@ -67,8 +69,9 @@ def reduce(
     The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
     one that the model was trained with. It names the stages and the training set unless these are given. Stage N is
     left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with the page `reduction.md`.
+    A stage that is there and was made from something else is replaced with `overwrite` only.
     Raises FileError where there is no model or no data, UsageError for stages or a training set that does not fit the
-    model.
+    model, and for stages that would be lost.
     """
     original, config, settings, stage = _settled(model, config, stages, stage)
     data = find_data(original, config, data, report)
@@ -81,6 +84,7 @@ def reduce(
         seed=seed,
         device=device,
         max_minutes=max_minutes,
+        overwrite=overwrite,
         judge=judge,
         delays=delays_by(judging_cases(facts, original.mechanism)) if judge else None,
         say=report,
@@ -196,15 +200,19 @@ def find_original(model: str | Path | None, config: TrainConfig | str | Path | N
         config = config or load_config()
         model = latest_run(config.name)
         if model is None:
-            raise FileError(
-                f"no finished training of {config.name} below runs/\nFirst: chemnet train --config {config.name}"
-            )
+            raise FileError(f"no finished training of {config.name} below runs/\n{_first(config.name)}")
     original = Surrogate.load(model)
     if config is None:
         if "config" not in original.metadata:
             raise UsageError(f"{model} does not say how it was trained\nName a config: --config quick")
         config = parse(TrainConfig, original.metadata["config"], str(model))
     return original, config
+
+
+def _first(name: str) -> str:
+    """The command that makes the training of a config that is missing, or goes on with one that is not finished."""
+    begun = unfinished_run(name, CHECKPOINT)
+    return f"First: chemnet train --config {name}" if begun is None else how_to_finish(begun)
 
 
 def stages_for(config: TrainConfig, stages: str | Path | None) -> Stages:

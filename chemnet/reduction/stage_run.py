@@ -19,16 +19,19 @@ import torch
 from chemnet.condensation.calibration import output_change
 from chemnet.reduction.stages import Stage, Stages, condense_layers
 from chemnet.runtime.config import Config, dump_yaml, parse
-from chemnet.runtime.files import read_json, write_json, write_text
-from chemnet.runtime.run_folder import MANIFEST, begin_run, finish_run, read_kept, sha256, write_kept
+from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import check_writable, read_json, write_json, write_text
+from chemnet.runtime.run_folder import MANIFEST, begin_run, clear_run, finish_run, read_kept, sha256, write_kept
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
 from chemnet.training.batches import TrainingData, validation_loss
-from chemnet.training.loop import Judge, fit
+from chemnet.training.loop import CHECKPOINT, Judge, fit
 from chemnet.training.options import choose_device
 from chemnet.training.run import draw_losses
 
+KIND = "reduction"
 _MODEL, _START = "model.safetensors", "start.json"
+_OF_A_STAGE = (_MODEL, "loss.png", "stage.yaml", "report.json")
 _LOSS_ROWS = 8192  # validation rows that a cut by a permitted loss increase looks at
 
 Say = Callable[[str], None]
@@ -68,7 +71,8 @@ class StageReport(Config):
 
 @dataclass(frozen=True)
 class Bench:
-    """Inputs that all stages of a reduction share: data, seed, device, time limit, judge of models.
+    """Inputs that all stages of a reduction share: data, seed, device, time limit, judge of models, and whether stages
+    that were made from something else may be replaced (`overwrite`).
 
     `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` measures
     the delay errors of a model for the report.
@@ -78,6 +82,7 @@ class Bench:
     seed: int = 0
     device: str = "cpu"
     max_minutes: float | None = None
+    overwrite: bool = False
     judge: Judge | None = None
     delays: Callable[[Surrogate], Delays] | None = None
     say: Say = print
@@ -90,16 +95,20 @@ class Bench:
 def run_stages(original: Surrogate, bench: Bench, stages: Stages, stage: int, out: Path) -> list[StageReport]:
     """Reports of stages 1 to `stage`; those that are not there yet in `out/stage-N` are run.
 
-    Raises UsageError for stages that do not fit, before anything is done, and what training raises.
+    Raises UsageError for stages that do not fit, before anything is done, and for folders of stages that were made from
+    something else, and what training raises.
     """
     stages.check(describe(original.network).widths[1:-1], stage)
+    check_writable(out / MANIFEST)
     device = choose_device(bench.device)
     bench = dataclasses.replace(bench, device=device, data=bench.data.to(device))
     model, reports = original, list[StageReport]()
-    for number, settings in enumerate(stages.stages[:stage], start=1):
-        job = _Job(number, settings, out / f"stage-{number}", bench)
+    jobs = [_Job(n, settings, out / f"stage-{n}", bench) for n, settings in enumerate(stages.stages[:stage], start=1)]
+    for number, job in enumerate(jobs, start=1):
         done = job.finished(model)
         if done is None:
+            if not bench.overwrite:
+                _check_nothing_is_lost(jobs[number:] if job.resumes(model) else jobs[number - 1 :])
             delays = reports[-1].delays_after if reports else bench.errors_of(model)
             model, done = job.run(model, delays)
         else:
@@ -107,6 +116,16 @@ def run_stages(original: Surrogate, bench: Bench, stages: Stages, stage: int, ou
             model = Surrogate.load(job.folder, model.mechanism)
         reports.append(done)
     return reports
+
+
+def _check_nothing_is_lost(jobs: Sequence[_Job]) -> None:
+    """Raise UsageError where the folder of a stage that is to be made holds one."""
+    for folder in (job.folder for job in jobs):
+        if any((folder / name).is_file() for name in (MANIFEST, CHECKPOINT)):
+            raise UsageError(
+                f"{folder} was made from another model, data, seed or other settings\n"
+                "Name another folder with --out, or replace it with --overwrite."
+            )
 
 
 def calibration(data: TrainingData, count: int, seed: int) -> torch.Tensor:
@@ -139,8 +158,10 @@ class _Job:
     def run(self, parent: Surrogate, delays: Delays | None) -> tuple[Surrogate, StageReport]:
         """Condense, train on, save; the reduced model and its report. `delays` are those of the parent."""
         data, options, bench = self.bench.data, self.settings.retrain, self.bench
-        resume = self._was_made_from(parent, _START) and (self.folder / "last.pt").is_file()
+        resume = self.resumes(parent)
         begin_run(self.folder, {})
+        if not resume:
+            clear_run(self.folder, _OF_A_STAGE)
         write_kept(self.folder / _START, self._origin(parent), {})
         before = copy.deepcopy(parent.network).to(data.x.device)
         network, change = self._cut(before)
@@ -157,6 +178,8 @@ class _Job:
             self.folder,
             seed=bench.seed,
             resume=resume,
+            overwrite=True,
+            kind=KIND,
             device=bench.device,
             max_minutes=bench.max_minutes,
             judge=bench.judge if options.rollouts else None,
@@ -205,8 +228,12 @@ class _Job:
         write_json(self.folder / "report.json", report)
         name = f"{self.folder.parent.name}/{self.folder.name}"
         draw_losses(self.folder, name)
-        finish_run(self.folder, "reduction", name, {"origin": self._origin(parent), **report})
+        finish_run(self.folder, KIND, name, {"origin": self._origin(parent), **report})
         return model
+
+    def resumes(self, parent: Surrogate) -> bool:
+        """Whether the folder holds a part of this stage, made from these weights with these settings."""
+        return self._was_made_from(parent, _START) and (self.folder / CHECKPOINT).is_file()
 
     def _was_made_from(self, parent: Surrogate, file: str) -> bool:
         """Whether the stage was made, or begun, from the same origin, by a file of its folder."""

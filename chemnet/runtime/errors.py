@@ -60,18 +60,21 @@ def _nearest(message: str, prog: str) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_ERRORS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
-    errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR,
+    *_FULL,
+    errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
 
 
 def expected(error: BaseException) -> ChemnetError | None:
-    """The error as one with a message for the user: a ChemnetError, or an error of a disk as FileError; else None."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    """The error as one with a message for the user: a ChemnetError, or an OSError of a disk, or that names a file, as
+    FileError; else None."""
+    if isinstance(error, OSError) and error.errno and (error.errno in _DISK_ERRORS or error.filename):
         where = f": {error.filename}" if error.filename else ""
-        return FileError(f"{error.strerror}{where}\nFree space or choose another folder.")
-    if isinstance(error, FileNotFoundError) and error.filename is None and "temporary directory" in str(error):
+        way_out = "Free space or choose another folder." if error.errno in _FULL else "Choose another file or folder."
+        return FileError(f"{error.strerror}{where}\n{way_out}")
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return FileError("no temporary folder can be written to\nName one that can: export TMPDIR=FOLDER")
     return error if isinstance(error, ChemnetError) else None
 

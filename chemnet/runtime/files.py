@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from chemnet.runtime.errors import FileError
+from chemnet.runtime.errors import FileError, UsageError
 
 
 @contextmanager
@@ -24,9 +25,12 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     _make_folder(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()  # libraries that fill it say less well why they cannot
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
@@ -85,6 +89,30 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise FileError(f"{error.filename or path} is a file, not a folder\nChoose another folder.") from None
+
+
+def check_new(
+    path: str | Path, overwrite: bool = False, way_out: str = "Choose another name, or add --overwrite."
+) -> None:
+    """Raise UsageError for a file, or a folder that is not empty, that is there and must not be replaced, and FileError
+    for one that cannot be written; `way_out` is the last line of the message.
+
+    To be called before work whose result goes there.
+    """
+    path = Path(path)
+    if not overwrite and (path.is_file() or (path.is_dir() and any(path.iterdir()))):
+        raise UsageError(f"{path} is there already\n{way_out}")
+    check_writable(path)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raise FileError, naming the folder, unless a file or folder can be made at `path`."""
+    path = Path(path).absolute()
+    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise FileError(f"{folder} is no folder: nothing can be written to {path}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FileError(f"{folder} cannot be written to\nChoose another folder, or change its permissions.")
 
 
 def is_temporary(path: Path) -> bool:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from chemnet.runtime.config import read_yaml
 from chemnet.runtime.errors import FileError, UsageError
-from chemnet.runtime.files import read_json, write_json
+from chemnet.runtime.files import check_writable, read_json, write_json
 from chemnet.version import __version__
 
 MANIFEST = "manifest.json"
@@ -69,6 +71,36 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def check_no_run(folder: Path, checkpoint: str, kind: str, overwrite: bool = False, state: str = "") -> None:
+    """Raise UsageError where a folder holds a run that would be lost: a finished one, or one with a `checkpoint`.
+
+    `overwrite` permits to replace a run of this `kind`; `state` says how far an unfinished one came. Raises FileError
+    for a folder that cannot be written. To be called before anything else, and again by what writes.
+    """
+    check_writable(folder / checkpoint)
+    if (folder / MANIFEST).is_file():
+        found = read_json(folder / MANIFEST).get("kind")
+        if found != kind:
+            raise UsageError(f"{folder} holds another kind of run ({found})\nName another folder with --out.")
+        if not overwrite:
+            raise UsageError(
+                f"{folder} holds a finished {kind}\nName another folder with --out, or replace it with --overwrite."
+            )
+    elif (folder / checkpoint).is_file() and not overwrite:
+        raise UsageError(
+            f"{folder} holds an unfinished {kind}{state}\nGo on with --resume, or replace it with --overwrite."
+        )
+
+
+def clear_run(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove what a run left, by patterns of names; all else in the folder stays."""
+    for path in (path for pattern in patterns for path in folder.glob(pattern)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def begin_run(
     folder: Path, facts: Mapping[str, Any], saved: Mapping[str, Any] | None = None, *, source: str = "last.pt"
 ) -> None:
@@ -94,6 +126,20 @@ def finish_run(folder: Path, kind: str, name: str, facts: Mapping[str, Any]) -> 
         **facts,
     }
     write_json(folder / MANIFEST, manifest)
+
+
+def unfinished_run(name: str, checkpoint: str, root: Path = Path("runs")) -> Path | None:
+    """A run below `root` that has a checkpoint, no manifest, and a `config.yaml` of this name, or None."""
+    for path in sorted(root.glob(f"*/{checkpoint}")):
+        config = path.with_name("config.yaml")
+        if not path.with_name(MANIFEST).exists() and config.is_file() and read_yaml(config).get("name") == name:
+            return path.parent
+    return None
+
+
+def how_to_finish(folder: Path) -> str:
+    """The command that goes on with a training that is not finished, as a line of a message."""
+    return f"{folder} is not finished: chemnet train --config {folder / 'config.yaml'} --out {folder} --resume"
 
 
 def latest_run(name: str, root: Path = Path("runs"), kind: str = "training") -> Path | None:

@@ -21,6 +21,7 @@ from torch import nn
 
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import atomic
+from chemnet.runtime.run_folder import how_to_finish
 from chemnet.surrogate.network import NetConfig, build
 
 FORMAT = "chemnet-model-6"
@@ -41,6 +42,8 @@ def find_model(path_or_name: str | Path) -> Path:
     for candidate in (path, path / "model.safetensors", PRETRAINED / f"{path_or_name}.safetensors"):
         if candidate.is_file():
             return candidate
+    if (path / "last.pt").is_file():
+        raise FileError(f"no model in {path}\n{how_to_finish(path)}")
     names = ", ".join(shipped_models()) or "none"
     raise FileError(
         f"no model {path_or_name}\nGive a model file, a run folder, or the name of one that ships: {names}."

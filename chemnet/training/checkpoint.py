@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from chemnet.runtime import run_folder
 from chemnet.runtime.errors import FileError
 from chemnet.runtime.files import atomic
 
@@ -37,6 +39,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:
         raise FileError(f"{path} holds more than numbers ({str(error).splitlines()[0][:60]})") from None
+
+
+def check_no_run(folder: Path, checkpoint: str, kind: str, overwrite: bool = False) -> None:
+    """As `run_folder.check_no_run`, with the step of the checkpoint."""
+    state = ""
+    if not overwrite and (folder / checkpoint).is_file():
+        with suppress(FileError):
+            state = f", at step {read_checkpoint(folder / checkpoint)['step']:,}"
+    run_folder.check_no_run(folder, checkpoint, kind, overwrite, state)
 
 
 def copied(content: Any) -> Any:

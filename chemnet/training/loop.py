@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
-from chemnet.runtime.run_folder import begin_run
+from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import write_csv
 from chemnet.runtime.threads import torch_threads
 from chemnet.training.batches import Batches, TrainingData
-from chemnet.training.checkpoint import copied, read_checkpoint, write_checkpoint
+from chemnet.training.checkpoint import check_no_run, copied, read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team
 from chemnet.training.optimizers import optimizers_for
 from chemnet.training.options import FitOptions
@@ -172,6 +172,8 @@ def fit(
     *,
     seed: int = 0,
     resume: bool = False,
+    overwrite: bool = False,
+    kind: str = "training",
     max_minutes: float | None = None,
     device: str = "cpu",
     judge: Judge | None = None,
@@ -184,9 +186,10 @@ def fit(
 
     With a judge the weights of `best.pt` are returned. With `max_minutes` the schedule is stretched over the steps or
     the minutes, whichever end sooner. With `resume` the training goes on from `run/last.pt`, which must have the same
-    options, seed, and `facts` (plain data); phases may go on to more steps. `begin` is called after this check. SIGINT
-    and SIGTERM end the training after the step with a checkpoint. Raises FileError when the checkpoint is missing or
-    damaged, UsageError when it belongs to another training, NumericalError when the loss is not finite.
+    options, seed, and `facts` (plain data); phases may go on to more steps. A run that is there, of this `kind`, is
+    replaced with `overwrite` only. `begin` is called after these checks. SIGINT and SIGTERM end the training after the
+    step with a checkpoint. Raises FileError when the checkpoint is missing or damaged, UsageError when it belongs to
+    another training or would be lost, NumericalError when the loss is not finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
@@ -199,6 +202,8 @@ def fit(
     with signals_wait() as signals, torch_threads(1 if one_thread else None):
         loop = _Fit(training, Path(run), facts, limit, judge, signals, report)
         loop.warn(wanted)
+        if not resume and team.leads:
+            check_no_run(loop.folder, CHECKPOINT, kind, overwrite)
         loop.start(resume, begin)
         result = loop.run()
     if signals or loop.stopped:
@@ -245,7 +250,8 @@ class _Fit:
         if not saved:
             averages = self.training.options.average_share > 0.0
             self.average = [torch.zeros_like(p) for p in self._parameters()] if averages else []
-            (self.folder / BEST).unlink(missing_ok=True)
+            if self.training.team.leads:
+                clear_run(self.folder, (BEST, CHECKPOINT))
             self._record(math.nan)
 
     def warn(self, wanted: FitOptions) -> None:

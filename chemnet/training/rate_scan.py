@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chemnet.runtime.config import parse
-from chemnet.runtime.errors import NumericalError
+from chemnet.runtime.errors import NumericalError, UsageError
 from chemnet.runtime.files import read_json
 from chemnet.runtime.tables import Table
 from chemnet.training.config import TrainConfig
+from chemnet.training.loop import CHECKPOINT
 from chemnet.training.options import FitOptions
 from chemnet.training.run import train
 from chemnet.validation import IgnitionCases
@@ -27,18 +28,26 @@ def scan_rates(
     device: str = "auto",
     max_minutes: float | None = None,
     cases: IgnitionCases | None = None,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Table of short trainings (default: of a minute) at several learning rates.
 
     The default rates are a quarter to four times the config's. Each training is left in `rate-<rate>` below the run
-    folder, and judged by `cases`, as by `train`. Raises what `train` raises; a training that diverges has a row without
-    figures.
+    folder, and judged by `cases`, as by `train`; one that is there is replaced with `overwrite` only. Raises what
+    `train` raises; a training that diverges has a row without figures.
     """
     start = config.fit.learning_rate
     out = out or Path("runs") / config.name
+    rates = rates or [factor * start for factor in _SCAN]
+    for rate in rates:
+        if (out / f"rate-{rate:g}" / CHECKPOINT).is_file() and not overwrite:
+            raise UsageError(
+                f"{out / f'rate-{rate:g}'} holds a training\n"
+                "Name another folder with --out, or replace what the scan left with --overwrite."
+            )
     rows = []
-    for rate in rates or [factor * start for factor in _SCAN]:
+    for rate in rates:
         changed = config.fit.model_dump() | {"learning_rate": rate, "rollouts": 1}
         at_rate = config.model_copy(update={"fit": parse(FitOptions, changed, "--scan-rates")})
         try:
@@ -50,6 +59,7 @@ def scan_rates(
                 device=device,
                 max_minutes=1.0 if max_minutes is None else max_minutes,
                 cases=cases,
+                overwrite=True,
                 report=report,
             )
         except NumericalError:

@@ -7,18 +7,20 @@ with all states so far, and judges it (Ross, Gordon and Bagnell, 2011, call this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from chemnet.data import dataset
 from chemnet.data.recipe import Recipe, stored_recipe
 from chemnet.data.sampling import sample
 from chemnet.runtime.config import parse
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.files import read_json, write_json
 from chemnet.runtime.processes import available_cores
-from chemnet.runtime.run_folder import MANIFEST, read_kept, sha256, write_kept
+from chemnet.runtime.run_folder import MANIFEST, check_same, clear_run, read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
-from chemnet.surrogate.model_file import find_model
+from chemnet.surrogate.model_file import find_model, fingerprint
 from chemnet.training.config import TrainConfig
 from chemnet.training.loop import CHECKPOINT
 from chemnet.training.options import FitOptions
@@ -26,7 +28,7 @@ from chemnet.training.run import ensure_data, train
 from chemnet.validation.metrics import Figure
 
 _SEEDS = 100_000  # of the flows of one round, apart from those of the recipe and of other rounds
-_JUDGEMENT = "judgement.json"
+_FACTS, _START, _JUDGEMENT = "refine.json", "start.json", "judgement.json"
 
 FlowJudge = Callable[[Path], Sequence[Figure]]
 
@@ -45,9 +47,11 @@ def refine(
     seed: int = 0,
     device: str = "auto",
     max_minutes: float | None = None,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Table of the rounds: the figures of the model, and after each round of it; a round that is there is not repeated.
+    Rounds of another model, data or other settings are refused, with `overwrite` replaced.
 
     A round takes `runs` flows and `rows` states of them, and one training of at most `max_minutes`, with the options of
     `config` at `rate` times its learning rate. The loop ends after `rounds`, or when `judge` has no figure beyond its
@@ -58,12 +62,22 @@ def refine(
     base = data or config.data
     if data is None:
         ensure_data(config, base, report)
+    _begin(
+        out,
+        overwrite,
+        {
+            "model": fingerprint(path),
+            "config": config.model_dump(mode="json", exclude={"name", "description"}),
+            "data": str(base),
+            **{"runs": runs, "rows": rows, "rate": rate, "seed": seed},
+        },
+    )
     recipe = stored_recipe(dataset.read_attributes(base))
     if recipe is None:
         raise UsageError(f"{base} does not hold its recipe; sample it again")
     options = parse(FitOptions, config.fit.model_dump() | {"learning_rate": rate * config.fit.learning_rate}, "refine")
     gentle, sets = config.model_copy(update={"fit": options}), [base]
-    judged = [_judged(path, out / "start.json", judge, report)]
+    judged = [_judged(path, out / _START, judge, report)]
     for number in range(1, rounds + 1):
         if all(figure.met != "no" for figure in judged[-1]):
             report(f"all targets met after round {number - 1}")
@@ -73,6 +87,18 @@ def refine(
         path = _trained(folder / "training", gentle, sets, path, seed, device, max_minutes, report)
         judged.append(_judged(path, folder / _JUDGEMENT, judge, report))
     return _table(judged)
+
+
+def _begin(out: Path, overwrite: bool, facts: Mapping[str, Any]) -> None:
+    """Take a folder for a refinement, or go on in it. Raises UsageError where it holds another one."""
+    kept = out / _FACTS
+    if kept.exists() and overwrite:
+        clear_run(out, ("round-*", _START, _FACTS))
+    if kept.exists():
+        way_out = "Name another folder with --out, or replace it with --overwrite."
+        check_same(kept, read_json(kept), facts, way_out)
+    else:
+        write_json(kept, facts)
 
 
 def _visited(

@@ -20,18 +20,23 @@ from chemnet.runtime.config import dump_yaml
 from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.processes import available_cores
-from chemnet.runtime.run_folder import finish_run, sha256
+from chemnet.runtime.run_folder import clear_run, finish_run, sha256
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import build, count, describe
 from chemnet.training.batches import few
+from chemnet.training.checkpoint import check_no_run
 from chemnet.training.config import TrainConfig, load_config
 from chemnet.training.distributed import join_team
 from chemnet.training.domain_fit import probe
-from chemnet.training.loop import FitReport, fit
+from chemnet.training.loop import CHECKPOINT, FitReport, fit
 from chemnet.training.options import choose_device
 from chemnet.training.rollout_score import ignition_judge
 from chemnet.training.tensors import files_of, learning_set_for, load_learning_set
 from chemnet.validation import IgnitionCases
+
+KIND = "training"
+# What a training, and reductions of its model, leave in its folder, but for what the loop itself writes.
+_OF_A_TRAINING = ("config.yaml", "loss.png", "model.safetensors", "stage-*", "reduction.*", "pictures")
 
 
 def ensure_data(config: TrainConfig, path: Path, report: Callable[[str], None] = print) -> None:
@@ -52,6 +57,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    overwrite: bool = False,
     max_minutes: float | None = None,
     cases: IgnitionCases | None = None,
     report: Callable[[str], None] = print,
@@ -61,8 +67,9 @@ def train(
     The config's training set is sampled if it is missing; one that is given as `data`, a file or several, must exist.
     `start_from` is a model, by name or path, whose weights, transform and limits the training begins with, in place of
     the config's network. `cases` are the ignitions that its weights are judged by, by default the quick ones. With
-    `resume` an interrupted training of the same folder goes on. Raises what sampling and
-    `fit` raise, FileError for a missing model, UsageError where model and data are of different mechanisms or steps.
+    `resume` an interrupted training of the same folder goes on; with `overwrite` the training in it, and the stages
+    that were made of its model, are replaced. Raises what sampling and `fit` raise, FileError for a missing model,
+    UsageError where model and data are of different mechanisms or steps.
     """
     if not isinstance(config, TrainConfig):
         config = load_config(config)
@@ -70,6 +77,8 @@ def train(
     if start is not None:
         config = config_of(start, config)
     out = out or Path("runs") / config.name
+    if not resume:
+        check_no_run(out, CHECKPOINT, KIND, overwrite)
     with join_team(choose_device(device)) as (team, device):
         if data is None:
             data = config.data
@@ -94,8 +103,10 @@ def train(
             )
 
         def begin() -> None:
-            """Write the config of this training."""
+            """Write the config of this training; what an earlier one left goes."""
             if team.leads:
+                if not resume:
+                    clear_run(out, _OF_A_TRAINING)
                 write_text(out / "config.yaml", dump_yaml(config))
 
         result = fit(
@@ -105,6 +116,8 @@ def train(
             out,
             seed=seed,
             resume=resume,
+            overwrite=overwrite,
+            kind=KIND,
             max_minutes=max_minutes,
             device=device,
             judge=judge,
@@ -127,7 +140,7 @@ def train(
                 calm_limit=config.calm_limit,
             ).save(out / "model.safetensors")
             draw_losses(out, config.name)
-            finish_run(out, "training", config.name, metadata)
+            finish_run(out, KIND, config.name, metadata)
         team.wait()
     return out
 

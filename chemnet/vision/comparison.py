@@ -103,13 +103,14 @@ def compare(
     model: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> list[Table]:
     """Tables of the methods of a comparison, shipped or of a YAML file: mean and range of the test accuracies.
 
-    Results lie in `out` (default: `comparison` beside the classifier); finished runs are reused. Methods without their
-    package are skipped with a message. Raises UsageError for an unknown method, FileError for files that are missing or
-    damaged.
+    Results lie in `out` (default: `comparison` beside the classifier); finished runs are reused, and those
+    of other settings replaced with `overwrite` only. Methods without their package are skipped with a message. Raises
+    UsageError for an unknown method and for runs that would be lost, FileError for files that are missing or damaged.
     """
     path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     settings = parse(ImageSettings, read_yaml(path), str(path))
@@ -117,7 +118,7 @@ def compare(
     classifier, images = load_classifier(source), read_images(data)
     out = out or (source if source.is_dir() else source.parent) / "comparison"
     task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
-    comparison = Comparison(task, settings, out, report=report)
+    comparison = Comparison(task, settings, out, overwrite=overwrite, report=report)
     return comparison.tables([f"{share:g}" for share in settings.shares], [task.start_table()])
 
 

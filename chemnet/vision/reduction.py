@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from chemnet.condensation.condenser import condense
-from chemnet.reduction.automatic import LOG, Reducible, reduce_automatically
+from chemnet.reduction.automatic import CHECKPOINT, KIND, LOG, Reducible, reduce_automatically
 from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.malloc import keep_freed_memory
-from chemnet.runtime.run_folder import finish_run
+from chemnet.runtime.run_folder import clear_run, finish_run
 from chemnet.runtime.tables import Table
+from chemnet.training.checkpoint import check_no_run
 from chemnet.training.options import choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.config import ImageConfig
@@ -82,18 +83,22 @@ def reduce(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> Table:
     """Reduce a classifier by the automatic algorithm of section 2.4.2; returns table 3.
 
     `model` is a file or a run folder (default: the config's training), `out` defaults to the folder `reduction` beside
-    the classifier. With `resume` an interrupted reduction goes on. Raises UsageError for a reduction of another config,
-    classifier, seed or set of images, FileError for missing or damaged files, NumericalError for a loss not finite.
+    the classifier. With `resume` an interrupted reduction goes on; one that is there is replaced with `overwrite` only.
+    Raises UsageError for a reduction of another config, classifier, seed or set of images, FileError for missing or
+    damaged files, NumericalError for a loss not finite.
     """
     keep_freed_memory()
     source = model or Path("runs") / f"vision-{config.name}"
-    classifier, images = load_classifier(source), read_images(data)
     folder = out or (source if source.is_dir() else source.parent) / "reduction"
+    if not resume:
+        check_no_run(folder, CHECKPOINT, KIND, overwrite)
+    classifier, images = load_classifier(source), read_images(data)
     facts = {
         "config": config.model_dump(mode="json"),
         "images": fingerprint(images),
@@ -107,8 +112,10 @@ def reduce(
         of_stage = {**classifier.facts, "test_accuracy": training.verdict(), "stage": stage}
         Classifier(training.network, classifier.classes, classifier.downsampling, of_stage).save(_file(folder, stage))
 
-    options = config.reduction.automatic
-    stages = reduce_automatically(training, options, folder, resume=resume, report=report, keep=keep, about=facts)
+    if not resume:
+        clear_run(folder, ("original.pt", "reduction-*.pt", "final-cut.pt", "table.md", STEPS_PICTURE, LAYERS_PICTURE))
+    how = {"resume": resume, "overwrite": overwrite, "report": report, "keep": keep, "about": facts}
+    stages = reduce_automatically(training, config.reduction.automatic, folder, **how)  # type: ignore[arg-type]
     table = _table(stages, folder)
     write_text(folder / "table.md", f"{table.markdown()}\n")
     if installed("matplotlib"):
@@ -117,7 +124,7 @@ def reduce(
         plots.reduction_steps(folder / STEPS_PICTURE, folder / LOG)
         plots.first_main_reduction(folder / LAYERS_PICTURE, folder / LOG)
         report(f"pictures: {folder / STEPS_PICTURE}, {folder / LAYERS_PICTURE}")
-    finish_run(folder, "automatic reduction", config.name, {**facts, "stages": table.as_json()["rows"]})
+    finish_run(folder, KIND, config.name, {**facts, "stages": table.as_json()["rows"]})
     return table
 
 

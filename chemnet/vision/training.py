@@ -19,13 +19,15 @@ from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import write_text
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.run_folder import finish_run, sha256
-from chemnet.training.loop import Training, fit
+from chemnet.training.checkpoint import check_no_run
+from chemnet.training.loop import CHECKPOINT, Training, fit
 from chemnet.training.options import FitOptions, choose_device
 from chemnet.vision.classifier import MODEL, Classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.images import Images, ImageSet, read_images
 from chemnet.vision.mobilenet import MobileNetV2, count
 
+KIND = "image training"
 _BLOCK = 100  # images of one call of a validation: their activations fit the cache
 # Means and standard deviations of CIFAR-10's training pixels, in their usual rounding.
 _MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -95,16 +97,19 @@ def train(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
+    overwrite: bool = False,
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
     """Train MobileNetV2 on the images at `data`; returns the run folder.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` a
-    training that was interrupted, or has fewer steps, goes on, on the CPU bitwise. Raises what `fit` raises, and
-    FileError for images that cannot be read.
+    training that was interrupted, or has fewer steps, goes on, on the CPU bitwise; with `overwrite` the training in the
+    folder is replaced. Raises what `fit` raises, and FileError for images that cannot be read.
     """
     out, device = out or Path("runs") / f"vision-{config.name}", choose_device(device)
+    if not resume:
+        check_no_run(out, CHECKPOINT, KIND, overwrite)
     keep_freed_memory()
     images = read_images(data)
     network, batches = network_of(config, len(images.classes), seed), ImageBatches.of(images, config)
@@ -125,6 +130,8 @@ def train(
         out,
         seed=seed,
         resume=resume,
+        overwrite=overwrite,
+        kind=KIND,
         max_minutes=max_minutes,
         device=device,
         facts=facts,
@@ -134,7 +141,7 @@ def train(
     right = accuracy(network, images.test.to(device))
     facts |= {"seed": seed, "test_accuracy": right, "seconds": result.seconds}
     Classifier(network.cpu(), images.classes, config.downsampling, facts).save(out / MODEL)
-    finish_run(out, "image training", config.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
+    finish_run(out, KIND, config.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
     report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
     return out
 

@@ -197,7 +197,10 @@ def test_another_recipe_at_the_same_place_is_drawn_from_its_own_sources(sampled,
     path = tmp_path / "states.h5"
     sampling.sample(small_recipe("seed=5"), path, report=lambda line: None)
     assert not np.array_equal(dataset.read(path).states, dataset.read(sampled).states)
-    sampling.sample(small_recipe(), path, report=lambda line: None)
+    with pytest.raises(UsageError, match="is there already"):
+        sampling.sample(small_recipe(), path)
+    write_text(tmp_path / "states.h5.parts" / "recipe.yaml", dump_yaml(small_recipe("seed=6")))
+    sampling.sample(small_recipe(), path, overwrite=True, report=lambda line: None)
     assert_same_content(path, sampled)
 
 

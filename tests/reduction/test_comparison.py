@@ -130,7 +130,9 @@ def test_finished_runs_are_taken_as_they_are_until_the_task_is_another(tmp_path)
     compare(third, tmp_path, seeds=3)
     assert [job.seed for job in third.trained] == [2]
     other = Toy(origin="another")
-    compare(other, tmp_path)
+    with pytest.raises(UsageError, match="is there already\nIt is of another model"):
+        compare(other, tmp_path)
+    compare(other, tmp_path, overwrite=True)
     assert len(other.trained) == len(RATES) + 1
 
 

@@ -76,7 +76,7 @@ def test_an_earlier_stage_is_taken_only_if_it_was_made_from_the_same_weights_set
     def taken(model=model, data=data, recipe=two, **options):
         shutil.copytree(tmp_path / "made", tmp_path / "tiny", dirs_exist_ok=True)
         lines: list[str] = []
-        run_stages(model, bench(data, lines.append, **options), recipe, 2, tmp_path / "tiny")
+        run_stages(model, bench(data, lines.append, overwrite=True, **options), recipe, 2, tmp_path / "tiny")
         return any(line.startswith("stage 1: taken from") for line in lines)
 
     other_start = describe(model.network).model_copy(update={"initialisation": "default"})
@@ -117,12 +117,27 @@ def test_a_stage_interrupted_half_way_goes_on_and_ends_as_if_it_had_not_been(hyd
     assert all(torch.equal(a, b) for a, b in weights)
 
 
-def test_an_interrupted_stage_of_other_settings_is_made_anew(hydrogen, tmp_path):
+def test_a_stage_of_other_settings_is_kept_until_it_may_be_replaced(hydrogen, tmp_path):
     model, data = hydrogen
-    interrupted(model, data, recipe({"layer": 1, "width": 16}), 1, tmp_path, "step 30")
-    lines: list[str] = []
-    run_stages(model, bench(data, lines.append), recipe({"layer": 1, "width": 15}), 1, tmp_path)
+    often = {"cuts": [{"layer": 1, "width": 16}], "retrain": RETRAIN | {"report_every": 10}}
+    interrupted(model, data, parse(Stages, {"stages": [often]}, "recipe"), 1, tmp_path, "step 20")
+    other, lines = recipe({"layer": 1, "width": 15}), list[str]()
+    kept = {path: path.read_bytes() for path in (tmp_path / "stage-1").iterdir()}
+    with pytest.raises(UsageError, match="stage-1 was made from another model, .*\n.* with --overwrite"):
+        run_stages(model, bench(data), other, 1, tmp_path)
+    assert {path: path.read_bytes() for path in (tmp_path / "stage-1").iterdir()} == kept
+    run_stages(model, bench(data, lines.append, overwrite=True), other, 1, tmp_path)
     assert any(line.startswith("step 0,") for line in lines)
+
+
+def test_a_later_stage_that_would_be_lost_is_named_before_an_earlier_one_is_made(hydrogen, tmp_path):
+    model, data = hydrogen
+    two = recipe({"layer": 1, "width": 16}, {"layer": 2, "width": 10})
+    run_stages(model, bench(data), two, 2, tmp_path)
+    shutil.rmtree(tmp_path / "stage-1")
+    with pytest.raises(UsageError, match="stage-2 was made from another model"):
+        run_stages(model, bench(data), recipe({"layer": 1, "width": 15}, {"layer": 2, "width": 10}), 2, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["stage-2"]
 
 
 def test_a_finished_stage_is_not_made_twice(hydrogen, tmp_path):

@@ -170,7 +170,8 @@ def test_the_weights_that_are_judged_best_are_returned_and_judged_at_equal_share
 def test_a_resumed_training_remembers_what_was_judged_best_and_a_new_one_forgets(data, tmp_path):
     options = FitOptions(learning_rate=2e-2, steps=40, batch_size=64, report_every=10, rollouts=2)
     for score, resume, best in ((0.1, False, 0.1), (0.5, True, 0.1), (0.5, False, 0.5)):
-        report = fit(small_net(), data, options, tmp_path, judge=lambda _, s=score: s, resume=resume, **QUIET)
+        how = {"judge": lambda _, s=score: s, "resume": resume, "overwrite": not resume}
+        report = fit(small_net(), data, options, tmp_path, **how, **QUIET)
         assert (report.best_step, report.judgement) == (40, best)
 
 

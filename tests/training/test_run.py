@@ -79,11 +79,11 @@ def test_a_training_that_starts_again_is_not_finished_until_its_end(config, tmp_
     run = train(config, out=tmp_path, device="cpu", **SILENT)
 
     def stop(line):
-        if line.startswith("step 20"):
+        if line.startswith("step 40"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(config, out=tmp_path, device="cpu", report=stop)
+        train(config, out=tmp_path, device="cpu", overwrite=True, report=stop)
     assert not (run / "manifest.json").exists()
     train(config, out=tmp_path, device="cpu", resume=True, **SILENT)
     assert (run / "manifest.json").exists()
