@@ -71,7 +71,16 @@ def add_training(command: argparse.ArgumentParser, out: str = "runs/<config>", s
     command.add_argument("--out", type=Path, metavar="DIR", help=f"run folder (default {out})")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    add_threads(command)
     add_max_minutes(command)
+
+
+def add_threads(command: argparse.ArgumentParser) -> None:
+    """Add `--threads N`, the same for every command that computes networks."""
+    text = (
+        "threads (default: CHEMNET_NUM_THREADS, else one, and all cores for networks of more than 300,000 parameters)"
+    )
+    command.add_argument("--threads", type=positive, metavar="N", help=text)
 
 
 def add_max_minutes(command: argparse.ArgumentParser) -> None:

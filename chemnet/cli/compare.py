@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, check_picture, given
+from chemnet.cli.arguments import Options, add_command, add_group, add_threads, check_picture, given
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
@@ -28,6 +28,7 @@ def add(commands: Any) -> None:
     command.add_argument("comparison", metavar="COMPARISON", help="quick, drm19, ..., or a YAML file")
     command.add_argument("model", metavar="MODEL", nargs="?", help="default: the config's latest training")
     command.add_argument("--config", metavar="CONFIG", help="training config (default: the model's, else drm19)")
+    add_threads(command)
     command.add_argument("--data", type=Path, metavar="FILE", help="training set (default: the config's)")
     command.add_argument("--out", type=Path, metavar="DIR", help="default runs/<config>/comparison")
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")

@@ -16,6 +16,7 @@ from chemnet.cli import bench, compare, doctor, info, make, model, plot, reduce,
 from chemnet.cli.arguments import check_files
 from chemnet.runtime.errors import Parser, run_command
 from chemnet.runtime.files import write_json
+from chemnet.runtime.threads import begin_command
 from chemnet.version import __version__
 
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Parse, execute, and print the tables; returns the exit code. Raises ChemnetError for errors of the user."""
     options = build_parser().parse_args(arguments)
+    begin_command(getattr(options, "threads", None))
     to_output = options.json == "-"
     check_files(options, None if to_output else options.json)
     with redirect_stdout(sys.stderr) if to_output else nullcontext():

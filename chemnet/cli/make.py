@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from chemnet.cli.arguments import (
     Options,
     add_command,
     add_phase,
+    add_threads,
     atmospheres,
     duration,
     mechanism_name,
@@ -40,12 +40,12 @@ def add(commands: Any) -> None:
     command.add_argument("--budget", type=duration, default=1800.0, metavar="TIME", help=budget)
     command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     command.add_argument("--workers", type=positive, metavar="N", help="processes that sample (default: one a core)")
+    add_threads(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="folder (default runs/MECHANISM-FUEL)")
 
 
 def make(options: Options) -> list[Table]:
     """Tables of the gas, of the choices, of the time and of the verdict."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
     from chemnet.cli.validate import flow_solver
     from chemnet.making.run import Tools, make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +40,6 @@ def add(commands: Any) -> None:
 
 def refine(options: Options) -> list[Table]:
     """Table of the rounds, judged by the validation's check `flow`."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from chemnet.training.config import load_config
     from chemnet.training.refinement import refine
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from chemnet.cli.arguments import (
     add_group,
     add_phase,
     add_set,
+    add_threads,
     atmospheres,
     mechanism_name,
     mixture,
@@ -50,6 +50,7 @@ def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
     command.add_argument("--check", action="append", dest="checks", metavar="CHECK", help=which)
     command.add_argument("--cases", metavar="FILE", help="ignitions as a YAML file")
     add_set(command)
+    add_threads(command)
     data = f"training set for single steps (default {TRAINING_SET}, if it is there and fits)"
     command.add_argument("--data", type=Path, metavar="FILE", help=data)
 
@@ -72,7 +73,6 @@ def validate_exact(options: Options) -> list[Table]:
 
 def _given(options: Options, model: str | None = None) -> dict[str, Any]:
     """Arguments that both commands share, and the flow solver for planar and turbulent flames."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for calls of few rows threads only cost time
     from cfd_coupling import flame_speed
     from chemnet.validation import load_cases
     from chemnet.validation.suite import cases_of_model

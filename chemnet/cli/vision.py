@@ -6,7 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, add_max_minutes, add_set, check_way, given, positive
+from chemnet.cli.arguments import (
+    Options,
+    add_command,
+    add_group,
+    add_max_minutes,
+    add_set,
+    add_threads,
+    check_way,
+    given,
+    positive,
+)
 from chemnet.runtime.tables import Table
 
 
@@ -39,6 +49,7 @@ def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = Fal
     add_set(command)
     command.add_argument("--out", type=Path, metavar="DIR", help=out)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
+    add_threads(command)
     if seeds:
         command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
         command.add_argument("--resume", action="store_true", help="go on where it was interrupted")

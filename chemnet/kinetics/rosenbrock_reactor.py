@@ -22,6 +22,7 @@ from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integr
 from chemnet.kinetics.step import StepResult, StepStats
 from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.threads import chosen_threads
 
 _WORK_OF_CALM = 0.5  # of the step for calm gas, in internal steps of order 5
 _HANDED_OVER = 1e-8, 1e-20  # tolerances of CVODES, which with 1e-10 misses explosions that begin with less
@@ -38,6 +39,7 @@ class RosenbrockReactor:
     1e-9 where these are tighter. Rows that CVODES takes have the status RETRIED.
 
     `conditions` are those of `gas/conditions.py`: at constant volume the pressure changes and the energy stays.
+    `n_threads` share the rows, by default one (`runtime/threads.py`).
 
     Raises UsageError for tolerances that are not positive, for other conditions and, naming the reaction, for a kind
     that is not covered.
@@ -48,7 +50,7 @@ class RosenbrockReactor:
         mechanism: MechanismLike,
         rtol: float = 1e-4,
         atol: float = 1e-9,
-        n_threads: int = 1,
+        n_threads: int | None = None,
         method: Method = RODAS5P,
         calm: CalmTolerances | None = None,
         conditions: Conditions = "constant pressure",
@@ -57,8 +59,7 @@ class RosenbrockReactor:
         self.calm_tolerances = calm or tightest
         for pair in ((rtol, atol), self.calm_tolerances[:2]):
             _check_tolerances(*pair)
-        if n_threads < 1:
-            raise UsageError(f"n_threads = {n_threads}: at least one thread is needed")
+        n_threads = chosen_threads(n_threads) or 1
         self.mechanism = as_mechanism(mechanism)
         self.rtol, self.atol, self.n_threads = rtol, atol, n_threads
         self.conditions = conditions
@@ -168,7 +169,10 @@ def integrator_of(
     mechanism: MechanismLike,
     rtol: float | None = None,
     atol: float | None = None,
+    n_threads: int | None = None,
 ) -> RosenbrockReactor | CvodesReactor:
-    """The step `exact` or `cvode` on one thread, with its own tolerances where none are given."""
+    """The step `exact`, or `cvode` on one thread, with its own tolerances where none are given."""
     given: dict[str, Any] = {name: x for name, x in (("rtol", rtol), ("atol", atol)) if x is not None}
-    return CvodesReactor(mechanism, **given) if kind == "cvode" else RosenbrockReactor(mechanism, **given)
+    if kind == "cvode":
+        return CvodesReactor(mechanism, **given)
+    return RosenbrockReactor(mechanism, **given, n_threads=n_threads)

@@ -41,7 +41,7 @@ from chemnet.runtime.files import read_json
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
-from chemnet.runtime.threads import torch_threads
+from chemnet.runtime.threads import threads_for, torch_threads
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
@@ -118,9 +118,9 @@ def compare_methods(
     learning = learning_set_for(original, find_data(original, settled, data, report))
     out = out or Path("runs") / settled.name / "comparison"
     cache = Path("runs") / "references"
-    return compare(
-        original, learning.tensors, settings, out, device=device, cache=cache, overwrite=overwrite, report=report
-    )
+    how: dict[str, Any] = {"device": device, "cache": cache, "overwrite": overwrite, "report": report}
+    with torch_threads(threads_for(count(original.network, biases=True))):
+        return compare(original, learning.tensors, settings, out, **how)
 
 
 def compare(

@@ -29,6 +29,7 @@ from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.run_folder import how_to_finish, latest_run, unfinished_run
 from chemnet.runtime.tables import Table
+from chemnet.runtime.threads import threads_for, torch_threads
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
@@ -61,6 +62,7 @@ def reduce(
     seed: int = 0,
     device: str = "auto",
     max_minutes: float | None = None,
+    n_threads: int | None = None,
     overwrite: bool = False,
     report: Say = print,
 ) -> Table:
@@ -84,13 +86,15 @@ def reduce(
         seed=seed,
         device=device,
         max_minutes=max_minutes,
+        n_threads=n_threads,
         overwrite=overwrite,
         judge=judge,
         delays=delays_by(judging_cases(facts, original.mechanism)) if judge else None,
         say=report,
     )
     out = out or Path("runs") / config.name
-    reports = run_stages(original, bench, settings, stage, out)
+    with torch_threads(threads_for(count(original.network, biases=True), n_threads)):
+        reports = run_stages(original, bench, settings, stage, out)
     sizes = table(original, reports)
     report(f"written: {write_page(out, original, settings, reports, sizes, _curves(model, config, out, reports))}")
     return sizes
@@ -127,7 +131,8 @@ def preview(
     data = data or config.data
     if all(path.exists() for path in files_of(data)):
         tensors = learning_set_for(original, data).tensors
-        tables.append(cut_table(original, settings, stage, tensors, seed))
+        with torch_threads(threads_for(count(original.network, biases=True))):
+            tables.append(cut_table(original, settings, stage, tensors, seed))
     return tables
 
 

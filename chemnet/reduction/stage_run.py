@@ -71,8 +71,8 @@ class StageReport(Config):
 
 @dataclass(frozen=True)
 class Bench:
-    """Inputs that all stages of a reduction share: data, seed, device, time limit, judge of models, and whether stages
-    that were made from something else may be replaced (`overwrite`).
+    """Inputs that all stages of a reduction share: data, seed, device, limits of time and threads, judge of models, and
+    whether stages that were made from something else may be replaced (`overwrite`).
 
     `judge` picks the best weights of a retraining by roll-outs, where its options ask for it; `delays` measures
     the delay errors of a model for the report.
@@ -82,6 +82,7 @@ class Bench:
     seed: int = 0
     device: str = "cpu"
     max_minutes: float | None = None
+    n_threads: int | None = None
     overwrite: bool = False
     judge: Judge | None = None
     delays: Callable[[Surrogate], Delays] | None = None
@@ -182,6 +183,7 @@ class _Job:
             kind=KIND,
             device=bench.device,
             max_minutes=bench.max_minutes,
+            n_threads=bench.n_threads,
             judge=bench.judge if options.rollouts else None,
             report=bench.say,
         )

@@ -47,7 +47,8 @@ class HybridStep:
     * rows that the model leaves, because they are outside its domain or failed, are up to `outside`: a step, `exact` or
       `cvode` takes them, `freeze` leaves them as they are, with status OK, and `error` with the model's status
 
-    Invalid rows come back unchanged. Raises UsageError for limits that are negative, an unknown `outside`, or where the
+    Invalid rows come back unchanged. `n_threads` compute the network and the integrators that are made here (default:
+    as `runtime/threads.py` says). Raises UsageError for limits that are negative, an unknown `outside`, or where the
     exact step does not cover the mechanism.
     """
 
@@ -59,13 +60,16 @@ class HybridStep:
         cold_limit: float | None = None,
         calm_limit: float | None = None,
         outside: Outside | ChemistryStep = "exact",
+        n_threads: int | None = None,
     ) -> None:
+        if n_threads is not None:
+            model = model.with_threads(n_threads)
         self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
         widest = model.calm_first == "widest"
-        self.integrator = integrator or slow_step(model.mechanism, WIDEST if widest else CALM)
+        self.integrator = integrator or slow_step(model.mechanism, WIDEST if widest else CALM, n_threads)
         checked = widest or not takes_calm_gas_first(model.mechanism)
         self._heating = _heating_of(model.mechanism) if checked else None
-        self.outside_step, self._freeze = _outside_step(outside, model.mechanism), outside == "freeze"
+        self.outside_step, self._freeze = _outside_step(outside, model.mechanism, n_threads), outside == "freeze"
 
     @classmethod
     def load(
@@ -139,10 +143,10 @@ def order_in_words(model: Surrogate) -> str:
     return _ORDERS[model.calm_first or ("usual" if takes_calm_gas_first(model.mechanism) else "never")]
 
 
-def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM) -> ChemistryStep:
+def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM, n_threads: int | None = None) -> ChemistryStep:
     """The exact step at loose tolerances; CVODES for a mechanism that it does not cover."""
     try:
-        return RosenbrockReactor(mechanism, *_SLOW_TOLERANCES, calm=calm)
+        return RosenbrockReactor(mechanism, *_SLOW_TOLERANCES, n_threads, calm=calm)
     except UsageError:
         return CvodesReactor(mechanism)
 
@@ -155,10 +159,12 @@ def _heating_of(mechanism: Mechanism) -> Heating | None:
         return None
 
 
-def _outside_step(outside: Outside | ChemistryStep, mechanism: Mechanism) -> ChemistryStep | None:
+def _outside_step(
+    outside: Outside | ChemistryStep, mechanism: Mechanism, n_threads: int | None
+) -> ChemistryStep | None:
     """The step that takes the rows that a model leaves, if any does."""
     if not isinstance(outside, str):
         return outside
     if outside not in get_args(Outside):
         raise UsageError(f"outside = {outside}: there are {', '.join(get_args(Outside))}")
-    return integrator_of(outside, mechanism) if outside in ("exact", "cvode") else None
+    return integrator_of(outside, mechanism, n_threads=n_threads) if outside in ("exact", "cvode") else None

@@ -18,6 +18,7 @@ from torch import nn
 
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.lazy import installed
+from chemnet.runtime.threads import threads_for, torch_threads
 
 EngineName = Literal["fp32", "bf16", "onnx"]
 BLOCK = 1024  # rows of the largest call
@@ -55,12 +56,14 @@ class Engine:
     """Outputs (n, m_out) of a network for inputs (n, m) of up to BLOCK rows, contiguous float32.
 
     It has a copy of the weights as they are when it is made. `blocks` are the numbers of rows that it works with, of
-    which `block_for` gives the smallest for n rows; the caller has the memory for it.
+    which `block_for` gives the smallest for n rows; the caller has the memory for it. It computes with `n_threads`
+    (None: as many as the network is worth, `runtime/threads.py`).
     """
 
-    def __init__(self, name: str, network: nn.Sequential) -> None:
+    def __init__(self, name: str, network: nn.Sequential, n_threads: int | None = None) -> None:
         make = _onnx_function if check_engine(name) == "onnx" else _torch_function
-        self._function = make(network, name)
+        self.n_threads = threads_for(sum(p.numel() for p in network.parameters()), n_threads)
+        self._function = make(network, name, self.n_threads)
         inputs = np.random.default_rng(0).standard_normal((BLOCK, network[0].in_features)).astype(np.float32)
         outputs = self._function(inputs)
         smaller = [n for n in _SMALLER_BLOCKS if self._agrees(n, inputs, outputs)]
@@ -79,7 +82,7 @@ class Engine:
         return all(np.array_equal(self._function(inputs[i : i + n]), outputs[i : i + n]) for i in starts)
 
 
-def _torch_function(network: nn.Sequential, precision: str) -> _Function:
+def _torch_function(network: nn.Sequential, precision: str, n_threads: int) -> _Function:
     """Layer by layer, each with its activation in one call of oneDNN where torch has that.
 
     In bf16 the first and the last layer stay in float32: they cost little, and eight bits of T or of a label would be
@@ -96,7 +99,7 @@ def _torch_function(network: nn.Sequential, precision: str) -> _Function:
     ]
 
     def run(inputs: Floats) -> Floats:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch_threads(n_threads):
             values = torch.from_numpy(inputs)
             for layer, dtype in zip(layers, types, strict=True):
                 values = layer(values.to(dtype))
@@ -137,13 +140,13 @@ def _has_fused_layers(dtype: torch.dtype) -> bool:
     return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _onnx_function(network: nn.Sequential, _: str) -> _Function:
+def _onnx_function(network: nn.Sequential, _: str, n_threads: int) -> _Function:
     import onnxruntime
 
     from chemnet.surrogate.onnx_graph import network_model
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = n_threads
     content = network_model(network).SerializeToString()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -44,6 +44,9 @@ class Surrogate:
     colder than `cold_limit` [K], and gas that is calm: every change of Y^(1/8) that the network predicts is smaller
     than `calm_limit` times the typical one of its data. Their status is SLOW; `HybridStep` integrates them.
     `calm_first` says what it takes as calm before the network is asked (None: where that is the cheaper one).
+
+    `n_threads` compute the network; by default one, and for more than 300,000 parameters the cores
+    (`runtime/threads.py`).
     """
 
     network: nn.Sequential
@@ -56,10 +59,11 @@ class Surrogate:
     cold_limit: float = 0.0
     calm_limit: float = 0.0
     calm_first: CalmFirst | None = None
+    n_threads: int | None = None
 
     def __post_init__(self) -> None:
         self.mechanism, self.metadata = as_mechanism(self.mechanism), dict(self.metadata)
-        self._run = Engine(self.engine, self.network)
+        self._run = Engine(self.engine, self.network, self.n_threads)
         active = self.transform.active
         self._changing = active[active >= 2]  # without T, which follows from the enthalpy
         self._inputs = np.zeros((BLOCK, self.mechanism.n_species + 2), np.float32)
@@ -76,6 +80,10 @@ class Surrogate:
     def with_engine(self, engine: str) -> Surrogate:
         """The same surrogate with another engine. Raises UsageError for one that is not there."""
         return replace(self, engine=engine)
+
+    def with_threads(self, n_threads: int | None) -> Surrogate:
+        """The same surrogate, computed by another number of threads. Raises UsageError for one that is not positive."""
+        return replace(self, n_threads=n_threads)
 
     def with_limits(self, cold_limit: float | None = None, calm_limit: float | None = None) -> Surrogate:
         """The same surrogate with other limits of slow gas (None: its own); with zeros, it refuses none as slow.
@@ -157,13 +165,18 @@ class Surrogate:
 
     @classmethod
     def load(
-        cls, path_or_name: str | Path, mechanism: MechanismLike | None = None, engine: str | None = None
+        cls,
+        path_or_name: str | Path,
+        mechanism: MechanismLike | None = None,
+        engine: str | None = None,
+        n_threads: int | None = None,
     ) -> Surrogate:
         """The model of a file, of a run folder, or of the name of one that ships (`drm19-small`).
 
-        `mechanism` is needed only where the model was made for one that chemnet does not find by name; `engine` only
-        to have another one than the model asks for. Raises FileError when there is no such model, it is damaged or
-        made by a newer chemnet; UsageError when it belongs to another mechanism, or there is no such engine.
+        `mechanism` is needed only where the model was made for one that chemnet does not find by name; `engine` only to
+        have another one than the model asks for; `n_threads` as for a `Surrogate`. Raises FileError when there is no
+        such model, it is damaged or made by a newer chemnet; UsageError when it belongs to another mechanism, or there
+        is no such engine.
         """
         path = model_file.find_model(path_or_name)
         description, tensors = model_file.read(path)
@@ -186,7 +199,7 @@ class Surrogate:
             calm_first = _CALM_FIRST[description.get("calm_first")]
         except model_file.DAMAGE as error:
             raise FileError(f"{path} holds no model that works ({str(error).splitlines()[0][:80]})") from None
-        return cls(network, transform, mechanism, dt, domain, metadata, engine, cold, calm, calm_first)
+        return cls(network, transform, mechanism, dt, domain, metadata, engine, cold, calm, calm_first, n_threads)
 
 
 def _not_negative(value: Any) -> float:

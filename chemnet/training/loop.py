@@ -9,7 +9,6 @@ network: they hold the same weights and share the rows of each batch.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import nn
 from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import write_csv
-from chemnet.runtime.threads import torch_threads
+from chemnet.runtime.threads import threads_for, torch_threads
 from chemnet.training.batches import Batches, TrainingData
 from chemnet.training.checkpoint import check_no_run, copied, read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team
@@ -32,7 +31,6 @@ from chemnet.training.options import FitOptions
 
 HISTORY, CHECKPOINT, BEST = "loss.csv", "last.pt", "best.pt"
 
-_ONE_THREAD = 300_000  # parameters; smaller networks gain nothing by a second thread
 _FORMAT = 2  # of checkpoints
 Judge = Callable[[nn.Module], float]  # error of a network in use
 
@@ -176,6 +174,7 @@ def fit(
     kind: str = "training",
     max_minutes: float | None = None,
     device: str = "cpu",
+    n_threads: int | None = None,
     judge: Judge | None = None,
     facts: Mapping[str, Any] | None = None,
     team: Team = Team(),  # noqa: B008 (immutable)
@@ -187,9 +186,10 @@ def fit(
     With a judge the weights of `best.pt` are returned. With `max_minutes` the schedule is stretched over the steps or
     the minutes, whichever end sooner. With `resume` the training goes on from `run/last.pt`, which must have the same
     options, seed, and `facts` (plain data); phases may go on to more steps. A run that is there, of this `kind`, is
-    replaced with `overwrite` only. `begin` is called after these checks. SIGINT and SIGTERM end the training after the
-    step with a checkpoint. Raises FileError when the checkpoint is missing or damaged, UsageError when it belongs to
-    another training or would be lost, NumericalError when the loss is not finite.
+    replaced with `overwrite` only. `begin` is called after these checks; `n_threads` is chosen as `runtime/threads.py`
+    says. SIGINT and SIGTERM end the training after the step with a checkpoint. Raises FileError when the checkpoint is
+    missing or damaged, UsageError when it belongs to another training or would be lost, NumericalError when the loss is
+    not finite.
     """
     if options.batch_size < team.size:
         raise UsageError(f"batch_size {options.batch_size}: there are {team.size} processes to share a batch")
@@ -198,8 +198,8 @@ def fit(
     fixed = options.model_dump(mode="json", exclude={"steps"} if options.phases else set())
     facts = {"checkpoint format": _FORMAT, **(facts or {}), "fit": fixed, "seed": seed, "rows": len(batches)}
     limit = math.inf if max_minutes is None else 60.0 * max_minutes
-    one_thread = "OMP_NUM_THREADS" not in os.environ and sum(p.numel() for p in network.parameters()) <= _ONE_THREAD
-    with signals_wait() as signals, torch_threads(1 if one_thread else None):
+    threads = threads_for(sum(p.numel() for p in network.parameters()), n_threads)
+    with signals_wait() as signals, torch_threads(threads):
         loop = _Fit(training, Path(run), facts, limit, judge, signals, report)
         loop.warn(wanted)
         if not resume and team.leads:

@@ -59,6 +59,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     max_minutes: float | None = None,
+    n_threads: int | None = None,
     cases: IgnitionCases | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
@@ -120,6 +121,7 @@ def train(
             kind=KIND,
             max_minutes=max_minutes,
             device=device,
+            n_threads=n_threads,
             judge=judge,
             facts=_facts_to_resume(config, facts, start),
             team=team,

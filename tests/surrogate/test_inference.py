@@ -63,7 +63,7 @@ def test_blocks_of_every_size_give_the_same_bits(engine, inputs):
 def test_a_block_that_would_give_other_bits_is_not_used(inputs, monkeypatch):
     """A library that adds something to calls of 64 rows and less."""
 
-    def fickle(network, name):
+    def fickle(network, name, n_threads):
         return lambda rows: rows + np.float32(1e-6) * (len(rows) <= 64)
 
     monkeypatch.setattr(inference, "_torch_function", fickle)

@@ -305,18 +305,22 @@ def test_missing_damaged_or_foreign_checkpoints_are_refused(data, tmp_path):
         fit(small_net(), data, options, tmp_path, resume=True, **QUIET)
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, 1), ("2", 2)])
-def test_a_small_network_trains_in_one_thread_unless_the_environment_differs(
-    data, tmp_path, monkeypatch, asked, expected
+@pytest.mark.parametrize(
+    ("environment", "options", "expected"),
+    [({}, {}, 1), ({"OMP_NUM_THREADS": "2"}, {}, 1), ({"CHEMNET_NUM_THREADS": "2"}, {}, 2), ({}, {"n_threads": 2}, 2)],
+)
+def test_a_small_network_trains_in_one_thread_unless_a_user_chooses_another_number(
+    data, tmp_path, monkeypatch, environment, options, expected
 ):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if asked:
-        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    for name in ("OMP_NUM_THREADS", "CHEMNET_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     before, seen = torch.get_num_threads(), set()
     torch.set_num_threads(2)
     try:
-        options = FitOptions(learning_rate=1e-3, steps=1, batch_size=8)
-        fit(small_net(), data, options, tmp_path, report=lambda line: seen.add(torch.get_num_threads()))
+        short = FitOptions(learning_rate=1e-3, steps=1, batch_size=8)
+        fit(small_net(), data, short, tmp_path, **options, report=lambda line: seen.add(torch.get_num_threads()))
         assert seen == {expected} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
