@@ -26,6 +26,7 @@ import numpy as np
 from chemnet.data import dataset, label_audit
 from chemnet.data.augmentation import Drawer, premixed
 from chemnet.data.dataset import Audit, Pairs
+from chemnet.data.progress import Progress, Task
 from chemnet.data.recipe import KINDS, Paths, Recipe, load_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import load_mechanism
@@ -37,7 +38,7 @@ from chemnet.kinetics.step import ChemistryStep
 from chemnet.runtime.config import dump_yaml, parse, parse_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import check_new
-from chemnet.runtime.processes import ordered_map
+from chemnet.runtime.processes import number_of_workers
 from chemnet.version import __version__
 
 _RECIPE = "recipe.yaml"
@@ -80,12 +81,18 @@ def sample(
     labeller = _labeller(recipe)
     parts = out.with_name(out.name + ".parts")
     _begin(parts, recipe, overwrite)
-    n_shards = -(-recipe.rows // ROWS_PER_SHARD)
+    shards = [("rows", i) for i in range(-(-recipe.rows // ROWS_PER_SHARD))]
+    progress = Progress([*_source_tasks(recipe), *shards], lambda task: (parts / _shard_name(task)).exists(), report)
+    progress.begin(f"{out}: {recipe.rows:,} states of {mechanism.name}", number_of_workers(workers))
     run_task = functools.partial(_run_task, parts, visit)
-    _run_tasks(run_task, _source_tasks(recipe), parts, workers, "sources", report)
-    _compile(labeller, unburnt[0], recipe)
-    _run_tasks(run_task, [("rows", i) for i in range(n_shards)], parts, workers, "shards", report)
-    pieces = [parts / _shard_name(("rows", i)) for i in range(n_shards)]
+    try:
+        progress.run(run_task, _source_tasks(recipe), workers)
+        _compile(labeller, unburnt[0], recipe)
+        progress.run(run_task, shards, workers)
+    except (KeyboardInterrupt, SystemExit):
+        report(f"stopped; {progress.kept()} are kept in {parts}, and the same command goes on from there")
+        raise
+    pieces = [parts / _shard_name(shard) for shard in shards]
     for line in _merge(recipe, pieces, out):
         report(line)
     shutil.rmtree(parts)
@@ -165,9 +172,6 @@ def _provenance(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-Task = tuple[str, int]
-
-
 def _source_tasks(recipe: Recipe) -> list[Task]:
     """Flows and flames first: they take longest."""
     n_tasks = {
@@ -181,30 +185,18 @@ def _source_tasks(recipe: Recipe) -> list[Task]:
     return [(kind, i) for kind, n in n_tasks.items() if kind in used for i in range(n)]
 
 
-def _run_tasks(
-    run_task: Callable[[Task], None],
-    tasks: list[Task],
-    parts: Path,
-    n_workers: int,
-    what: str,
-    report: Callable[[str], None],
-) -> None:
-    """Run the tasks that have no shard yet; about every ten seconds a line with the time still needed."""
-    missing = [task for task in tasks if not (parts / _shard_name(task)).exists()]
-    start = last = time.monotonic()
-    for done, _ in enumerate(ordered_map(run_task, missing, n_workers), start=1):
-        now = time.monotonic()
-        if now - last > 10.0 or done == len(missing):
-            last = now
-            left = (now - start) / done * (len(missing) - done)
-            report(f"{what} {len(tasks) - len(missing) + done} of {len(tasks)}, {left:.0f} s left")
-
-
 def _shard_name(task: Task) -> str:
     return f"{task[0]}-{task[1]:05d}.h5"
 
 
-def _run_task(parts: Path, visit: Visit | None, task: Task) -> None:
+def _run_task(parts: Path, visit: Visit | None, task: Task) -> float:
+    """Compute and keep what a task makes; the seconds that it took."""
+    start = time.perf_counter()
+    _write_shard(parts, visit, task)
+    return time.perf_counter() - start
+
+
+def _write_shard(parts: Path, visit: Visit | None, task: Task) -> None:
     kind, number = task
     text = (parts / _RECIPE).read_text()
     recipe = _recipe(text)

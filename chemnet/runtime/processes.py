@@ -6,6 +6,7 @@ import ctypes
 import multiprocessing
 import os
 import platform
+import signal
 import struct
 import sys
 import threading
@@ -15,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 from chemnet.runtime.errors import ChemnetError, UsageError
@@ -23,12 +25,14 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # "max 100000", or microseconds of CPU 
 
 _LAUNCHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 _LAUNCHER_RANKS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "CHEMNET_NUM_THREADS")
 
 # Options of glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD [bytes].
 _KEEP = ((-1, 1 << 29), (-2, 1 << 26), (-3, 1 << 25))
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # number of the system call; the C library has no name for it
 _SHORTEST_SLICE = 100_000  # [ns], the least that Linux grants
+
+_PATIENCE = 2.0  # [s] for a worker to leave what it is at
 
 _ranks: Any | None = None  # executor of rank 0, while the other ranks wait for tasks
 
@@ -41,18 +45,27 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_wor
 
     Inside `other_ranks` the ranks compute them, for any `n_workers`. Workers are spawned (numba, torch and MPI do not
     survive a fork) with one thread each and end with this process; `function` and items must pickle. Exceptions of a
-    worker are raised here, ChemnetError when one is killed or none can be started.
+    worker are raised here, ChemnetError when one is killed or none can be started. What ends the map ends the workers
+    within seconds, whatever they are at.
     """
     if _ranks is not None:
         yield from _ranks.map(function, items)
     elif n_workers == 1:
         yield from map(function, items)
     else:
-        with _worker_pool(n_workers) as pool:
-            try:
-                yield from pool.map(function, items)
-            except BrokenProcessPool:
-                raise ChemnetError("a worker process was killed, perhaps out of memory\nTake fewer workers.") from None
+        others = set(multiprocessing.active_children())
+        pool = _worker_pool(n_workers)
+        try:
+            tasks = [pool.submit(_run_task, function, item) for item in items]
+            while tasks:
+                yield tasks.pop(0).result()
+        except BrokenProcessPool:
+            raise ChemnetError("a worker process was killed, perhaps out of memory\nTake fewer workers.") from None
+        except BaseException:
+            _stop(set(multiprocessing.active_children()) - others)
+            raise
+        finally:
+            pool.shutdown()
 
 
 def _worker_pool(n_workers: int) -> ProcessPoolExecutor:
@@ -87,6 +100,11 @@ def other_ranks() -> Iterator[bool]:
             yield executor is not None
         finally:
             _ranks = None
+
+
+def number_of_workers(n_workers: int) -> int:
+    """Number of processes that compute what `ordered_map` is given."""
+    return n_workers if _ranks is None else int(_ranks.num_workers)
 
 
 def is_first_rank() -> bool:
@@ -155,11 +173,39 @@ def yield_core() -> None:
         time.sleep(0.0)
 
 
+def _stop(workers: Iterable[multiprocessing.process.BaseProcess]) -> None:
+    """End workers: they may leave what they are at, and are killed where that takes too long."""
+    end = time.monotonic() + _PATIENCE
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
+        worker.kill()
+
+
 def _begin_worker() -> None:
-    """Limit the libraries of a worker to one thread, since workers share the cores."""
+    """Limit the libraries of a worker to one thread, since workers share the cores.
+
+    Ctrl-C reaches all processes of a terminal: it is the first process that ends the others, by SIGTERM.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in _THREADS:
         os.environ[name] = "1"
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _run_task(function: Callable[[Item], Result], item: Item) -> Result:
+    """Result of a task in a worker, which ends where it has been told to leave."""
+    try:
+        return function(item)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Leave all bodies, so that temporary folders vanish, and end."""
+    raise SystemExit(128 + signum)
 
 
 def _end_with_parent() -> None:

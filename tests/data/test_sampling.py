@@ -183,12 +183,16 @@ def test_lost_and_retried_labels_are_counted_and_the_lost_ones_left_out(tmp_path
 
 def test_two_workers_after_an_interruption_give_the_content_of_one(sampled, tmp_path, monkeypatch):
     again = tmp_path / "states.h5"
+    lines: list[str] = []
     monkeypatch.setattr(dataset, "write", _interrupted_after(3, dataset.write))
     with pytest.raises(KeyboardInterrupt):
-        sampling.sample(small_recipe(), again, report=lambda line: None)
+        sampling.sample(small_recipe(), again, report=lines.append)
     monkeypatch.undo()
+    assert lines[0].startswith(f"{again}: 240 states of h2o2.yaml, by 1 process: 2 turbulent flames")
+    assert lines[-1].startswith(f"stopped; 3 of 7 parts are kept in {again}.parts, and the same command goes on")
     assert list((tmp_path / "states.h5.parts").glob("*.h5")) and not again.exists()
-    sampling.sample(small_recipe(), again, workers=2, report=lambda line: None)
+    sampling.sample(small_recipe(), again, workers=2, report=lines.append)
+    assert any(", by 2 processes (3 parts are there): " in line for line in lines)
     assert not (tmp_path / "states.h5.parts").exists()
     assert_same_content(again, sampled)
 

@@ -31,12 +31,47 @@ assert granted and after[2] in (100_000, before[2]), (granted, before, after)
 print(after[2])
 """
 
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from chemnet.runtime.processes import ordered_map
+
+def work(number):
+    with TemporaryDirectory(dir=sys.argv[1]):
+        Path(sys.argv[1], f"{number}.begun").touch()
+        if number % 2:
+            time.sleep(600)
+        while number:
+            pass
+
+if __name__ == "__main__":
+    for _ in ordered_map(work, range(9), 3):
+        while len(list(Path(sys.argv[1]).glob("*.begun"))) < 4:
+            time.sleep(0.01)
+        print("first", flush=True)
+        {ending}
+"""
+
 ELSEWHERE = """
 import sys
 sys.platform = "darwin"
 from chemnet.runtime.processes import shorten_time_slices
 print(shorten_time_slices())
 """
+
+
+@pytest.mark.parametrize("ending", ["raise KeyboardInterrupt", "sys.exit(143)", "raise ValueError"])
+def test_what_ends_a_map_ends_its_workers_and_they_leave_nothing(tmp_path, ending):
+    """Each of the workers would take ten minutes and more."""
+    script = tmp_path / "interrupted.py"
+    script.write_text(INTERRUPTED.replace("{ending}", ending))
+    place = tmp_path / "place"
+    place.mkdir()
+    done = subprocess.run([sys.executable, script, place], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "first\n" and done.returncode != 0
+    assert done.stderr.count("Traceback") == (0 if "exit" in ending else 1), done.stderr
+    assert {path.suffix for path in place.iterdir()} == {".begun"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a system call of Linux")
