@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from chemnet.runtime.config import Config, override, parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import shipped
+from chemnet.runtime.nearest import hint
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -266,7 +266,9 @@ def find_case(case: str | Path) -> Path:
         path = path / "case.yaml"
     if path.is_file():
         return path
-    missing = FileError(f"no case {case}: neither a folder with case.yaml, nor a file, nor a shipped case")
+    shipped_cases = [path.parent.name for path in sorted(shipped("cases").glob("*/case.yaml"))]
+    meant = hint(path.parent.name if path.name == "case.yaml" else path.name, shipped_cases, "those that ship are")
+    missing = FileError(f"no case {case}: neither a folder with case.yaml, nor a file{meant}")
     if Path(case).parts[:-1] not in ((), ("cases",)):
         raise missing
     try:
@@ -283,7 +285,7 @@ def load_case(case: str | Path, variant: str | None = None, assignments: Iterabl
     path = find_case(case)
     data, variants = split_variants(read_yaml(path), str(path))
     if variant is not None and variant not in variants:
-        raise UsageError(f"{path}: no variant {variant}{_hint(variant, variants)}")
+        raise UsageError(f"{path}: no variant {variant}{hint(variant, variants, 'it has')}")
     if variant is not None:
         data = _merge(data, variants[variant])
     return parse(CaseConfig, override(data, assignments), str(path))
@@ -302,12 +304,6 @@ def split_variants(data: Mapping[str, Any], source: str) -> tuple[dict[str, Any]
     if not isinstance(variants, dict) or not all(isinstance(value, dict) for value in variants.values()):
         raise UsageError(f"{source}: variants: expected names, each with the keys that it changes")
     return own, variants
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    known = list(known)
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]}?" if match else f"; it has: {', '.join(known) or 'none'}"
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

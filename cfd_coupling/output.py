@@ -7,7 +7,6 @@ the group `chemnet`. `flow.vtkhdf.series` (JSON) is what ParaView opens to see a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from chemnet.gas.mechanism import Mechanism
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import read_json, write_json
 from chemnet.runtime.hdf5 import new_file
+from chemnet.runtime.nearest import nearest
 
 SERIES = "flow.vtkhdf.series"
 ALL_SPECIES = "species"
@@ -84,8 +84,8 @@ class SnapshotWriter:
         known = (*UNITS, *self.species)
         for name in names:
             if name not in (*known, ALL_SPECIES):
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
+                close = nearest(name, known)
+                hint = f"; did you mean {close}?" if close else ""
                 valid = ", ".join((*UNITS, ALL_SPECIES))
                 raise UsageError(
                     f"output.fields: no field {name}{hint}\nValid: {valid}, or a species of the mechanism."

@@ -16,6 +16,7 @@ from chemnet.gas.mechanism import Mechanism, load_mechanism
 from chemnet.gas.state import ONE_ATM, Array
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.tables import Table
 
 DT = 1e-6  # [s]
@@ -82,7 +83,7 @@ def cells_of(task: ExactTask, P: float | None = None, *, flames: bool = True) ->
     """The cells of a task at P [Pa], by default its own. Raises UsageError when there can be none."""
     unknown = [kind for kind in task.kinds if kind not in KINDS]
     if unknown:
-        raise UsageError(f"no states {unknown[0]}; there are {', '.join(KINDS)}")
+        raise UsageError(f"no states {unknown[0]}{hint(unknown[0], KINDS)}")
     mechanism = load_mechanism(task.mechanism)
     fuel, P = task.fuel or usual_fuel(mechanism), task.pressure if P is None else P
     return Cells(Gas(mechanism, fuel, task.oxidizer or AIR, P), flames=flames)

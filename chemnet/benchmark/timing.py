@@ -45,10 +45,10 @@ class Timing:
         values = np.array(self.seconds[name]) / self.cells
         return float(np.median(values)), float(values.min()), float(values.max())
 
-    def spread(self, name: str) -> str:
-        """Cheapest and dearest turn [us] in words."""
+    def spread(self, name: str) -> tuple[float, float]:
+        """Cheapest and dearest turn [us]."""
         _, low, high = self.per_cell(name)
-        return " - ".join(f"{t:.3g}" if t < 1000.0 else f"{t:.0f}" for t in (1e6 * low, 1e6 * high))
+        return 1e6 * low, 1e6 * high
 
     def ratio(self, slow: str, fast: str) -> float:
         """How many times cheaper `fast` is, of the medians."""
@@ -103,7 +103,7 @@ def machine_table() -> Table:
     packages = ("cantera", "torch", "numba", "numpy")
     rows = [
         ("processor", processor()),
-        ("usable cores", str(available_cores())),
+        ("usable cores", available_cores()),
         ("Python", platform.python_version()),
         *((name, metadata.version(name)) for name in packages),
     ]

@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
     names = "a file, a folder, or a name such as drm19 or drm19-small"
     which.add_argument("what", metavar="WHAT", nargs="?", help=names)
     which.add_argument("--models", action="store_true", help="the models that ship")
+    command.add_argument("--all", action="store_true", help="with all that it says about itself")
 
 
 def info(options: Options) -> list[Table]:
@@ -25,4 +26,4 @@ def info(options: Options) -> list[Table]:
         return models()
     from chemnet.cli.facts import describe
 
-    return describe(options.what)
+    return describe(options.what, options.all)

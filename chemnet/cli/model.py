@@ -42,7 +42,6 @@ def export(options: Options) -> list[Table]:
     from chemnet.surrogate.export import export
 
     out = options.out or Path("runs", f"{Path(options.model).stem}{_ENDINGS[options.target]}")
-    check_files(options, out)
     return [_files(options.model, options.target, export(options.model, options.target, out, options.overwrite))]
 
 

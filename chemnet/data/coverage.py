@@ -68,8 +68,9 @@ def coverage_tables(found: Coverage, title: str) -> list[Table]:
     ]
 
 
-def _range(column: Array) -> str:
-    return " - ".join(f"{value:.4g}" for value in np.quantile(column, (0.01, 0.99)))
+def _range(column: Array) -> tuple[float, float]:
+    low, high = np.quantile(column, (0.01, 0.99))
+    return float(low), float(high)
 
 
 def draw(path: Path, picture: Path) -> None:

@@ -15,6 +15,7 @@ from chemnet.gas.state import Array
 from chemnet.runtime.config import Config, override, parse, parse_yaml, read_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import shipped
+from chemnet.runtime.nearest import hint
 
 SOURCES = ("ignition", "kernel", "flames", "burnt")
 PERTURBED = ("perturbed", "strongly_perturbed")
@@ -266,7 +267,7 @@ def load_recipe(
     data = read_yaml(path)
     variants = data.pop("variants", {})
     if variant is not None and variant not in variants:
-        raise UsageError(f"{path} has no variant {variant}; it has {', '.join(variants) or 'none'}")
+        raise UsageError(f"{path} has no variant {variant}{hint(variant, variants, 'it has')}")
     for key, value in variants.get(variant, {}).items():
         data[key] = {**data[key], **value} if isinstance(value, dict) else value
     if mechanism is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -21,6 +20,7 @@ from pydantic import BeforeValidator
 from chemnet.gas.mechanism_file import check_ideal_gas, jumps_untold, open_gas, text_of, with_phase
 from chemnet.gas.polynomials import enthalpy_jumps, table_of
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.processes import is_first_rank
 
 _MEMORY = "memory#"  # begins the names of mechanisms that are in no file
@@ -76,9 +76,8 @@ class Mechanism:
         try:
             return self.species_names.index(species)
         except ValueError:
-            near = difflib.get_close_matches(species, self.species_names, n=3, cutoff=0.6)
-            names = f"near are {', '.join(near)}" if near else f"it has {', '.join(self.species_names)}"
-            raise UsageError(f"no species {species} in {self.name}; {names}") from None
+            meant = hint(species, self.species_names, "it has")
+            raise UsageError(f"no species {species} in {self.name}{meant}") from None
 
     def gas(self) -> ct.Solution:
         """A new Cantera gas of this mechanism."""

@@ -15,9 +15,15 @@ import cantera as ct
 
 from chemnet.runtime.config import parse_yaml
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.nearest import nearest
 
 _BUNDLED = Path(__file__).parent / "mechanisms"
 _MARK = "#"  # between file and phase
+
+
+def bundled_mechanisms() -> list[str]:
+    """Names of the mechanisms that ship."""
+    return sorted(path.stem for path in _BUNDLED.glob("*.yaml"))
 
 
 def with_phase(name: str, phase: str) -> str:
@@ -38,7 +44,9 @@ def open_gas(name: str) -> tuple[str, ct.Solution]:
     except ct.CanteraError as error:
         known = _phases(source)
         if phase and known and phase not in known:
-            raise UsageError(f"{file} has no phase {phase}; it has {_listed(known)}") from None
+            close = nearest(phase, known)
+            meant = f"did you mean {close}?" if close else f"it has {_listed(known)}"
+            raise UsageError(f"{file} has no phase {phase}; {meant}") from None
         raise UsageError(f"{name}: {reason(error)}\n{_way_out(error)}") from None
 
 
@@ -102,8 +110,11 @@ def _find(name: str) -> str:
         return str(Path(name).resolve())
     if any((Path(folder) / name).exists() for folder in ct.get_data_directories()):
         return name
-    names = ", ".join(sorted(path.stem for path in _BUNDLED.glob("*.yaml")))
-    raise UsageError(f"no mechanism {name}: bundled are {names}; else give the path of a Cantera YAML file")
+    shipped = bundled_mechanisms()
+    of_cantera = sorted({path.name for folder in ct.get_data_directories() for path in Path(folder).glob("*.yaml")})
+    close = nearest(name, [*shipped, *of_cantera])
+    meant = f"; did you mean {close}?" if close else f"; bundled: {', '.join(shipped)}"
+    raise UsageError(f"no mechanism {name}{meant}\nElse give the path of a Cantera YAML file.")
 
 
 def _phases(source: str) -> dict[str, str]:

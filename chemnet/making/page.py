@@ -20,7 +20,7 @@ from chemnet.making.verdict import Verdict
 from chemnet.runtime import html_page
 from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
-from chemnet.runtime.tables import Table
+from chemnet.runtime.tables import Table, cell
 from chemnet.surrogate.hybrid import order_in_words
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe
@@ -65,9 +65,9 @@ def survey_tables(found: Survey) -> list[Table]:
         ("T0 with delays of 5 to 10,000 steps [K]", _range(found.T0)),
         ("burnt gas of cold gas [K]", _range(_ends([b.burnt for b in found.burnt]))),
         ("T at the end of ignitions [K]", _range(_ends([i.end for i in found.ignitions if i.delay is not None]))),
-        ("hottest unburnt gas that burns to a valid state [K]", f"{found.kernel:g}"),
-        ("exact step of a reacting cell [us]", f"{1e6 * found.seconds_per_step:.3g}"),
-        ("flames", found.without_flames or f"{len(found.flames)}"),
+        ("hottest unburnt gas that burns to a valid state [K]", found.kernel),
+        ("exact step of a reacting cell [us]", 1e6 * found.seconds_per_step),
+        ("flames", found.without_flames or len(found.flames)),
         *(("note", note) for note in found.notes),
     ]
     tables = [Table("the gas", ("fact", "value"), facts)]
@@ -104,7 +104,7 @@ def _card(content: Content) -> Iterator[str]:
     yield f"| mechanism | `{task.mechanism}`: {content.mechanism.n_species} species |"
     yield f"| data | {recipe.rows:,} pairs of `recipe.yaml` (seed {recipe.seed}), labels by the exact integrator |"
     for name, value in domain_facts(model.domain):
-        yield f"| {name} | {value} |"
+        yield f"| {name} | {cell(value)} |"
     for name in ("steps", "seconds", "validation_loss"):
         yield f"| training: {name.replace('_', ' ')} | {model.metadata[name]:.6g} |"
     yield f"| integrated, not predicted | gas below {model.cold_limit:g} K, and calm gas ({model.calm_limit:g}) |"
@@ -180,5 +180,5 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _range(limits: tuple[float, float]) -> str:
-    return f"{limits[0]:.4g} - {limits[1]:.4g}"
+def _range(limits: tuple[float, float]) -> tuple[float, float]:
+    return float(limits[0]), float(limits[1])

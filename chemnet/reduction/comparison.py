@@ -19,6 +19,7 @@ from torch import nn
 from chemnet.runtime.config import Config, parse
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.files import check_new, write_json
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 
@@ -45,7 +46,7 @@ class ComparisonSettings(Config):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in cls.known_methods]
         if unknown:
-            raise ValueError(f"no method {unknown[0]}; there are {', '.join(cls.known_methods)}")
+            raise ValueError(f"no method {unknown[0]}{hint(unknown[0], cls.known_methods)}")
         if len(set(names)) < len(names):
             raise ValueError("name each method once")
         return names
@@ -254,7 +255,7 @@ def _cells(column: Column, values: Sequence[Any]) -> list[Any]:
     mean = scaled[0] if len(set(scaled)) == 1 else sum(scaled) / len(scaled) if scaled else None
     if not column.spread:
         return [mean]
-    return [mean, f"{min(scaled):.4g} - {max(scaled):.4g}" if scaled else "-"]
+    return [mean, (min(scaled), max(scaled)) if scaled else None]
 
 
 def _beyond(losses: Mapping[float, float]) -> list[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError
 
 from chemnet.runtime.errors import FileError, UsageError
+from chemnet.runtime.nearest import hint
 
 
 class Config(BaseModel):
@@ -66,7 +66,7 @@ def shipped_yaml(name_or_path: str | Path, kind: str, folder: Path) -> Path:
         return path
     names = sorted(file.stem for file in folder.glob("*.yaml"))
     if str(name_or_path) not in names:
-        raise UsageError(f"no {kind} {name_or_path}; there are {', '.join(names)}, or give the path of a .yaml file")
+        raise UsageError(f"no {kind} {name_or_path}{hint(str(name_or_path), names)}\nOr give the path of a .yaml file.")
     return folder / f"{name_or_path}.yaml"
 
 
@@ -109,9 +109,7 @@ def parse(schema: type[Schema], data: Mapping[str, Any], source: str) -> Schema:
 
 
 def _nearest(schema: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    keys = _keys_beside(schema, location)
-    match = difflib.get_close_matches(str(location[-1]), keys, n=1, cutoff=0.5)
-    return f"; did you mean {match[0]}?" if match else f"; valid here: {', '.join(keys)}"
+    return hint(str(location[-1]), _keys_beside(schema, location), "valid here:")
 
 
 def _keys_beside(schema: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

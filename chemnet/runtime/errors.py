@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
+import io
 import os
 import re
 import signal
@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+from chemnet.runtime.nearest import nearest
 
 
 class ChemnetError(Exception):
@@ -46,18 +48,30 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError."""
-        raise UsageError(f"{message}{_nearest(message, self.prog)}\nTry: {self.prog} --help")
+        raise UsageError(f"{message}{self._meant(message)}\nTry: {self.prog} --help")
 
+    def _meant(self, message: str) -> str:
+        """What may have been meant by a wrong choice or option."""
+        option = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if option is not None:
+            close = nearest(option[1], self._options())
+            return f"; did you mean {close}?" if close else ""
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if choice is None:
+            return ""
+        names = re.findall(r"[\w-]+", choice[2])
+        close = nearest(choice[1], names)
+        if close is None and "model" in names:
+            return f"; for a model: {self.prog} model {choice[1]}"
+        return f"; did you mean {close}?" if close else ""
 
-def _nearest(message: str, prog: str) -> str:
-    choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-    if choice is None:
-        return ""
-    names = re.findall(r"[\w-]+", choice[2])
-    close = difflib.get_close_matches(choice[1], names, n=1)
-    if not close and "model" in names:
-        return f"; for a model: {prog} model {choice[1]}"
-    return f"; did you mean {close[0]}?" if close else ""
+    def _options(self) -> set[str]:
+        """All options of this parser and of those below it."""
+        names = {name for name in self._option_string_actions if name.startswith("--")}
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                names = names.union(*(below._options() for below in action.choices.values()))
+        return names
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -126,6 +140,8 @@ def run_command(main: Callable[[], int | None], name: str) -> int:
     one with a traceback), 130 and 143 for SIGINT and SIGTERM.
     """
     signal.signal(signal.SIGTERM, _raise_on_sigterm)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file shows where a command is
     try:
         code = main() or 0
         sys.stdout.flush()  # a pipe without a reader must break here, not when the interpreter shuts down

@@ -32,7 +32,7 @@ _KEEP = ((-1, 1 << 29), (-2, 1 << 26), (-3, 1 << 25))
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # number of the system call; the C library has no name for it
 _SHORTEST_SLICE = 100_000  # [ns], the least that Linux grants
 
-_PATIENCE = 2.0  # [s] for a worker to leave what it is at
+_PATIENCE = 4.0  # [s] for a worker to leave what it is at
 
 _ranks: Any | None = None  # executor of rank 0, while the other ranks wait for tasks
 

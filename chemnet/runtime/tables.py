@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,15 @@ from typing import Any
 
 from chemnet.runtime.files import atomic
 
+_LONGEST = 100  # characters of a cell in a line
+
 
 @dataclass(frozen=True)
 class Table:
-    """A title, column names, and rows of numbers and words; columns carry their units in brackets."""
+    """A title, column names, and rows; columns carry their units in brackets.
+
+    A cell is a number, a word, None, a range (lowest, highest), or a list of any of these.
+    """
 
     title: str
     columns: Sequence[str]
@@ -32,8 +39,8 @@ class Table:
         return cls(content["title"], tuple(rows[0]) if rows else (), [tuple(row.values()) for row in rows])
 
     def text(self) -> str:
-        """The table as aligned text."""
-        cells = [list(self.columns), *self.cells()]
+        """The table as aligned text; words that are long go on below."""
+        cells = [list(self.columns), *(line for row in self.cells() for line in _wrapped(row))]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
         lines = ["  ".join(map(_align, row, widths, self._words())).rstrip() for row in cells]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
@@ -41,7 +48,7 @@ class Table:
 
     def cells(self) -> list[list[str]]:
         """The rows as text."""
-        return [[_cell(value) for value in row] for row in self.rows]
+        return [[cell(value) for value in row] for row in self.rows]
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
@@ -67,21 +74,32 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writer.writerows(rows)
 
 
+def _wrapped(row: Sequence[str]) -> list[list[str]]:
+    """A row of text as one or more rows of cells that are not longer than a line."""
+    parts = [textwrap.wrap(text, _LONGEST, break_long_words=False, break_on_hyphens=False) or [text] for text in row]
+    return [list(line) for line in itertools.zip_longest(*parts, fillvalue="")]
+
+
 def _align(text: str, width: int, is_word: bool) -> str:
     return text.ljust(width) if is_word else text.rjust(width)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A cell as text; of a range `lowest - highest`."""
     value = _plain(value)
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, tuple) and len(value) == 2:
+        return " - ".join(map(cell, value))
+    if isinstance(value, list | tuple):
+        return " ".join(map(cell, value))
     return "-" if value is None else str(value)
 
 
 def _grouped(value: Any) -> str:
-    """As `_cell`, with commas between thousands."""
+    """As `cell`, with commas between thousands."""
     value = _plain(value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _cell(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else cell(value)
 
 
 def _plain(value: Any) -> Any:
@@ -92,4 +110,6 @@ def _plain(value: Any) -> Any:
 def _finite(value: Any) -> Any:
     """As `_plain`, but JSON has no nan and no infinity."""
     value = _plain(value)
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from chemnet.runtime.errors import UsageError
-from chemnet.runtime.files import atomic, atomic_folder
+from chemnet.runtime.files import atomic, atomic_folder, check_new
+from chemnet.runtime.nearest import hint
 from chemnet.surrogate.deepflame.folder import FILES, write_folder
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network_alone import is_sound_alone, verdict_alone
@@ -30,10 +31,9 @@ def export(model: Surrogate | str | Path, target: str, out: str | Path, overwrit
     unless it is to `overwrite`; FileError or OSError where nothing can be written.
     """
     if target not in TARGETS:
-        raise UsageError(f"no target {target}; there are {', '.join(TARGETS)}")
+        raise UsageError(f"no target {target}{hint(target, TARGETS)}")
     out = Path(out)
-    if not overwrite and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
-        raise UsageError(f"{out} is there already\nChoose another --out, or replace it with --overwrite.")
+    check_new(out, overwrite, "Choose another --out, or replace it with --overwrite.")
     return TARGETS[target](model if isinstance(model, Surrogate) else Surrogate.load(model), out)
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.lazy import installed
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.threads import threads_for, torch_threads
 
 EngineName = Literal["fp32", "bf16", "onnx"]
@@ -34,7 +35,7 @@ _ACTIVATIONS = {nn.ReLU: "relu", nn.GELU: "gelu", nn.SiLU: "swish", nn.Tanh: "ta
 def check_engine(name: str) -> EngineName:
     """`name` itself. Raises UsageError when there is no such engine, or it is not installed."""
     if name not in get_args(EngineName):
-        raise UsageError(f"no engine {name}; there are {', '.join(get_args(EngineName))}")
+        raise UsageError(f"no engine {name}{hint(name, get_args(EngineName))}")
     if name == "onnx" and not _has_onnx():
         raise UsageError("engine onnx needs onnxruntime: pip install onnx onnxruntime")
     return cast(EngineName, name)

@@ -21,6 +21,7 @@ from torch import nn
 
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.files import atomic
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.run_folder import how_to_finish
 from chemnet.surrogate.network import NetConfig, build
 
@@ -44,15 +45,19 @@ def find_model(path_or_name: str | Path) -> Path:
             return candidate
     if (path / "last.pt").is_file():
         raise FileError(f"no model in {path}\n{how_to_finish(path)}")
-    names = ", ".join(shipped_models()) or "none"
-    raise FileError(
-        f"no model {path_or_name}\nGive a model file, a run folder, or the name of one that ships: {names}."
-    )
+    meant = hint(str(path_or_name), shipped_models(), "those that ship are")
+    raise FileError(f"no model {path_or_name}{meant}\nGive a model file, a run folder, or the name of one that ships.")
 
 
 def shipped_models() -> list[str]:
     """Names of the models that ship."""
     return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+
+
+def mechanism_hash(name: str) -> str:
+    """SHA-256 of the mechanism of a model that ships; its weights are not read."""
+    with safetensors.safe_open(PRETRAINED / f"{name}.safetensors", "pt") as file:
+        return str(json.loads(file.metadata()["chemnet"])["mechanism_sha256"])
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

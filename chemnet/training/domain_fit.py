@@ -20,7 +20,7 @@ from chemnet.data.dataset import Pairs
 from chemnet.data.recipe import PERTURBED, Recipe, stored_recipe
 from chemnet.gas import canonical
 from chemnet.gas.mechanism import Mechanism
-from chemnet.gas.state import Array, enthalpy, valid_rows
+from chemnet.gas.state import ONE_ATM, Array, enthalpy, valid_rows
 from chemnet.gas.thermo import temperature_from_enthalpy
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime.errors import UsageError
@@ -164,8 +164,8 @@ def domain_facts(domain: Domain) -> list[tuple[str, Any]]:
     """Limits and measured rates of a domain, as rows of a table."""
     T, P = domain.limits["T"], domain.limits["P"]
     rows: list[tuple[str, Any]] = [
-        ("T [K]", f"{T[0]:.0f} - {T[1]:.0f}"),
-        ("P [Pa]", f"{P[0]:.0f} - {P[1]:.0f}"),
+        ("T [K]", (float(T[0]), float(T[1]))),
+        ("P [atm]", (float(P[0]) / ONE_ATM, float(P[1]) / ONE_ATM)),
         ("bounds of elements and enthalpy", len(domain.bounds)),
     ]
     measured = domain.measured
@@ -174,4 +174,4 @@ def domain_facts(domain: Domain) -> list[tuple[str, Any]]:
         "false alarms, fresh states": measured.get("false_alarms_on_fresh_states"),
         **{f"found with {name} beyond by a tenth": share for name, share in measured.get("found", {}).items()},
     }
-    return rows + [(text, f"{100.0 * share:.4g} %") for text, share in rates.items() if share is not None]
+    return rows + [(f"{text} [%]", 100.0 * share) for text, share in rates.items() if share is not None]

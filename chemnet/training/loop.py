@@ -32,7 +32,7 @@ from chemnet.training.options import FitOptions
 HISTORY, CHECKPOINT, BEST = "loss.csv", "last.pt", "best.pt"
 
 _FORMAT = 2  # of checkpoints
-Judge = Callable[[nn.Module], float]  # error of a network in use
+Judge = Callable[[nn.Module], float]  # relative error of the ignition delays of a network in use
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,8 @@ class _Fit:
             before, share = share, self._share()
             if share < 1.0 and int(share * options.rollouts) > int(before * options.rollouts):
                 self._judge()
+            if share >= 1.0:
+                self._use_average()
             if training.step % options.report_every == 0 or share >= 1.0:
                 self._record(self.running / self.since)
                 self.running, self.since = 0.0, 0
@@ -285,12 +287,6 @@ class _Fit:
                 self._save()
                 self.report(f"stopped after step {training.step}; --resume goes on from here")
                 return self._result(self.history[-1][2])
-        if self.averaged:
-            with torch.no_grad():
-                for mean, parameter in zip(self.average, self._parameters(), strict=True):
-                    parameter.copy_(mean)
-            self._record(self.history[-1][1])
-            self._save()
         self._judge()
         return self._result(self._use_best())
 
@@ -330,6 +326,13 @@ class _Fit:
                 for mean, parameter in zip(self.average, self._parameters(), strict=True):
                     mean += (parameter - mean) / self.averaged
 
+    def _use_average(self) -> None:
+        """Take the running average, where there is one, for the weights."""
+        if self.averaged:
+            with torch.no_grad():
+                for mean, parameter in zip(self.average, self._parameters(), strict=True):
+                    parameter.copy_(mean)
+
     def _judge(self) -> None:
         """Judge the weights of this step and keep them if they are the best."""
         if self.judge is None or self.training.options.rollouts == 0 or not self.training.team.leads:
@@ -339,7 +342,8 @@ class _Fit:
             self.best, self.best_step = score, step
             content = {"score": score, "step": step, "network": self.training.network.state_dict()}
             write_checkpoint(self.folder / BEST, content)
-        self.report(f"step {step}, roll-outs {score:.5f}, best {self.best:.5f} of step {self.best_step}")
+        best = "the best" if step == self.best_step else f"the best {100.0 * self.best:.3g} % at step {self.best_step}"
+        self.report(f"step {step}, error of ignition delays {100.0 * score:.3g} %, {best}")
 
     def _use_best(self) -> float:
         """Restore the best weights; returns their validation measure."""
@@ -359,8 +363,10 @@ class _Fit:
         measure = self.training.batches.measure
         columns = ("step", "training_loss", measure, "learning_rate", "batch_size", "seconds")
         write_csv(self.folder / HISTORY, columns, self.history)
-        left = self.elapsed / max(self._share(), 1e-9) - self.elapsed
-        self.report(f"step {step}, loss {training_loss:.5f}, validation {measured:.5f}, {left:.0f} s left")
+        share = self._share()
+        loss = f"loss {training_loss:.5f}, " if step else ""
+        left = f", {self.elapsed / share - self.elapsed:.0f} s left" if 0.0 < share < 1.0 else ""
+        self.report(f"step {step}, {loss}{measure.replace('_', ' ')} {measured:.5f}{left}")
 
     def _save(self) -> None:
         if self.training.team.leads:

@@ -34,16 +34,21 @@ def models() -> list[Table]:
         model = Surrogate.load(name)
         burning = burning_of_facts(model.metadata.get("data", {})) or METHANE
         fuel = ", ".join(f"{species} {x:g}" for species, x in burning.fuel.items())
-        P = " - ".join(f"{P / ONE_ATM:.3g}" for P in dict.fromkeys(burning.pressure))
-        weights = f"{count(model.network, biases=False):,}"
+        P = tuple(P / ONE_ATM for P in dict.fromkeys(burning.pressure))
+        weights = count(model.network, biases=False)
         mechanism = model.mechanism
         known.append((name, mechanism.name, mechanism.n_species, fuel, P, model.dt, weights, model.engine))
-        found = model.metadata.get("ladder", {})
-        figures.append((name, *(_figure(found, *which) for which in _FIGURES.values())))
+        figures.append((name, *figures_of(model).values()))
     return [
         Table("models that ship; more by `chemnet info NAME`", _MODELS, known),
         Table("errors and costs of a cell, as their cards say", ("name", *_FIGURES), figures),
     ]
+
+
+def figures_of(model: Surrogate) -> dict[str, float | None]:
+    """Errors and costs of a model by its validation; None where it has none."""
+    found = model.metadata.get("ladder", {})
+    return {name: _figure(found, *which) for name, which in _FIGURES.items()}
 
 
 def _figure(found: Mapping[str, Any], check: str, name: str) -> float | None:

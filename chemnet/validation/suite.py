@@ -19,6 +19,7 @@ from chemnet.gas.mechanism import MechanismLike
 from chemnet.kinetics import ChemistryStep, RosenbrockReactor
 from chemnet.runtime.config import parse
 from chemnet.runtime.errors import UsageError
+from chemnet.runtime.nearest import hint
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
@@ -73,7 +74,7 @@ def run(suite: Suite, checks: Sequence[str] | None = None, usual: Sequence[str] 
     """
     unknown = [name for name in checks or () if name not in CHECKS]
     if unknown:
-        raise UsageError(f"no check {unknown[0]}; there are {', '.join(CHECKS)}")
+        raise UsageError(f"no check {unknown[0]}{hint(unknown[0], CHECKS)}")
     loaded = Checks(suite)
     for name in checks or ():
         lacking = loaded.lacks(name)

@@ -64,15 +64,17 @@ def classifier_table(path: Path) -> Table:
     """Facts of a classifier given by its file or run folder."""
     classifier = load_classifier(path)
     facts = classifier.facts
-    rows = [("stage of an automatic reduction", str(facts["stage"]))] if "stage" in facts else []
+    rows: list[tuple[str, Any]] = []
+    if "stage" in facts:
+        rows.append(("stage of an automatic reduction", str(facts["stage"])))
     rows += [
-        ("parameters", f"{count(classifier.network):,}"),
+        ("parameters", count(classifier.network)),
         ("classes", " ".join(classifier.classes)),
-        ("downsampling", str(classifier.downsampling)),
-        ("test accuracy [%]", f"{100 * facts['test_accuracy']:.2f}"),
+        ("downsampling", classifier.downsampling),
+        ("test accuracy [%]", 100.0 * facts["test_accuracy"]),
         ("config", str(facts["config"]["name"])),
-        ("seed", str(facts["seed"])),
+        ("seed", facts["seed"]),
         ("images", str(facts["images"])),
-        ("seconds of training", f"{facts['seconds']:.0f}"),
+        ("time of training [s]", facts["seconds"]),
     ]
     return Table(f"classifier {path}", ("fact", "value"), rows)

@@ -72,7 +72,7 @@ def test_the_hash_is_of_the_content_and_not_of_the_file(tmp_path):
 def test_unknown_names_are_refused_and_the_valid_ones_listed(tmp_path):
     empty = tmp_path / "empty.yaml"
     empty.write_text("description: nothing\n")
-    with pytest.raises(UsageError, match="bundled are drm19"):
+    with pytest.raises(UsageError, match="no mechanism drm91; did you mean drm19"):
         load_mechanism("drm91")
     with pytest.raises(UsageError, match="zz"):
         load_mechanism("gri30.yaml", "zz")

@@ -148,7 +148,7 @@ def test_the_table_has_means_and_ranges_over_the_seeds_and_names_a_missing_packa
     first, second = rows(compare(Toy(), tmp_path, methods=("one", "missing"), seeds=3))
     assert first["doubled [%]"] == pytest.approx(40.0, rel=1e-12, abs=0.0) and first["time"] == "retraining"
     assert first["validation loss"] == pytest.approx(1.1, rel=1e-12, abs=0.0)
-    assert first["validation loss, from - to"] == "1 - 1.2"
+    assert first["validation loss, from - to"] == [1.0, 1.2]
     assert second["remark"] == "skipped: pip install some-package" and second["validation loss"] is None
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 
+import numpy as np
 import pytest
 from pydantic import Field
 
@@ -121,4 +122,12 @@ def test_a_table_prints_aligned_and_goes_to_json():
     lines = table.text().splitlines()
     assert lines[0] == "Speeds" and len({len(line) for line in lines[1:]}) == 1
     assert "1.235" in table.text()
+    pairs = Table("Ranges", ["T [K]", "widths"], [[(300.0, np.float64(1200.5)), [3, 4, 5]], [(0.1, float("inf")), []]])
+    assert [line.split() for line in pairs.text().splitlines()[4:6]] == [
+        "300 - 1200 3 4 5".split(),
+        "0.1 - inf".split(),
+    ]
+    assert [row["T [K]"] for row in pairs.as_json()["rows"]] == [[300.0, 1200.5], [0.1, None]]
+    long = Table("Words", ["name", "text"], [["a", "word " * 60], ["b", 1]]).text().splitlines()
+    assert max(map(len, long)) < 120 and sum(line.count("word") for line in long) == 60
     assert json.loads(json.dumps(table.as_json()))["rows"][0] == {"kind": "cvode", "time [s]": 1.23456}

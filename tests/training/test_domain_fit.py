@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_model import save_tiny_model
 
-from chemnet.cli.facts import model_table
+from chemnet.cli.facts import model_tables
 from chemnet.data import dataset
 from chemnet.data.dataset import Pairs
 from chemnet.data.recipe import load_recipe
@@ -107,11 +107,11 @@ def test_a_model_is_given_the_domain_of_a_training_set_and_reports_it(paths, tmp
     data = training_set(tmp_path / "states.h5", paths)
     table = domain_fit.guard(name, data, tmp_path / "guarded.safetensors")
     facts = dict(table.rows)
-    assert facts["false alarms, held-out states"] == "0 %"
+    assert facts["false alarms, held-out states [%]"] == 0.0
     model = Surrogate.load(tmp_path / "guarded.safetensors")
     assert model.domain.limits["P"][1] < 1.03 * RECIPE.pressure[1]  # the perturbed rows do not count
-    shown = dict(model_table(str(tmp_path / "guarded.safetensors")).rows)
-    assert shown["false alarms, held-out states"] == "0 %" and shown["engine"] == "fp32"
+    shown = dict(row for table in model_tables(tmp_path / "guarded.safetensors") for row in table.rows)
+    assert shown["false alarms, held-out states [%]"] == 0.0 and shown["engine"] == "fp32"
 
 
 def test_a_training_set_of_another_mechanism_is_refused(paths, tmp_path):
