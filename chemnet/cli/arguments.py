@@ -39,6 +39,22 @@ def add_command(
     return command
 
 
+def add_report(command: argparse.ArgumentParser) -> None:
+    """Add `--report FILE`: a page of the tables, and of the `pictures` that a command leaves in its options."""
+    text = "write a page: one file of HTML with its pictures inside, and the same as Markdown beside it"
+    command.add_argument("--report", type=Path, metavar="FILE", help=text)
+    command.set_defaults(pictures=[])
+
+
+def report_files(options: Options) -> list[Path]:
+    """Files of the report that a command writes: HTML, and Markdown; none where it writes none."""
+    report: Path | None = getattr(options, "report", None)
+    if report is None:
+        return []
+    stem = report.with_suffix("") if report.suffix in (".html", ".md") else report
+    return [stem.with_name(f"{stem.name}.{ending}") for ending in ("html", "md")]
+
+
 def check_files(options: Options, *files: Path | str | None) -> None:
     """Raise UsageError for files that a command would write and that are there, FileError for those that it cannot
     write; before it begins."""

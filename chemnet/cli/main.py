@@ -13,9 +13,10 @@ from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from chemnet.cli import bench, compare, doctor, info, make, model, plot, reduce, refine, sample, train, validate, vision
-from chemnet.cli.arguments import check_files
+from chemnet.cli.arguments import check_files, report_files
 from chemnet.runtime.errors import Parser, run_command
 from chemnet.runtime.files import write_json
+from chemnet.runtime.report import write_report
 from chemnet.runtime.threads import begin_command
 from chemnet.version import __version__
 
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     options = build_parser().parse_args(arguments)
     begin_command(getattr(options, "threads", None))
     to_output = options.json == "-"
-    check_files(options, None if to_output else options.json)
+    check_files(options, None if to_output else options.json, *report_files(options))
     with redirect_stdout(sys.stderr) if to_output else nullcontext():
         tables = options.body(options)
     if tables:
@@ -42,6 +43,12 @@ def run(arguments: Sequence[str]) -> int:
             print("\n\n".join(table.text() for table in tables))
         if options.json and not to_output:
             write_json(options.json, content)
+    if tables and report_files(options):
+        stem = report_files(options)[0].with_suffix("")
+        written = write_report(
+            stem, " ".join(["chemnet", *arguments[:3]]), content["command"], [*tables, *options.pictures]
+        )
+        print(f"report: {', '.join(map(str, written))}", file=sys.stderr if to_output else sys.stdout)
     return getattr(options, "exit_code", 0)
 
 

@@ -13,12 +13,15 @@ from chemnet.cli.arguments import (
     add_command,
     add_group,
     add_phase,
+    add_report,
     add_set,
     add_threads,
     atmospheres,
     mechanism_name,
     mixture,
+    report_files,
 )
+from chemnet.runtime.lazy import installed
 from chemnet.runtime.tables import Table
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def _add_cases(command: argparse.ArgumentParser, checks: str) -> None:
     command.add_argument("--check", action="append", dest="checks", metavar="CHECK", help=which)
     command.add_argument("--cases", metavar="FILE", help="ignitions as a YAML file")
     add_set(command)
+    add_report(command)
     add_threads(command)
     data = f"training set for single steps (default {TRAINING_SET}, if it is there and fits)"
     command.add_argument("--data", type=Path, metavar="FILE", help=data)
@@ -60,7 +64,7 @@ def validate_model(options: Options) -> list[Table]:
     given = _given(options, options.model)
     from chemnet.validation.suite import validate
 
-    return validate(options.model, **given)
+    return _with_picture(options, str(options.model), validate(options.model, **given))
 
 
 def validate_exact(options: Options) -> list[Table]:
@@ -68,7 +72,23 @@ def validate_exact(options: Options) -> list[Table]:
     given = _given(options)
     from chemnet.validation.suite import validate
 
-    return validate(None, mechanism=mechanism_name(options.mechanism, options.phase), dt=options.dt, **given)
+    mechanism = mechanism_name(options.mechanism, options.phase)
+    return _with_picture(options, "exact", validate(None, mechanism=mechanism, dt=options.dt, **given))
+
+
+def _with_picture(options: Options, name: str, tables: list[Table]) -> list[Table]:
+    """The tables; their ignition delays, where there are some and a report is asked for, are drawn beside it."""
+    from chemnet.validation.reports import cases_of
+
+    cases = cases_of([table.as_json() for table in tables])
+    if cases and report_files(options) and installed("matplotlib"):
+        from chemnet.runtime import plots
+        from chemnet.runtime.report import Picture
+
+        picture = report_files(options)[0].with_suffix(".png")
+        plots.ignition_delays(picture, {name: cases})
+        options.pictures = [Picture(picture, "Ignition delays of the model and of the reference, and their errors")]
+    return tables
 
 
 def _given(options: Options, model: str | None = None) -> dict[str, Any]:

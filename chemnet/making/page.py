@@ -125,7 +125,7 @@ def _body(folder: Path, content: Content) -> Iterator[str]:
         ("Checks", content.tables, ()),
     ):
         yield html_page.heading(heading)
-        yield from (html_page.table(table.title, table.cells(), table.columns) for table in tables)
+        yield from (html_page.table(table.title, table.cells(), table.columns, table.holds_words()) for table in tables)
         yield from (html_page.figure(pictures[name], _CAPTIONS[name]) for name in names if name in pictures)
     if not pictures:
         yield html_page.paragraph("The pictures need matplotlib: pip install matplotlib, then run make again.")

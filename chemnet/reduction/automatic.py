@@ -26,7 +26,6 @@ from torch import nn
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import UsageError, signals_wait
-from chemnet.runtime.nearest import hint
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import Table, write_csv
 from chemnet.training.batches import Batches
@@ -77,7 +76,7 @@ class Reducible(Training):
     def module(self, layer: str) -> str:
         """Name of the module of a layer. Raises UsageError for a layer that there is not."""
         if layer not in self._modules:
-            raise UsageError(f"no {layer}{hint(layer, self._modules)}")
+            raise UsageError(f"no {layer}; there are {', '.join(self._modules)}")
         return self._modules[layer]
 
     def parameters(self, layer: str | None = None) -> int:

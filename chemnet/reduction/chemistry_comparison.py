@@ -39,6 +39,7 @@ from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
 from chemnet.runtime.lazy import installed
+from chemnet.runtime.report import Picture
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 from chemnet.runtime.threads import threads_for, torch_threads
@@ -138,6 +139,7 @@ def compare(
 
     `original` is the trained large model, `data` its training data, seen through its transform; `cache` is where the
     references of the ignitions are kept. Where matplotlib is installed `out/pareto.png` is drawn.
+    `out/comparison.html` and `.md` are the page of all of it.
     Raises UsageError for settings that do not fit the model or the data, and what training and validation raise.
     """
     task = ChemistryTask(original, data, settings, out, choose_device(device), cache)
@@ -146,8 +148,11 @@ def compare(
     comparison = Comparison(task, settings, out, **how)  # type: ignore[arg-type]
     target = "-".join(map(str, settings.widths))
     tables = comparison.tables([target], [task.budget_table(), machine_table()])
+    pictures = []
     if installed("matplotlib") and _points([out]):
         draw_pareto([out], out / "pareto.png")
+        pictures.append(Picture(out / "pareto.png", "Errors of the ignition delays over weights and over the cost"))
+    comparison.write_page(tables, pictures)
     return tables
 
 

@@ -20,10 +20,11 @@ from chemnet.runtime.config import Config, parse
 from chemnet.runtime.errors import NumericalError
 from chemnet.runtime.files import check_new, write_json
 from chemnet.runtime.nearest import hint
+from chemnet.runtime.report import Picture, write_report
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
 
-RESULTS = "comparison.json"
+RESULTS, PAGE = "comparison.json", "comparison"
 _WAY_OUT = "It is of another model, data or settings: name another folder with --out, or replace it with --overwrite."
 Figure = int | float | str | None
 Say = Callable[[str], None]
@@ -215,6 +216,12 @@ class Comparison:
         }
         write_json(self.out / RESULTS, content)
         return tables
+
+    def write_page(self, tables: Sequence[Table], pictures: Sequence[Picture] = ()) -> None:
+        """Leave the tables and pictures as `comparison.md` and `comparison.html` beside the results."""
+        lead = self.settings.description or f"{len(self.settings.methods)} methods, {self.settings.seeds} seeds"
+        files = write_report(self.out / PAGE, "Comparison of methods of reduction", lead, [*tables, *pictures])
+        self.report(f"written: {', '.join(map(str, files))}")
 
     def _headings(self) -> list[str]:
         columns = [

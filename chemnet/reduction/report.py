@@ -1,4 +1,4 @@
-"""The page of a reduction: `reduction.md` with its pictures, written beside the stages.
+"""The page of a reduction: `reduction.md` and `reduction.html` with its pictures, written beside the stages.
 
 Its tables and pictures are those of the paper, with the project's own figures: table 1 (sizes and losses), figure 2
 (loss curves), figure 3 (similarity of the neurons before a cut).
@@ -6,6 +6,7 @@ Its tables and pictures are those of the paper, with the project's own figures: 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,13 +16,13 @@ from chemnet.condensation import similarity
 from chemnet.condensation.channel_vectors import layer_vectors
 from chemnet.reduction.stage_run import Delays, StageReport
 from chemnet.reduction.stages import Cut, Stage, Stages, hidden_layers
-from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
+from chemnet.runtime.report import Heading, Part, Picture, Points, write_report
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import describe
 
-PAGE, PICTURES = "reduction.md", "pictures"
+PAGE, PICTURES = "reduction", "pictures"
 
 _CONDENSED = 0.9  # similarity from which on neurons count as one group in the maps; the paper's first threshold
 _PIXELS = 320  # of a map, at most, in each direction
@@ -44,30 +45,27 @@ def write_page(
     reports: Sequence[StageReport],
     sizes: Table,
     curves: Mapping[str, Path],
-) -> Path:
-    """Write the page of the stages in `out` and its pictures; the path of the page.
+) -> list[Path]:
+    """Write the page of the stages in `out`, as Markdown and as one file of HTML, and its pictures; the paths of both.
 
     `sizes` is the table of all stages, `curves` are files `loss.csv` to draw, by title. Without matplotlib there are no
     pictures, and the page says so.
     """
     title = "-".join(map(str, describe(original.network).widths))
-    lines = [f"# Reduction of {title}", "", stages.description, "", "## Sizes, losses, ignition delays", ""]
-    lines += [
+    parts: list[Part] = [
+        Heading("Sizes, losses, ignition delays"),
         "Losses are those on the validation states: before a cut, at once after it, and after retraining. Delays are "
         "those of the quick ignitions; a failed case does not ignite or leaves the domain.",
-        "",
-        sizes.markdown(),
-        "",
+        dataclasses.replace(sizes, title=""),
     ]
     parents = [original, *(Surrogate.load(out / f"stage-{r.stage}", original.mechanism) for r in reports[:-1])]
     for parent, settings, report in zip(parents, stages.stages, reports, strict=False):
-        lines += _stage(parent, settings, report)
-    lines += _pictures(out, parents, stages, reports, curves)
-    write_text(out / PAGE, "\n".join(lines).rstrip() + "\n")
-    return out / PAGE
+        parts += _stage(parent, settings, report)
+    parts += _pictures(out, parents, stages, reports, curves)
+    return write_report(out / PAGE, f"Reduction of {title}", stages.description, parts)
 
 
-def _stage(parent: Surrogate, settings: Stage, report: StageReport) -> list[str]:
+def _stage(parent: Surrogate, settings: Stage, report: StageReport) -> list[Part]:
     """Section of one stage."""
     before = describe(parent.network).widths
     cuts = ", ".join(_cut(cut, before[cut.layer], report.widths[cut.layer]) for cut in settings.cuts)
@@ -79,21 +77,16 @@ def _stage(parent: Surrogate, settings: Stage, report: StageReport) -> list[str]
         merging = " Merging is not exact, since the activation is not homogeneous."
     saved = 1.0 - report.loss_after / report.loss_before
     change = "smaller" if saved > 0 else "larger"
-    lines = [
-        f"## Stage {report.stage}",
-        "",
-        f"{cuts}. The neurons that stay are {_CHOICES[settings.choice]}; {_MERGES[settings.merge]}.{merging}",
-        "",
-        f"* The cut alone changed the outputs by {100.0 * report.output_change:.2g} % of their mean size, and the loss "
+    points = [
+        f"The cut alone changed the outputs by {100.0 * report.output_change:.2g} % of their mean size, and the loss "
         f"from {report.loss_before:.4g} to {report.loss_at_once:.4g}.",
-        f"* After {report.steps:,} steps ({report.seconds:.0f} s) the loss is {report.loss_after:.4g}, "
+        f"After {report.steps:,} steps ({report.seconds:.0f} s) the loss is {report.loss_after:.4g}, "
         f"{100.0 * abs(saved):.2g} % {change} than before the cut.",
     ]
     if report.delays_before and report.delays_after:
-        lines.append(
-            f"* Ignition delays: {_delays(report.delays_before)} before, {_delays(report.delays_after)} after."
-        )
-    return [*lines, ""]
+        points.append(f"Ignition delays: {_delays(report.delays_before)} before, {_delays(report.delays_after)} after.")
+    rule = f"The neurons that stay are {_CHOICES[settings.choice]}; {_MERGES[settings.merge]}.{merging}"
+    return [Heading(f"Stage {report.stage}"), f"{cuts}. {rule}", Points(points)]
 
 
 def _cut(cut: Cut, before: int, after: int) -> str:
@@ -118,7 +111,7 @@ def _pictures(
     stages: Stages,
     reports: Sequence[StageReport],
     curves: Mapping[str, Path],
-) -> list[str]:
+) -> list[Part]:
     if not installed("matplotlib"):
         return ["The pictures need matplotlib: `pip install matplotlib`, then run the command again."]
     from chemnet.runtime import plots
@@ -126,19 +119,14 @@ def _pictures(
     folder = out / PICTURES
     folder.mkdir(exist_ok=True)
     plots.loss_panels(folder / "losses.png", curves)
-    lines = [
-        "## Loss curves",
-        "",
+    parts: list[Part] = [
+        Heading("Loss curves"),
         "Training (grey) and validation loss (red).",
-        "",
-        f"![losses]({PICTURES}/losses.png)",
-    ]
-    lines += ["", "## Similarity of the neurons", ""]
-    lines += [
+        Picture(folder / "losses.png", "losses"),
+        Heading("Similarity of the neurons"),
         "Cosine similarity of the vectors of weights and bias, ordered by groups of neurons that are at least "
         f"{_CONDENSED:g} alike, the largest group first: where a layer has condensed there are red squares on the "
         "diagonal.",
-        "",
     ]
     every: Sequence[int] = range(1, len(describe(parents[0].network).widths) - 1)
     shown = [("the original", "original", parents[0], every, stages.stages[0])]
@@ -146,10 +134,10 @@ def _pictures(
         cut = [cut.layer for cut in settings.cuts]
         shown.append((f"before stage {report.stage}", f"before-{report.stage}", parent, cut, settings))
     for title, name, model, layers, settings in shown:
-        picture = f"similarity-{name}.png"
-        plots.similarity_maps(folder / picture, _maps(model, layers, settings.include_bias))
-        lines += [f"![{title}]({PICTURES}/{picture})", ""]
-    return lines
+        picture = folder / f"similarity-{name}.png"
+        plots.similarity_maps(picture, _maps(model, layers, settings.include_bias))
+        parts.append(Picture(picture, title))
+    return parts
 
 
 def _maps(model: Surrogate, layers: Sequence[int], include_bias: bool) -> dict[str, similarity.Floats]:

@@ -70,7 +70,7 @@ def reduce(
 
     The model is a file, run folder or name, by default the latest training of `config`; the config is by default the
     one that the model was trained with. It names the stages and the training set unless these are given. Stage N is
-    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with the page `reduction.md`.
+    left in `out/stage-N`, by default beside the model of the config, in `runs/<name>`, with a page.
     A stage that is there and was made from something else is replaced with `overwrite` only.
     Raises FileError where there is no model or no data, UsageError for stages or a training set that does not fit the
     model, and for stages that would be lost.
@@ -96,7 +96,8 @@ def reduce(
     with torch_threads(threads_for(count(original.network, biases=True), n_threads)):
         reports = run_stages(original, bench, settings, stage, out)
     sizes = table(original, reports)
-    report(f"written: {write_page(out, original, settings, reports, sizes, _curves(model, config, out, reports))}")
+    pages = write_page(out, original, settings, reports, sizes, _curves(model, config, out, reports))
+    report(f"written: {', '.join(map(str, pages))}")
     return sizes
 
 

@@ -18,7 +18,7 @@ table {{ border-collapse: collapse; margin: .5rem 2rem .5rem 0; display: inline-
 caption {{ text-align: left; font-weight: 600; padding-bottom: .3rem; }}
 td, th {{ padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; text-align: left; font-weight: normal; }}
 th {{ color: #555; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td.number, th.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 figure {{ margin: 1rem 0; }} img {{ max-width: 100%; }} figcaption {{ color: #555; font-size: .9rem; }}
 pre {{ background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: .85rem; }}
 @media print {{ body {{ max-width: none; margin: 0; }} h2, figure {{ break-inside: avoid; }} }}
@@ -45,22 +45,32 @@ def paragraph(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
+def points(lines: Sequence[str]) -> str:
+    """A list of points."""
+    return "\n".join(["<ul>", *(f"<li>{html.escape(line)}</li>" for line in lines), "</ul>"])
+
+
 def verbatim(text: str) -> str:
     """Text as it stands, in lines."""
     return f"<pre>{html.escape(text)}</pre>"
 
 
-def table(title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> str:
-    """A table of words; the last column aligns to the right where there are no names of columns."""
-    head = f"<tr>{''.join(f'<th>{html.escape(name)}</th>' for name in columns)}</tr>\n" if columns else ""
-    lines = "\n".join(f"<tr>{_cells(row, numbers=not columns)}</tr>" for row in rows)
-    return f"<table><caption>{html.escape(title)}</caption>\n{head}{lines}\n</table>"
+def table(
+    title: str, rows: Sequence[Sequence[str]], columns: Sequence[str] = (), words: Sequence[bool] | None = None
+) -> str:
+    """A table; columns that do not hold `words` align to the right, by default the last one where columns have no
+    names."""
+    width = len(columns) or max(map(len, rows), default=0)
+    left = [bool(columns) or place < width - 1 for place in range(width)] if words is None else words
+    kinds = ["" if is_left else ' class="number"' for is_left in left]
+    head = f"<tr>{_cells(columns, kinds, 'th')}</tr>\n" if columns else ""
+    lines = "\n".join(f"<tr>{_cells(row, kinds, 'td')}</tr>" for row in rows)
+    caption = f"<caption>{html.escape(title)}</caption>" if title else ""
+    return f"<table>{caption}\n{head}{lines}\n</table>"
 
 
-def _cells(row: Sequence[str], numbers: bool) -> str:
-    last = len(row) - 1
-    kinds = [' class="number"' if numbers and place == last else "" for place in range(len(row))]
-    return "".join(f"<td{kind}>{html.escape(value)}</td>" for kind, value in zip(kinds, row, strict=True))
+def _cells(row: Sequence[str], kinds: Sequence[str], tag: str) -> str:
+    return "".join(f"<{tag}{kind}>{html.escape(value)}</{tag}>" for kind, value in zip(kinds, row, strict=True))
 
 
 def figure(picture: Path, caption: str) -> str:

@@ -42,7 +42,7 @@ class Table:
         """The table as aligned text; words that are long go on below."""
         cells = [list(self.columns), *(line for row in self.cells() for line in _wrapped(row))]
         widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
-        lines = ["  ".join(map(_align, row, widths, self._words())).rstrip() for row in cells]
+        lines = ["  ".join(map(_align, row, widths, self.holds_words())).rstrip() for row in cells]
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
@@ -52,11 +52,11 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
-        rules = ["---" if is_word else "--:" for is_word in self._words()]
+        rules = ["---" if is_word else "--:" for is_word in self.holds_words()]
         rows = [list(self.columns), rules, *([_grouped(value) for value in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def _words(self) -> list[bool]:
+    def holds_words(self) -> list[bool]:
         """For each column whether it holds words, which align to the left."""
         return [any(isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
 

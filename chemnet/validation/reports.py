@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def ignitions(source: Path) -> dict[str, dict[str, Array]]:
     Raises FileError when there is no validation with ignitions.
     """
     paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
-    found = {path.stem: cases for path in paths if (cases := _cases(path))}
+    found = {path.stem: cases for path in paths if (cases := cases_of(_tables(path)))}
     if not found:
         raise FileError(f"{source} holds no ignitions\nMake them: chemnet validate model MODEL --json FILE")
     return found
@@ -70,9 +70,9 @@ def _figures(path: Path) -> dict[tuple[str, str], tuple[float | None, float | st
     raise FileError(f"{path} holds no validation\nMake one: chemnet validate model MODEL --json FILE")
 
 
-def _cases(path: Path) -> dict[str, Array]:
-    """The columns of one file; empty where it is something else."""
-    rows: list[dict[str, float | None]] = next((t["rows"] for t in _tables(path) if t["title"] == CASES), [])
+def cases_of(tables: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """The ignition cases among the tables of a validation as plain data: columns (n,); empty where there are none."""
+    rows: list[dict[str, float | None]] = next((t["rows"] for t in tables if t["title"] == CASES), [])
     return {name: np.array([row[column] for row in rows], np.float64) for name, column in _COLUMNS.items() if rows}
 
 

@@ -119,7 +119,9 @@ def compare(
     out = out or (source if source.is_dir() else source.parent) / "comparison"
     task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
     comparison = Comparison(task, settings, out, overwrite=overwrite, report=report)
-    return comparison.tables([f"{share:g}" for share in settings.shares], [task.start_table()])
+    tables = comparison.tables([f"{share:g}" for share in settings.shares], [task.start_table()])
+    comparison.write_page(tables)
+    return tables
 
 
 class ImageTask:

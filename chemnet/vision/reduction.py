@@ -1,7 +1,7 @@
 """Automatic reduction of a trained MobileNetV2, layer by layer as in the paper, and its run folder.
 
 The folder holds the log `automatic.csv` and the checkpoint `automatic.pt` of the algorithm, the classifier of every
-stage, `table.md`, the pictures `steps.png` and `layers.png`, and at last `manifest.json`.
+stage, the pictures `steps.png` and `layers.png`, the page `reduction.md` and `.html`, and at last `manifest.json`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch import nn
 
 from chemnet.condensation.condenser import condense
 from chemnet.reduction.automatic import CHECKPOINT, KIND, LOG, Reducible, reduce_automatically
-from chemnet.runtime.files import write_text
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.malloc import keep_freed_memory
+from chemnet.runtime.report import Picture, write_report
 from chemnet.runtime.run_folder import clear_run, finish_run
 from chemnet.runtime.tables import Table
 from chemnet.training.checkpoint import check_no_run
@@ -28,7 +28,7 @@ from chemnet.vision.images import ImageSet, read_images
 from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
 from chemnet.vision.training import ImageBatches, accuracy, channels_last, fingerprint, prepared
 
-STEPS_PICTURE, LAYERS_PICTURE = "steps.png", "layers.png"
+STEPS_PICTURE, LAYERS_PICTURE, PAGE = "steps.png", "layers.png", "reduction"
 
 
 class CondensingTraining(Reducible):
@@ -113,17 +113,23 @@ def reduce(
         Classifier(training.network, classifier.classes, classifier.downsampling, of_stage).save(_file(folder, stage))
 
     if not resume:
-        clear_run(folder, ("original.pt", "reduction-*.pt", "final-cut.pt", "table.md", STEPS_PICTURE, LAYERS_PICTURE))
+        clear_run(
+            folder, ("original.pt", "reduction-*.pt", "final-cut.pt", "reduction.*", STEPS_PICTURE, LAYERS_PICTURE)
+        )
     how = {"resume": resume, "overwrite": overwrite, "report": report, "keep": keep, "about": facts}
     stages = reduce_automatically(training, config.reduction.automatic, folder, **how)  # type: ignore[arg-type]
     table = _table(stages, folder)
-    write_text(folder / "table.md", f"{table.markdown()}\n")
+    pictures = []
     if installed("matplotlib"):
         from chemnet.runtime import plots
 
         plots.reduction_steps(folder / STEPS_PICTURE, folder / LOG)
         plots.first_main_reduction(folder / LAYERS_PICTURE, folder / LOG)
-        report(f"pictures: {folder / STEPS_PICTURE}, {folder / LAYERS_PICTURE}")
+        pictures.append(Picture(folder / STEPS_PICTURE, "Metric and parameters over the steps, as figure 6"))
+        pictures.append(Picture(folder / LAYERS_PICTURE, "Layers in the first main reduction, as figure 7"))
+    lead = f"{config.name}: {config.description}"
+    files = write_report(folder / PAGE, "Automatic reduction of a classifier", lead, [table, *pictures])
+    report(f"written: {', '.join(map(str, files))}")
     finish_run(folder, KIND, config.name, {**facts, "stages": table.as_json()["rows"]})
     return table
 

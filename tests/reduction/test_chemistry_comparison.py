@@ -143,7 +143,7 @@ def test_the_picture_takes_runs_of_several_comparisons_and_needs_at_least_one(tm
         ({"widths": [25, 10]}, "do not fit into a network of"),
         ({"fit": {**FIT, "batch_size": 300}}, "300 rows for batches of 300"),
         ({"large_seconds": None, "methods": ["scratch-total"]}, "large_seconds"),
-        ({"methods": ["condensatoin"]}, "no method condensatoin; there are unreduced"),
+        ({"methods": ["condensatoin"]}, "no method condensatoin; did you mean condensation"),
         ({"fit": {**FIT, "batch_growth": 2.0}}, "batch_growth 1"),
     ],
 )

@@ -68,7 +68,8 @@ def page(folder):
 
 
 def test_the_page_has_the_figures_of_the_report(tmp_path):
-    text = page(tmp_path).read_text()
+    markdown, html = page(tmp_path)
+    text = markdown.read_text()
     for words in (
         "| original | 6,802,800 |",
         "(similarity 0.75)",
@@ -81,15 +82,21 @@ def test_the_page_has_the_figures_of_the_report(tmp_path):
         "](pictures/similarity-original.png)",
     ):
         assert words in text
+    inside = html.read_text()
+    assert inside.count("data:image/png;base64,") == 2 and 'src="' not in inside.replace('src="data:', "")
+    assert "6802800" in inside and "25 % smaller than before the cut" in inside and "not homogeneous" in inside
     assert all((tmp_path / "pictures" / f"{name}.png").stat().st_size > 0 for name in ("losses", "similarity-original"))
 
 
 def test_the_page_is_the_same_when_it_is_written_again(tmp_path):
-    assert page(tmp_path).read_bytes() == page(tmp_path).read_bytes()
+    first, second = ([file.read_bytes() for file in page(tmp_path)] for _ in range(2))
+    assert first == second
 
 
 def test_without_matplotlib_there_is_a_page_without_pictures_that_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    text = page(tmp_path).read_text()
+    markdown, html = page(tmp_path)
+    text = markdown.read_text()
+    assert "<img" not in html.read_text()
     assert "pip install matplotlib" in text and "](" not in text
     assert not (tmp_path / "pictures").exists()

@@ -57,7 +57,7 @@ def test_without_a_stage_all_of_the_recipe_is_run_and_then_nothing_is_left_to_do
     lines: list[str] = []
     assert reduce(home / "run", **options, report=lines.append) == first
     assert lines[:2] == [f"stage {n}: taken from {tmp_path / f'stage-{n}'}" for n in (1, 2)]
-    assert lines[2:] == [f"written: {tmp_path / 'reduction.md'}"]
+    assert lines[2:] == [f"written: {tmp_path / 'reduction.md'}, {tmp_path / 'reduction.html'}"]
 
 
 def test_a_preview_shows_the_groups_and_the_cuts_and_writes_nothing(home, tmp_path, monkeypatch):

@@ -78,7 +78,8 @@ def test_a_reduction_gives_the_table_the_pictures_and_a_classifier_per_stage(red
         assert cost == pytest.approx(1e-6 * multiply_adds(classifier.network), rel=1e-12, abs=0)
     assert table.rows[2][1] < table.rows[1][1] < table.rows[0][1]
     assert (out / "steps.png").stat().st_size > 10_000 and (out / "layers.png").stat().st_size > 10_000
-    assert {"steps.png", "table.md", LOG} <= set(read_json(out / "manifest.json")["files"])
+    assert {"steps.png", "reduction.md", "reduction.html", LOG} <= set(read_json(out / "manifest.json")["files"])
+    assert (out / "reduction.html").read_text().count("data:image/png;base64,") == 2
     cuts = [row["layer"] for row in log_of(out) if row["event"] == "accepted"]
     assert cuts == [f"layer {number}" for number in range(2, 18)]
     final = [row for row in log_of(out) if row["event"] == "final cut"]
@@ -156,7 +157,7 @@ def test_a_comparison_brings_every_method_to_the_share_and_goes_on_where_it_was(
 
 def test_a_comparison_with_an_unknown_method_is_refused(folder, tmp_path):
     (tmp_path / "c.yaml").write_text(COMPARISON.replace("scratch]", "scrach]"))
-    with pytest.raises(UsageError, match="no method scrach; there are"):
+    with pytest.raises(UsageError, match="no method scrach; did you mean scratch"):
         compare(str(tmp_path / "c.yaml"), folder / "images.npz", config=config(), model=folder, out=tmp_path, **SILENT)
 
 

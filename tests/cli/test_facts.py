@@ -1,4 +1,4 @@
-"""What `chemnet info` says first: what a thing is for and how good it is; numbers stay numbers."""
+"""What `chemnet info` says first, numbers in JSON that stay numbers, and reports of commands in one file."""
 
 import json
 
@@ -90,3 +90,21 @@ def test_json_to_standard_output_is_alone_there(tmp_path, capsys):
     assert main(["validate", "exact", *cases, "--json", "-"]) == 0
     shown = capsys.readouterr()
     assert [table["title"] for table in json.loads(shown.out)["tables"]][-1] == "the validation of exact"
+
+
+def test_a_validation_leaves_a_page_of_one_file_with_its_picture_and_several_are_compared_in_one(tmp_path, capsys):
+    (tmp_path / "two.yaml").write_text("temperatures: [1500, 1700]\nequivalence_ratios: [1]\nsteps: 300\n")
+    cases = ["--cases", str(tmp_path / "two.yaml"), "--check", "ignition", "--mechanism", "h2o2.yaml", "--fuel", "H2"]
+    files = {name: str(tmp_path / name) for name in ("page.html", "one.json", "both")}
+    command = ["validate", "exact", *cases, "--report", files["page.html"], "--json", files["one.json"]]
+    assert main(command) == 0
+    page, markdown = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    assert page.count("data:image/png;base64,") == 1 and 'src="' not in page.replace('src="data:', "")
+    for words in ("ignition delay by case", "the validation of exact", "chemnet validate exact"):
+        assert words in page and words in markdown
+    assert "![" in markdown and "(page.png)" in markdown
+    assert main([*command[:-2], "--quick"]) == 2
+    assert "page.html is there already" in capsys.readouterr().err
+    assert main(["compare", "validation", files["one.json"], "--report", files["both"]]) == 0
+    assert "validations side by side" in (tmp_path / "both.html").read_text()
+    assert f"report: {tmp_path / 'both.md'}, {tmp_path / 'both.html'}" in capsys.readouterr().out
