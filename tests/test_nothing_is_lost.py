@@ -176,7 +176,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(home, caps
     words = [word if word != "run" or "deepflame" not in words else "states.h5/kept" for word in words]
     assert main(words) == 4
     shown = capsys.readouterr()
-    assert "states.h5 is no folder" in shown.err and len(shown.err.splitlines()) <= 3 and shown.out == ""
+    assert "states.h5 is a file, not a folder" in shown.err and len(shown.err.splitlines()) <= 3 and shown.out == ""
 
 
 def test_an_export_and_a_json_file_are_replaced_where_that_is_said(home):

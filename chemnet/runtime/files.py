@@ -87,8 +87,8 @@ def _make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises FileError where one of them is a file."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise FileError(f"{error.filename or path} is a file, not a folder\nChoose another folder.") from None
+    except (FileExistsError, NotADirectoryError):
+        raise FileError(f"{_lowest_there(path)} is a file, not a folder\nChoose another folder.") from None
 
 
 def check_new(
@@ -108,11 +108,16 @@ def check_new(
 def check_writable(path: str | Path) -> None:
     """Raise FileError, naming the folder, unless a file or folder can be made at `path`."""
     path = Path(path).absolute()
-    folder = next(parent for parent in path.parents if os.path.lexists(parent))
+    folder = _lowest_there(path.parent)
     if not folder.is_dir():
-        raise FileError(f"{folder} is no folder: nothing can be written to {path}")
+        raise FileError(f"{folder} is a file, not a folder\nChoose another folder.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise FileError(f"{folder} cannot be written to\nChoose another folder, or change its permissions.")
+
+
+def _lowest_there(path: Path) -> Path:
+    """The path, or the lowest of the folders above it that exists, or is a file in the place of one."""
+    return next(place for place in (path, *path.parents) if os.path.lexists(place))
 
 
 def is_temporary(path: Path) -> bool:

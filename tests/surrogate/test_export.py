@@ -181,7 +181,7 @@ def test_the_command_says_in_few_lines_where_it_cannot_write(target, model, tmp_
     assert cli.main([*arguments, str(tmp_path / "new" / "out")]) == 4
     message = capsys.readouterr().err
     assert "file is a file, not a folder\nChoose another folder." in message and "Traceback" not in message
-    assert "Permission denied" in message and "new\nFree space or choose another folder." in message
+    assert "Permission denied" in message and "new\nChoose another file or folder." in message
 
 
 def forbidden(path, *_):
