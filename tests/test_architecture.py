@@ -63,7 +63,7 @@ DOORS = {
         "cfd_coupling.initial",
     },
     "torch": {
-        "chemnet.runtime.threads",
+        "chemnet.runtime.torch_threads",
         "chemnet.condensation",
         "chemnet.surrogate",
         "chemnet.training",

@@ -42,7 +42,8 @@ from chemnet.runtime.lazy import installed
 from chemnet.runtime.report import Picture
 from chemnet.runtime.run_folder import read_kept, sha256, write_kept
 from chemnet.runtime.tables import Table
-from chemnet.runtime.threads import threads_for, torch_threads
+from chemnet.runtime.threads import threads_for
+from chemnet.runtime.torch_threads import torch_threads
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe

@@ -29,7 +29,8 @@ from chemnet.runtime.config import dump_yaml, parse
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.runtime.run_folder import how_to_finish, latest_run, unfinished_run
 from chemnet.runtime.tables import Table
-from chemnet.runtime.threads import threads_for, torch_threads
+from chemnet.runtime.threads import threads_for
+from chemnet.runtime.torch_threads import torch_threads
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network import count, describe

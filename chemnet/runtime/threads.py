@@ -9,8 +9,6 @@ of a computation and put back.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.processes import available_cores
@@ -49,19 +47,3 @@ def begin_command(n_threads: int | None) -> None:
         os.environ[NAME] = str(n_threads)
         os.environ[_LIBRARIES[0]] = str(n_threads)
     os.environ.setdefault(_LIBRARIES[1], str(n_threads or 1))  # its matrices are small
-
-
-@contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Compute with this number of torch threads inside the body."""
-    import torch
-
-    before = torch.get_num_threads()
-    if number == before:
-        yield
-        return
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

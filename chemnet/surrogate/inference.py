@@ -19,7 +19,8 @@ from torch import nn
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.lazy import installed
 from chemnet.runtime.nearest import hint
-from chemnet.runtime.threads import threads_for, torch_threads
+from chemnet.runtime.threads import threads_for
+from chemnet.runtime.torch_threads import torch_threads
 
 EngineName = Literal["fp32", "bf16", "onnx"]
 BLOCK = 1024  # rows of the largest call

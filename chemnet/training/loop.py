@@ -22,7 +22,8 @@ from torch import nn
 from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import write_csv
-from chemnet.runtime.threads import threads_for, torch_threads
+from chemnet.runtime.threads import threads_for
+from chemnet.runtime.torch_threads import torch_threads
 from chemnet.training.batches import Batches, TrainingData
 from chemnet.training.checkpoint import check_no_run, copied, read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
-from chemnet.runtime.threads import torch_threads
+from chemnet.runtime.torch_threads import torch_threads
 from chemnet.vision.mobilenet import count
 from chemnet.vision.training import outputs_of
 

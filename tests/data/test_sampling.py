@@ -89,7 +89,7 @@ def test_audited_rows_are_kept_with_their_difference_from_cvodes_and_info_tells_
     assert facts["audit_T_max"] == error[:, 0].max() <= 0.01
     assert facts["audit_Y_max"] == error[:, 2:].max() <= 1e-6
     assert facts["audit_T_p50"] == np.median(error[:, 0]) and facts["audit_Y_p50"] <= facts["audit_Y_p99"]
-    cli.main(["info", str(sampled)])
+    cli.main(["info", str(sampled), "--all"])
     shown = capsys.readouterr().out
     assert all(f"audit_{name}_{word}" in shown for name in "TY" for word in ("p50", "p99", "max"))
 

@@ -134,7 +134,7 @@ def test_overwrite_begins_anew(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--mechanism", "h2o2.yaml", "--fuel", "HO3"], "no species HO3 in h2o2.yaml; near are HO2"),
+        (["--mechanism", "h2o2.yaml", "--fuel", "HO3"], "no species HO3 in h2o2.yaml; did you mean HO2"),
         (["--mechanism", "h2o2.yaml", "--fuel", "H2", "--phi", "20", "30"], "not all of these mixtures burn"),
         (["--mechanism", "h2o2.yaml", "--fuel", "H2", "--budget", "30"], "is not a time such as 90s, 30m or 2h"),
         (["--mechanism", "h2o3.yaml", "--fuel", "H2"], "no mechanism h2o3.yaml"),

@@ -75,7 +75,7 @@ def test_flames_have_canteras_speed(hydrogen):
     [
         ({"phi": (0.5, 30.0)}, r"phi 0.5 to 30: not all of these mixtures burn .*\nThose that do: --phi 0.16 15.58"),
         ({"oxidizer": {"O2": 1.0, "N2": 60.0}}, "no mixture of H2 with O2 and N2 gets hotter by 400 K"),
-        ({"fuel": {"HO3": 1.0}}, "no species HO3 in h2o2.yaml; near are HO2, H2O"),
+        ({"fuel": {"HO3": 1.0}}, "no species HO3 in h2o2.yaml; did you mean HO2"),
         ({"dt": 1e-12}, "no mixture ignites within 5 to 10000 steps of 1e-12 s"),
     ],
 )

@@ -12,7 +12,8 @@ from untrained_model import untrained
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.runtime import threads
 from chemnet.runtime.errors import UsageError
-from chemnet.runtime.threads import NAME, chosen_threads, threads_for, torch_threads
+from chemnet.runtime.threads import NAME, chosen_threads, threads_for
+from chemnet.runtime.torch_threads import torch_threads
 from chemnet.surrogate import inference
 from chemnet.surrogate.hybrid import HybridStep
 from chemnet.surrogate.inference import Engine, available_engines
