@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import pickle
 import platform
 import signal
 import struct
@@ -56,7 +57,8 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], n_wor
         others = set(multiprocessing.active_children())
         pool = _worker_pool(n_workers)
         try:
-            tasks = [pool.submit(_run_task, function, item) for item in items]
+            with _scripts_not_run_again(function):
+                tasks = [pool.submit(_run_task, function, item) for item in items]
             while tasks:
                 yield tasks.pop(0).result()
         except BrokenProcessPool:
@@ -76,6 +78,24 @@ def _worker_pool(n_workers: int) -> ProcessPoolExecutor:
             f"worker processes need shared memory, which is not to be had here: /dev/shm, {error.strerror}\n"
             "Take one worker, or start the container with --shm-size=1g."
         ) from None
+
+
+@contextmanager
+def _scripts_not_run_again(function: Callable[..., Any]) -> Iterator[None]:
+    """Workers that start in the body do not run the user's script again, as spawned ones do to find what it defines.
+
+    So a flat script needs no `if __name__ == "__main__":`. Where the function is one of the script, they do run it.
+    """
+    script = vars(sys.modules["__main__"])
+    if b"__main__" in pickle.dumps(function):
+        yield
+        return
+    kept = {name: script[name] for name in ("__spec__", "__file__") if name in script}
+    script.update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        script.update(kept)
 
 
 @contextmanager

@@ -127,3 +127,29 @@ def test_a_launcher_of_open_mpi_is_refused_before_mpich_aborts():
     done = subprocess.run([sys.executable, "-c", FOREIGN], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
     assert "(MPICH) does not know it" in done.stderr and len(done.stderr.splitlines()) == 2
+
+
+FLAT = """
+import sys
+from math import sqrt
+from chemnet.runtime.processes import ordered_map
+
+print(*ordered_map(sqrt, [1.0, 4.0, 9.0], n_workers=2), __file__ == sys.argv[0])
+"""
+
+GUARDED = """
+from chemnet.runtime.processes import ordered_map
+
+def square(x):
+    return x * x
+
+if __name__ == "__main__":
+    print(*ordered_map(square, [1, 2, 3], n_workers=2))
+"""
+
+
+@pytest.mark.parametrize("script, printed", [(FLAT, "1.0 2.0 3.0 True\n"), (GUARDED, "1 4 9\n")])
+def test_workers_do_not_run_a_flat_script_again_and_find_the_functions_of_a_guarded_one(tmp_path, script, printed):
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, printed), done.stderr
