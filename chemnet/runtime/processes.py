@@ -86,11 +86,11 @@ def _scripts_not_run_again(function: Callable[..., Any]) -> Iterator[None]:
 
     So a flat script needs no `if __name__ == "__main__":`. Where the function is one of the script, they do run it.
     """
-    script = vars(sys.modules["__main__"])
+    script: dict[str, Any] = vars(sys.modules["__main__"])
     if b"__main__" in pickle.dumps(function):
         yield
         return
-    kept = {name: script[name] for name in ("__spec__", "__file__") if name in script}
+    kept = {name: value for name, value in script.items() if name in ("__spec__", "__file__")}
     script.update(dict.fromkeys(kept))
     try:
         yield

@@ -3,10 +3,10 @@
     python docs/examples/stirred_reactor.py
 
 Fresh methane-air enters each reactor, mixes at constant pressure, reacts and leaves. Every reactor has a residence time
-of its own, and all of them advance together: mix, by Cantera's `SolutionArray`, then react, in steps of 1 us. Three kinds of
-chemistry have the same call: the exact integrator, which shows what the splitting costs; `drm19-small` as it ships,
-which integrates what one exponential step takes; and its network wherever the gas is hot. It takes a quarter of a
-minute.
+of its own, and all of them advance together: mix, by Cantera's `SolutionArray`, then react, in steps of 1 us. Three
+kinds of chemistry have the same call: the exact integrator, which shows what the splitting costs; `drm19-small` as it
+ships, which integrates what one exponential step takes, here all of it; and its network wherever the gas is hot, which
+has not learned gas of this kind and blows off too early. It takes nine seconds.
 """
 
 from pathlib import Path
@@ -71,8 +71,8 @@ for name, temperature in T.items():
     print(f"T by {name:14}", *(f"{value:9.1f}" for value in temperature))
 print(f"steps by the network: {usual:.1%} as it ships, {everywhere:.1%} wherever the gas is hot")
 
-for (name, temperature), style in zip(T.items(), ("0.7", "C0", "C1", "C3"), strict=True):
-    plt.plot(1e6 * TIMES, temperature, "o-" if name == "Cantera" else ".--", color=style, label=name)
+for (name, temperature), colour, size in zip(T.items(), ("0.7", "C0", "C1", "C3"), (12, 8, 4, 6), strict=True):
+    plt.plot(1e6 * TIMES, temperature, "o", color=colour, markersize=size, label=name)
 plt.xlabel("residence time [us]")
 plt.ylabel("T [K]")
 plt.legend()
