@@ -4,17 +4,19 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+DOCS   := $(VENV)/.docs
 PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo full test lint format clean
+.PHONY: help setup demo full test docs lint format clean
 
 help:
 	@echo "make demo    turbulent ignition by CVODE, by the exact integrator and by a network: a table and a picture"
 	@echo "make full    the same at full size by six kinds of chemistry: an hour, goes on where it was interrupted"
-	@echo "make test    lint, types and tests"
-	@echo "make lint    the first two of them;  make format  applies the formatter"
+	@echo "make test    lint, types, pages and tests"
+	@echo "make docs    the pages as one site, build/docs/index.html"
+	@echo "make lint    the first two;  make format  applies the formatter"
 	@echo "make setup   only builds $(VENV);  make clean  removes it and the caches"
 
 setup: $(READY)
@@ -67,7 +69,16 @@ format: $(READY)
 	@$(BIN)/ruff format $(or $(TRACKED),.)
 	@$(BIN)/ruff check --fix $(or $(TRACKED),.)
 
-test: lint
+# Its packages come with the first build, so that nobody else waits for them. A warning, such as a link to nowhere, fails it.
+$(DOCS): $(READY)
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS)
+	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
+
+test: lint docs
 	$(BIN)/python -m pytest
 
 clean:

@@ -40,7 +40,7 @@ def test_the_required_packages_hold_no_mpi_and_the_extras_add_it():
 
 def test_every_direct_requirement_is_pinned_for_the_tested_set():
     asked = requirements().union(
-        *(requirements(extra) for extra in ("mpich", "plot", "onnx", "vision", "baselines", "test"))
+        *(requirements(extra) for extra in ("mpich", "plot", "onnx", "vision", "baselines", "docs", "test"))
     )
     assert asked <= set(pins())
     assert pins()["torch"] == "2.13.0"

@@ -33,7 +33,7 @@ class RosenbrockReactor:
     """Error-controlled steps of any mechanism that `tables_of` covers, by default at constant pressure and enthalpy.
 
     A row's result depends on nothing but the row: neither on its place, nor on the other rows, nor on the number of
-    threads. Tolerances are of mass fractions and temperature: an error estimate of rtol |Y| + atol, and rtol T, in
+    threads. Tolerances are of mass fractions and temperature: an error estimate of `rtol |Y| + atol`, and `rtol T`, in
     every internal step. Calm rows take one step of order 3 (`exponential.py`), whose estimates are a tenth of that or
     less, others steps of `method`. `calm` says which rows these are; by default the same tolerances hold, or 1e-4 and
     1e-9 where these are tighter. Rows that CVODES takes have the status RETRIED.

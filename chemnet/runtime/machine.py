@@ -86,14 +86,14 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.\-]+)\s*(?:>=\s*(?P<least>[\w.]+))?[^;]
 def check_versions(
     requirements: Iterable[str], installed: Mapping[str, str], tested: Mapping[str, str]
 ) -> list[Finding]:
-    """Finding per package of `requirements` (as in the package's metadata), without those of the extra `test`.
+    """Finding per package of `requirements` (as in the package's metadata), without those of `test` and `docs`.
 
     Names of the packages are in lower case.
     """
     findings: dict[str, Finding] = {}
     for requirement in requirements:
         match = _REQUIREMENT.match(requirement)
-        if match and match["extra"] != "test":
+        if match and match["extra"] not in ("test", "docs"):
             name = match["name"].lower()
             if name == "mpich" and "mpi4py" in installed and name not in installed:
                 continue  # it may have another MPI library, which the findings of launchers tell
