@@ -9,13 +9,14 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo full test docs lint format clean
+.PHONY: help setup demo full test docs commands lint format clean
 
 help:
 	@echo "make demo    turbulent ignition by CVODE, by the exact integrator and by a network: a table and a picture"
 	@echo "make full    the same at full size by six kinds of chemistry: an hour, goes on where it was interrupted"
 	@echo "make test    lint, types, pages and tests"
 	@echo "make docs    the pages as one site, build/docs/index.html"
+	@echo "make commands  every command of README and pages, in a fresh clone: more than an hour"
 	@echo "make lint    the first two;  make format  applies the formatter"
 	@echo "make setup   only builds $(VENV);  make clean  removes it and the caches"
 
@@ -77,6 +78,10 @@ $(DOCS): $(READY)
 docs: $(DOCS)
 	@$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/docs
 	@echo "build/docs/index.html"
+
+# Every command of the README and of the pages, in a clone below runs/: more than an hour.
+commands: $(READY)
+	$(BIN)/python tests/documented_commands.py
 
 test: lint docs
 	$(BIN)/python -m pytest
