@@ -1,4 +1,4 @@
-"""Every command of the README and of the pages, run in order in a fresh clone: exit codes and times.
+"""Every command of the README and of the pages, run in order in a fresh clone: exit codes, wall and processor times.
 
     make commands
     python tests/documented_commands.py [--page NAME ...] [--clone DIR] [--venv DIR] [--list] [--json FILE]
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -124,32 +125,38 @@ def parse(words: list[str]) -> None:
         flow_parser().parse_args(words[words.index("cfd_coupling") + 1 :])
 
 
-def execute(command: Command, clone: Path, venv: Path) -> tuple[int, float, str]:
-    """Exit code, seconds and end of the output of a command in a clone."""
+def execute(command: Command, clone: Path, venv: Path) -> tuple[int, float, float, str]:
+    """Exit code, wall seconds, processor seconds and end of the output of a command in a clone."""
     environment = {**os.environ, "PATH": f"{venv / 'bin'}:{os.environ['PATH']}", "MPLBACKEND": "Agg"}
-    begun = time.monotonic()
+    begun, busy = time.monotonic(), processor_seconds()
     words = ["python", "-c", command.run] if command.is_python else ["bash", "-c", command.run]
     done = subprocess.run(
         words, cwd=clone, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
-    return done.returncode, time.monotonic() - begun, done.stdout[-3000:]
+    return done.returncode, time.monotonic() - begun, processor_seconds() - busy, done.stdout[-3000:]
+
+
+def processor_seconds() -> float:
+    """Processor time [s] of all commands so far, which tells more than wall time on a machine that others use."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def check(command: Command, clone: Path, venv: Path) -> dict[str, object]:
     """Run a command and print a line; what was found."""
     found: dict[str, object] = asdict(command)
     if command.run is None:
-        print(f"   -        - {command.text}  [not run: {command.why}]", flush=True)
+        print(f"   -        -        -  {command.text}  [not run: {command.why}]", flush=True)
         return found | {"ok": True}
-    code, seconds, output = execute(command, clone, venv)
+    code, seconds, busy, output = execute(command, clone, venv)
     right = (0, 75) if STOPS.search(command.run) else (0,)
     ok = code in right and (seconds <= LONGEST or command.long)
     shown = command.text if command.is_python else command.run
     note = f"  [shortened: {command.why}]" if command.why else ""
-    print(f"{code:4d} {seconds:7.1f}s {shown}{note}{'' if ok else '  FAILED'}", flush=True)
+    print(f"{code:4d} {seconds:8.1f} {busy:8.1f}  {shown}{note}{'' if ok else '  FAILED'}", flush=True)
     if not ok:
         print("\n".join(f"          | {line}" for line in output.splitlines()[-12:]), flush=True)
-    return found | {"exit_code": code, "seconds": round(seconds, 1), "ok": ok}
+    return found | {"exit_code": code, "seconds": round(seconds, 1), "processor_seconds": round(busy, 1), "ok": ok}
 
 
 def main() -> int:
@@ -169,7 +176,7 @@ def main() -> int:
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
     found = []
     for page in options.page or PAGES:
-        print(f"\n{page}", flush=True)
+        print(f"\n{page}{'' if options.list else ': exit code, wall and processor seconds'}", flush=True)
         shutil.rmtree(clone / "runs", ignore_errors=True)
         for command in commands(page):
             if options.list:
