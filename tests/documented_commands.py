@@ -87,7 +87,8 @@ class Command:
 
 def commands(page: str) -> Iterator[Command]:
     """The commands of a page in their order."""
-    language, python, lines = None, [], (ROOT / page).read_text(encoding="utf-8").splitlines()
+    language, python = None, []
+    lines = re.sub(r" \\\n +", " ", (ROOT / page).read_text(encoding="utf-8")).splitlines()
     for number, line in enumerate(lines):
         if line.startswith("```"):
             if language == "python" and page in PYTHON_OF:
