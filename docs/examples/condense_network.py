@@ -51,7 +51,7 @@ def size(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-large = train(network(2, 128, 128, 1), 1500)
+large = train(network(2, 128, 128, 1), 1000)
 print(survey(large, inputs[:1]).text(), "\n")
 small = condense(large, inputs[:1], ratio=0.1, choice="forward", calibration=inputs)
 at_once = loss(small).item()
