@@ -54,7 +54,6 @@ PAGES = {
 
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # a test runs the notebook; the site shows the outputs that it keeps
-nitpicky = False
 default_role = "literal"  # docstrings write names in single backticks
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
