@@ -224,7 +224,8 @@ def _run_task(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    """Leave all bodies, so that temporary folders vanish, and end."""
+    """Leave all bodies, so that temporary folders vanish, and end; the pool ends those that are left a second time."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signum)
 
 
