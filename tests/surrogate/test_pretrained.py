@@ -23,6 +23,7 @@ SHELF = {  # made by `chemnet make`; what ignites within 400 steps:
     "h2": 35_840,
     "drm19-wide": 38_656,
     "gri30-methane": 159_232,
+    "c2h4": 159_232,
     "n-dodecane": 183_296,
     "nh3-h2": 153_600,
 }
@@ -31,6 +32,7 @@ IGNITIONS = {
     "h2": _SOON.model_copy(update={"temperatures": (1250.0,), "fuel": {"H2": 1.0}}),
     "drm19-wide": _SOON.model_copy(update={"temperatures": (1700.0,), "pressures": (1e6,)}),
     "gri30-methane": _SOON.model_copy(update={"temperatures": (1800.0,)}),
+    "c2h4": _SOON.model_copy(update={"temperatures": (1450.0,), "fuel": {"C2H4": 1.0}}),
     "nh3-h2": _SOON.model_copy(update={"temperatures": (1420.0,), "fuel": {"NH3": 0.6, "H2": 0.4}}),
     "n-dodecane": _SOON.model_copy(
         update={"temperatures": (1330.0,), "fuel": {"c12h26": 1.0}, "oxidizer": {"o2": 1.0, "n2": 3.76}}
