@@ -129,6 +129,7 @@ def test_the_wheel_carries_mechanism_model_configs_cases_and_recipes(tmp_path):
     for expected in (
         "chemnet/gas/mechanisms/drm19.yaml",
         "chemnet/surrogate/pretrained/drm19-small.safetensors",
+        "chemnet/surrogate/c/network.c",
         "chemnet/training/configs/quick.yaml",
         "chemnet/vision/configs/short.yaml",
         "chemnet/vision/comparisons/short.yaml",

@@ -90,10 +90,15 @@ def measure(task: BenchTask) -> dict[str, Timing]:
         SINGLE: slow_step(model.mechanism, WIDEST),
         AROUND: alone.with_network(build(NetConfig(widths=(columns, columns), initialisation=None))),
     }
-    flame = task.flame.of(burning_of_facts(model.metadata.get("data", {})) or METHANE)
-    cells = flame_cells if canonical.has_transport(model.mechanism) else ignition_cells
-    kinds = cells(model.mechanism, flame, task.cells)
+    kinds = cells_of(model, task.flame, task.cells)
     return {kind: take_turns(steps, states, model.dt, task.turns, "model") for kind, states in kinds.items()}
+
+
+def cells_of(model: Surrogate, flame: FlameCells, n: int) -> dict[str, Array]:
+    """n states of each kind (n, 2 + K) of what a model burns: of a flame, or of an ignition where there are none."""
+    flame = flame.of(burning_of_facts(model.metadata.get("data", {})) or METHANE)
+    cells = flame_cells if canonical.has_transport(model.mechanism) else ignition_cells
+    return cells(model.mechanism, flame, n)
 
 
 def flame_cells(mechanism: Mechanism, flame: FlameCells, n: int) -> dict[str, Array]:

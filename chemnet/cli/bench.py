@@ -1,4 +1,4 @@
-"""`chemnet bench`: costs of a model, of the exact step, of the training loop."""
+"""`chemnet bench`: costs of a model, of one in C, of the exact step, of the training loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from chemnet.runtime.tables import Table
 
 def add(commands: Any) -> None:
     """Add the commands."""
-    group = add_group(commands, "bench", "measure costs of a model, of the exact step, or of the training loop")
+    group = add_group(commands, "bench", "measure costs of a model, of one in C, of the exact step, or of training")
     command = add_command(group, "model", bench_model, "cost per cell of a model beside CVODES and the exact step")
     command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
     command.add_argument("--cells", type=positive, default=1000, metavar="N", help="cells of a call (default 1000)")
@@ -49,6 +49,11 @@ def add(commands: Any) -> None:
     command.add_argument("--turns", type=positive, metavar="N", help="turns of each step (default 5; quick 2)")
     command.add_argument("--quick", action="store_true", help="fewer cells and turns, one time step, one pressure")
     command.add_argument("--picture", type=Path, metavar="FILE", help="draw cost over error at several tolerances")
+
+    command = add_command(group, "export", bench_export, "cost and answers of a model in C beside the same in Python")
+    command.add_argument("model", metavar="MODEL", nargs="?", default=DEFAULT_MODEL, help="name or path")
+    command.add_argument("--cells", type=positive, default=1000, metavar="N", help="cells of a call (default 1000)")
+    command.add_argument("--turns", type=positive, default=7, metavar="N", help="turns of each step (default 7)")
 
     text = "samples per second of the training loop beside a bare one"
     command = add_command(group, "training", bench_training, text)
@@ -87,6 +92,13 @@ def bench_exact(options: Options) -> list[Table]:
     if options.picture:
         print(f"picture: {options.picture}")
     return tables
+
+
+def bench_export(options: Options) -> list[Table]:
+    """Tables of the cost and the answers of a model in C."""
+    from chemnet.benchmark.export import ExportTask, bench_export
+
+    return bench_export(ExportTask(options.model, options.cells, options.turns))
 
 
 def bench_training(options: Options) -> list[Table]:

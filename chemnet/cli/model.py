@@ -8,7 +8,7 @@ from typing import Any
 from chemnet.cli.arguments import TRAINING_SET, Options, add_command, check_files
 from chemnet.runtime.tables import Table
 
-_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "torchscript": ".ts.pt", "deepflame": "-deepflame"}
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "torchscript": ".ts.pt", "c": "-c", "deepflame": "-deepflame"}
 
 
 def add(commands: Any) -> None:
@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
     command = add_command(commands, "export", export, "write a model for other programs")
     command.add_argument("model", metavar="MODEL", help="name or path")
     command.add_argument("--to", dest="target", choices=_ENDINGS, required=True, help="the program")
-    default = "file, or folder of deepflame (default: the model's name in runs/)"
+    default = "file, or folder of c and deepflame (default: the model's name in runs/)"
     command.add_argument("--out", type=Path, metavar="PATH", help=default)
 
     text = "write a model file with another engine, other limits or smaller weights"

@@ -30,6 +30,9 @@ _CONSTANT = 1e-6  # [kg/kg] element masses that deviate less do not vary
 _MAIN_AXIS = 0.01  # share of the variance from which on an axis bends the planes of enthalpy
 _LP_ROWS = 4000
 _LP_ROUNDS = 8
+_INSET = 0.05  # of each range, that random states keep away from its ends
+_CORNERS = 4  # that a random state is mixed of
+_DRAWS = 20  # of T and P for each random state, most of which a narrow domain may not have
 _HIGHEST_PRESSURE = 1e12  # [Pa] stands for no bound
 
 
@@ -69,6 +72,39 @@ class Domain:
         values = np.column_stack([enthalpy(states, mechanism), states[:, 2:]])
         sums = _between(values @ self.directions.T, self.bounds[:, 0], self.bounds[:, 1])
         return sums & _between(states, self.low, self.high)
+
+    def draw(self, n: int, mechanism: Mechanism, rng: np.random.Generator, coldest: float = 0.0) -> Array:
+        """n random states well inside (n, 2 + K), none colder than `coldest` [K].
+
+        T and P are uniform; Y is a mixture of corners of the mass fractions that the bounds allow at this T.
+
+        Raises UsageError where the bounds leave hardly any state.
+        """
+        low, high = self.low[:2].copy(), self.high[:2]
+        low[0] = max(low[0], coldest)
+        rows: list[Array] = []
+        for T, P in rng.uniform(low, high, (_DRAWS * n, 2)):
+            corners = [self._corner(T, mechanism, rng) for _ in range(_CORNERS)]
+            if all(corner is not None for corner in corners):
+                rows.append(np.hstack([T, P, rng.dirichlet(np.ones(_CORNERS)) @ np.array(corners)]))
+            if len(rows) == n:
+                return np.array(rows)
+        raise UsageError("the domain of this model holds hardly any state")
+
+    def _corner(self, T: float, mechanism: Mechanism, rng: np.random.Generator) -> Array | None:
+        """Mass fractions (K,) at T [K] that a random linear function is least for; None where there are none inside."""
+        K, inset, most = mechanism.n_species, _INSET * np.ptp(self.bounds, axis=1), self.high[2:]
+        pure = np.column_stack([np.full(K, T), np.ones(K), np.eye(K)])
+        sums = self.directions[:, :1] * enthalpy(pure, mechanism) + self.directions[:, 1:]
+        found = linprog(
+            rng.standard_normal(K),
+            A_ub=np.vstack([sums, -sums]),
+            b_ub=np.hstack([self.bounds[:, 1] - inset, -self.bounds[:, 0] - inset]),
+            A_eq=np.ones((1, K)),
+            b_eq=[1.0],
+            bounds=np.column_stack([_INSET / K * most, (1.0 - _INSET) * most]),
+        )
+        return found.x
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data that `from_dict` reads back without loss."""

@@ -1,24 +1,29 @@
-"""A model for other programs: an ONNX graph, a program of torch.export, TorchScript, a case folder for DeepFlame.
+"""A model for other programs: an ONNX graph, a program of torch.export, TorchScript, C, a case folder for DeepFlame.
 
 ONNX and torch get the way from states to mass fractions after a step, without the closure, which is no matter of
 matrices: their user restores the elements, and integrates gas that is colder or calmer than the model's limits.
-TorchScript and DeepFlame get the closure, too, and which rows the network is not for.
+TorchScript, C and DeepFlame get the closure, too, and which rows the network is not for.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from chemnet.gas.closure import Closure
+from chemnet.gas.state import Array
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import atomic, atomic_folder, check_new
 from chemnet.runtime.nearest import hint
-from chemnet.surrogate.deepflame.folder import FILES, write_folder
+from chemnet.surrogate import c_export
+from chemnet.surrogate.deepflame import folder as deepflame
 from chemnet.surrogate.model import Surrogate
 from chemnet.surrogate.network_alone import is_sound_alone, verdict_alone
 from chemnet.surrogate.transform import LAMBDA, Transform
@@ -64,10 +69,22 @@ class StepModule(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         root = states[:, 2:].clamp(min=0.0).sqrt().sqrt().sqrt()
         values = torch.cat([states[:, :2], (root - 1.0) / LAMBDA], dim=1)
-        inputs = ((values - self.input_mean) * self.input_gain).float()
+        inputs = ((values - self.input_mean) * self.input_gain).float().to(self.network[0].weight.dtype)
         answer = (self.network(inputs).double() * self.output_scale)[:, 2:]
         change = answer * answer.abs() ** (self.power - 1)
         return (root + LAMBDA * change).clamp(min=0.0) ** 8
+
+
+def advance_in_double(model: Surrogate, states: Array) -> Array:
+    """States (n, 2 + K) after a step whose network is computed in double precision, to judge others by.
+
+    For states that the model answers for: neither its domain nor its limits are asked.
+    """
+    module, next_states = StepModule(deepcopy(model.network).double(), model.transform), np.empty_like(states)
+    with torch.no_grad():
+        Y = module(torch.from_numpy(states)).numpy()
+    Closure(model.mechanism).close(states, Y, next_states)
+    return next_states
 
 
 def _to_torch(model: Surrogate, out: Path) -> list[Path]:
@@ -96,21 +113,32 @@ def _to_torchscript(model: Surrogate, out: Path) -> list[Path]:
     return [out]
 
 
+def _to_c(model: Surrogate, out: Path) -> list[Path]:
+    return _to_folder(model, out, c_export.write_folder, "model.bin", {*c_export.FILES, *c_export.BUILT})
+
+
 def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
+    known = {path.name for path in deepflame.FILES.iterdir()} | {"model.npz", "mechanism.yaml", "0", "__pycache__"}
+    return _to_folder(model, out, deepflame.write_folder, "model.npz", known)
+
+
+def _to_folder(
+    model: Surrogate, out: Path, write: Callable[[Surrogate, Path], None], mark: str, known: Iterable[str]
+) -> list[Path]:
+    """Files of a folder that `write` fills; in one that is replaced there may be no others than those known."""
     if out.is_dir() and any(out.iterdir()):
-        _check_replaceable(out)
+        _check_replaceable(out, mark, set(known))
     with atomic_folder(out, replace=True) as folder:
-        write_folder(model, folder)
+        write(model, folder)
     if not is_sound_alone(model):
         print(f"chemnet: {verdict_alone(model)}", file=sys.stderr)
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _check_replaceable(folder: Path) -> None:
+def _check_replaceable(folder: Path, mark: str, known: set[str]) -> None:
     """Raises UsageError unless a folder is an earlier export in which nothing was run, for it would be lost."""
-    if not (folder / "model.npz").is_file():
-        raise UsageError(f"{folder} is no export for DeepFlame, and is not replaced\nChoose another --out.")
-    known = {path.name for path in FILES.iterdir()} | {"model.npz", "mechanism.yaml", "0", "__pycache__"}
+    if not (folder / mark).is_file():
+        raise UsageError(f"{folder} is no export of this kind, and is not replaced\nChoose another --out.")
     others = sorted({path.name for path in folder.iterdir()} - known)
     if others:
         raise UsageError(f"{folder} holds more than an export, {others[0]} for one\nMove it, or choose another --out.")
@@ -134,5 +162,6 @@ TARGETS: dict[str, Callable[[Surrogate, Path], list[Path]]] = {
     "onnx": _to_onnx,
     "torch": _to_torch,
     "torchscript": _to_torchscript,
+    "c": _to_c,
     "deepflame": _to_deepflame,
 }

@@ -67,8 +67,7 @@ class HybridStep:
         self.model, self.mechanism, self.dt = model.with_limits(cold_limit, calm_limit), model.mechanism, model.dt
         widest = model.calm_first == "widest"
         self.integrator = integrator or slow_step(model.mechanism, WIDEST if widest else CALM, n_threads)
-        checked = widest or not takes_calm_gas_first(model.mechanism)
-        self._heating = _heating_of(model.mechanism) if checked else None
+        self._heating = _heating_of(model.mechanism) if checks_heating(model) else None
         self.outside_step, self._freeze = _outside_step(outside, model.mechanism, n_threads), outside == "freeze"
 
     @classmethod
@@ -126,8 +125,7 @@ class HybridStep:
 
     def _advance_calm(self, states: Array, dt: float) -> tuple[Array, NDArray[np.bool_]]:
         """States after dt of the rows that the integrator advances by one step for calm gas, and which they are."""
-        given = self.model.calm_first
-        first = takes_calm_gas_first(self.mechanism) if given is None else given != "never"
+        first = order_of(self.model) != "never"
         if first and self.model.calm_limit > 0.0 and isinstance(self.integrator, RosenbrockReactor):
             return self.integrator.advance_calm(states, dt)
         return states.copy(), np.zeros(len(states), np.bool_)
@@ -138,9 +136,19 @@ def takes_calm_gas_first(mechanism: Mechanism) -> bool:
     return mechanism.n_species <= _MOST_SPECIES
 
 
+def order_of(model: Surrogate) -> CalmFirst:
+    """Which gas goes to the integrator before the network is asked, in the hybrid steps of a model."""
+    return model.calm_first or ("usual" if takes_calm_gas_first(model.mechanism) else "never")
+
+
 def order_in_words(model: Surrogate) -> str:
     """What the hybrid steps of a model ask first."""
-    return _ORDERS[model.calm_first or ("usual" if takes_calm_gas_first(model.mechanism) else "never")]
+    return _ORDERS[order_of(model)]
+
+
+def checks_heating(model: Surrogate) -> bool:
+    """Whether the hybrid steps of a model check its answers by the heating at both ends."""
+    return model.calm_first == "widest" or not takes_calm_gas_first(model.mechanism)
 
 
 def slow_step(mechanism: Mechanism, calm: CalmTolerances = CALM, n_threads: int | None = None) -> ChemistryStep:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chemnet.surrogate.hybrid import order_in_words, takes_calm_gas_first
+from chemnet.surrogate.hybrid import checks_heating, order_in_words
 from chemnet.surrogate.model import Surrogate
 
 _ERROR = "one step: absolute error of T [%]"  # of the check `flow` of a validation, states of turbulent flames
@@ -29,7 +29,7 @@ def remarks_alone(model: Surrogate) -> list[str]:
         f"in chemnet's own step {order_in_words(model)}, and gas colder than {model.cold_limit:g} K or calmer than "
         f"{model.calm_limit:g} is integrated; here there is no integrator"
     ]
-    if model.calm_first == "widest" or not takes_calm_gas_first(model.mechanism):
+    if checks_heating(model):
         remarks.append("chemnet integrates answers that disagree with the heat release; here none is checked for that")
     heat = _figures(model, "cold").get(_FALSE_HEAT, 0.0)
     if heat > _MOST_HEAT:
