@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from chemnet.gas.closure import Closure
-from chemnet.gas.state import NEGATIVE_TOLERANCE, SUM_TOLERANCE, T_MIN
+from chemnet.gas.state import NEGATIVE_TOLERANCE, SUM_TOLERANCE, T_MIN, Array
+from chemnet.gas.status import Status
 from chemnet.kinetics.heating import LEAST, SHARE
 from chemnet.surrogate.hybrid import checks_heating, order_of
 from chemnet.surrogate.model import Surrogate
@@ -119,16 +120,24 @@ def write_folder(model: Surrogate, folder: Path) -> None:
 
 def check_text(model: Surrogate) -> str:
     """States and what becomes of them, for a build elsewhere to compare with; see `c/check.c`."""
-    drawn = model.domain.draw(_CHECKED, model.mechanism, np.random.default_rng(0), model.cold_limit)
-    states = np.concatenate([drawn, np.repeat(drawn[:1], 4, axis=0)])
-    states[-4:-1, 0] = np.nan, model.mechanism.T_max + 1.0, 0.5 * (T_MIN + max(model.cold_limit, T_MIN))
-    states[-1, 1] = 2.0 * model.domain.high[1]
+    states = check_states(model)
     next_states, status = model.with_engine("fp32").advance(states)
     lines = [f"{len(states)} {model.mechanism.n_species}"]
     for code, before, after in zip(status, states, next_states, strict=True):
         numbers = [*before, after[0], *after[2:]]
         lines.append(" ".join([str(code), *(f"{number:.17g}" for number in numbers)]))
     return "\n".join(lines) + "\n"
+
+
+def check_states(model: Surrogate) -> Array:
+    """Random states of a model's domain (n, 2 + K), and at the end one that is not finite, one too hot, one too cold,
+    and one outside. Without those whose closure fails: of so odd a mixture, round-off decides that."""
+    drawn = model.domain.draw(_CHECKED, model.mechanism, np.random.default_rng(0), model.cold_limit)
+    drawn = drawn[model.advance(drawn).status != Status.FAILED]
+    others = np.repeat(drawn[:1], 4, axis=0)
+    others[:3, 0] = np.nan, model.mechanism.T_max + 1.0, 0.5 * (T_MIN + max(model.cold_limit, T_MIN))
+    others[3, 1] = 2.0 * model.domain.high[1]
+    return np.concatenate([drawn, others])
 
 
 def _readme(model: Surrogate, content: bytes) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -113,35 +114,40 @@ def _to_torchscript(model: Surrogate, out: Path) -> list[Path]:
     return [out]
 
 
+class _Folder(NamedTuple):
+    """A target that is a folder: whom it is for, how it is written, and what it holds, `mark` first of all."""
+
+    program: str
+    write: Callable[[Surrogate, Path], None]
+    mark: str
+    known: set[str]
+
+    def export(self, model: Surrogate, out: Path) -> list[Path]:
+        if out.is_dir() and any(out.iterdir()):
+            self._check_replaceable(out)
+        with atomic_folder(out, replace=True) as folder:
+            self.write(model, folder)
+        if not is_sound_alone(model):
+            print(f"chemnet: {verdict_alone(model)}", file=sys.stderr)
+        return sorted(path for path in out.rglob("*") if path.is_file())
+
+    def _check_replaceable(self, out: Path) -> None:
+        """Raises UsageError unless a folder is an earlier export in which nothing was run, for it would be lost."""
+        if not (out / self.mark).is_file():
+            raise UsageError(f"{out} is no export for {self.program}, and is not replaced\nChoose another --out.")
+        others = sorted({path.name for path in out.iterdir()} - self.known)
+        if others:
+            raise UsageError(f"{out} holds more than an export, {others[0]} for one\nMove it, or choose another --out.")
+
+
 def _to_c(model: Surrogate, out: Path) -> list[Path]:
-    return _to_folder(model, out, c_export.write_folder, "model.bin", {*c_export.FILES, *c_export.BUILT})
+    known = {*c_export.FILES, *c_export.BUILT}
+    return _Folder("C", c_export.write_folder, "model.bin", known).export(model, out)
 
 
 def _to_deepflame(model: Surrogate, out: Path) -> list[Path]:
     known = {path.name for path in deepflame.FILES.iterdir()} | {"model.npz", "mechanism.yaml", "0", "__pycache__"}
-    return _to_folder(model, out, deepflame.write_folder, "model.npz", known)
-
-
-def _to_folder(
-    model: Surrogate, out: Path, write: Callable[[Surrogate, Path], None], mark: str, known: Iterable[str]
-) -> list[Path]:
-    """Files of a folder that `write` fills; in one that is replaced there may be no others than those known."""
-    if out.is_dir() and any(out.iterdir()):
-        _check_replaceable(out, mark, set(known))
-    with atomic_folder(out, replace=True) as folder:
-        write(model, folder)
-    if not is_sound_alone(model):
-        print(f"chemnet: {verdict_alone(model)}", file=sys.stderr)
-    return sorted(path for path in out.rglob("*") if path.is_file())
-
-
-def _check_replaceable(folder: Path, mark: str, known: set[str]) -> None:
-    """Raises UsageError unless a folder is an earlier export in which nothing was run, for it would be lost."""
-    if not (folder / mark).is_file():
-        raise UsageError(f"{folder} is no export of this kind, and is not replaced\nChoose another --out.")
-    others = sorted({path.name for path in folder.iterdir()} - known)
-    if others:
-        raise UsageError(f"{folder} holds more than an export, {others[0]} for one\nMove it, or choose another --out.")
+    return _Folder("DeepFlame", deepflame.write_folder, "model.npz", known).export(model, out)
 
 
 def _facts(model: Surrogate) -> dict[str, str]:

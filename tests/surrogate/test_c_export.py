@@ -147,6 +147,17 @@ def test_a_model_that_ships_gives_the_answers_of_python_and_of_its_network_in_do
     assert shares_of_change(states[ok], in_double, step.advance(states[ok]).states).max() <= 3e-5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_good_build_passes_the_check_of_every_model_that_ships(name, folder, tmp_path):
+    model = Surrogate.load(name, engine="fp32")
+    step = in_c(model, folder, tmp_path)
+    (tmp_path / "check.txt").write_text(c_export.check_text(model))
+    assert "0 statuses differ" in run(program(folder / "check.c", folder, tmp_path), cwd=tmp_path)
+    status = step.advance(c_export.check_states(model)).status.tolist()
+    assert status[-4:-2] == [Status.INVALID] * 2 and status[-1] == Status.OUTSIDE and status.count(Status.OK) >= 16
+
+
 def test_invalid_cold_and_calm_gas_and_gas_outside_are_marked_as_in_python(folder, tmp_path):
     model = random_model(cold_limit=800.0, calm_limit=0.01)
     rows = np.repeat(random_states(model.mechanism, 1), 14, axis=0)
