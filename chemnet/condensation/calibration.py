@@ -13,23 +13,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
+from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.condensation.surgery import Surgery
-from chemnet.condensation.tracing import evaluating
 from chemnet.runtime.errors import NumericalError, UsageError
 
 Moments = dict[str, list[torch.Tensor]]
 
 _BLOCK = 100  # inputs of one call
-_ROWS = 8192  # rows of a sample, about
 
 
 def received(
-    model: nn.Module, channels: Channels, places: Sequence[Place], calibration: torch.Tensor
+    model: nn.Module, channels: Channels, places: Sequence[Place], calibration: Inputs, count: int = 8192
 ) -> dict[Place, torch.Tensor]:
-    """Sample (n, m) of the channels that a module reads, by place, over inputs and positions: at least one row of each
-    input, in float64 where the model computes in it, otherwise in float32.
+    """Sample (n, m) of the channels that a module reads, by place, over inputs and positions: about `count` rows, at
+    least one of each input, in float64 where the model computes in it, otherwise in float32.
 
     The positions are drawn by the module's name, so that samples of two models belong together row by row. Raises
     NumericalError where they are not finite.
@@ -38,13 +38,13 @@ def received(
         return {}
     parts: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
     modules = dict(model.named_modules())
-    blocks = _blocks(calibration)
+    blocks = -(-calibration.count // _BLOCK)
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
     def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
-        wanted = min(len(rows), max(-(-_ROWS // blocks), len(inputs[0])))
+        wanted = min(len(rows), max(-(-count // blocks), len(inputs[0])))
         chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
         kept = rows[chosen.to(rows.device)].cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
@@ -61,7 +61,7 @@ def received(
     return result
 
 
-def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example_input: Any) -> dict[Place, Floats]:
+def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example: Inputs) -> dict[Place, Floats]:
     """Values (m,) of the channels that are the same at all positions of all examples, by place; nan for the others."""
     modules, found = dict(model.named_modules()), dict[Place, Floats]()
 
@@ -71,17 +71,18 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
 
     hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
     with removed(hooks), evaluating(model):
-        model(*(example_input if isinstance(example_input, tuple | list) else (example_input,)))
+        example.map(torch.clone)(model)
     return found
 
 
-def output_change(before: nn.Module, after: nn.Module, x: torch.Tensor) -> float:
-    """Mean absolute difference of two models' outputs for inputs x (n, ...), relative to the first's mean [-]."""
-    expected, got = (np.concatenate(_run(model, x)) for model in (before, after))
+def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
+    """Mean absolute difference of two models' outputs for some inputs, relative to the first's mean [-]."""
+    given = Inputs.of(inputs, before)
+    expected, got = (np.concatenate([each.ravel() for each in _run(model, given)]) for model in (before, after))
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
-def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
+def moments(model: nn.Module, calibration: Inputs) -> Moments:
     """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
     found: Moments = {}
 
@@ -95,7 +96,7 @@ def moments(model: nn.Module, calibration: torch.Tensor) -> Moments:
     return found
 
 
-def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, calibration: torch.Tensor) -> None:
+def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, calibration: Inputs) -> None:
     """Correct the statistics of every normalisation, in place, for the change of its input on the calibration inputs.
 
     The means move by the difference, and the variances by the ratio, of the moments of the two networks on the same
@@ -164,28 +165,22 @@ def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) ->
     return mine.reshape(-1, width, repeats).transpose(1, 2).reshape(-1, width)
 
 
-def _blocks(inputs: torch.Tensor) -> int:
-    return -(-len(inputs) // _BLOCK)
-
-
-def _run(model: nn.Module, inputs: torch.Tensor) -> list[Floats]:
+def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
     """Outputs of a model in evaluation mode, in blocks of about the same size, without those that were stopped early.
     UsageError if it does not take the inputs."""
     outputs = []
-    weight = next(model.parameters(), inputs)
-    dtype = weight.dtype if inputs.is_floating_point() else inputs.dtype
     with evaluating(model):
-        for block in inputs.tensor_split(_blocks(inputs)):
+        for block in inputs.blocks(_BLOCK):
             try:
-                output = model(block.to(weight.device, dtype))
+                output = block.like(model).map(torch.clone)(model)
             except _Enough:
                 continue
             except Exception as error:  # whatever the model's own code raises
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 raise UsageError(
-                    f"{type(model).__name__} does not take calibration inputs of shape {tuple(inputs.shape)}\n{reason}"
+                    f"{type(model).__name__} does not take calibration inputs of shape {inputs.shapes}\n"
+                    f"{first_line(error)}"
                 ) from None
-            outputs += [as_float64(output)] if isinstance(output, torch.Tensor) else []
+            outputs += [as_float64(x) for x in leaves(output)]
     return outputs
 
 

@@ -11,13 +11,14 @@ the smallest of their stages'. The factor is the ratio of the lengths in the las
 
 That holds for activations that are positively homogeneous (ReLU). Where one is not (ReLU6, GELU), only equal vectors
 give equal channels, and the cosine is multiplied by the ratio of the geometric mean of the two squared lengths to the
-arithmetic one, which is 1 for equal lengths only.
+arithmetic one, which is 1 for equal lengths only. A similarity is 1 for what is equal to the rounding of the weights'
+type, and below 1 for everything else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cached_property, reduce
+from collections.abc import Iterable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -28,8 +29,6 @@ from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Block, Floats, Normalisation, Place, Signal, Space, Transposed, as_float64
 from chemnet.runtime.errors import NumericalError
-
-Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Folded:
@@ -44,7 +43,9 @@ class Folded:
         """Similarity of every two channels (m, m) [-], -1 to 1; the cosine alone where activations are assumed to be
         homogeneous."""
         homogeneous = assume_homogeneous or self.is_homogeneous
-        return smallest(alike(self.vectors(signal, include_bias), homogeneous) for signal in self._signals())
+        return smallest(
+            alike(self.vectors(signal, include_bias), homogeneous, self._rounding) for signal in self._signals()
+        )
 
     def magnitudes(self, place: Place, include_bias: bool = True) -> Floats:
         """Lengths of the channels' last vectors where a module reads them (m,); the factors between like channels."""
@@ -56,11 +57,15 @@ class Folded:
         result: NDArray[np.bool_] = np.any([self._varies(self._signal(p)) for p in self._space.consumers], axis=0)
         return result
 
-    @cached_property
+    @property
     def is_homogeneous(self) -> bool:
         """Whether all activations of the space are positively homogeneous."""
-        probe = torch.linspace(-8.0, 8.0, 33)
-        return all(_scales(function, probe) for function in self._space.activations)
+        return self._space.is_homogeneous
+
+    @property
+    def _rounding(self) -> float:
+        """Relative differences of copies that rounding makes."""
+        return rounding(self._modules[self._space.layers[0]].weight.dtype)
 
     def vectors(self, signal: Signal, include_bias: bool = True) -> Floats:
         """The vectors (m, d) of a signal."""
@@ -73,7 +78,9 @@ class Folded:
         return self._parts[signal]
 
     def _varies(self, signal: Signal) -> NDArray[np.bool_]:
-        """Channels of a signal with weights, on inputs that vary themselves (m,)."""
+        """Channels of a signal with weights, on inputs that vary themselves, or mixed with others (m,)."""
+        if signal.is_mixed:
+            return np.ones(self._space.width, dtype=np.bool_)
         found = [
             rows.any(axis=1) & (True if block.before is None else self._varies(block.before))
             for block, (rows, _) in zip(signal.blocks, self._weights(signal), strict=True)
@@ -140,29 +147,24 @@ def smallest(matrices: Iterable[Floats]) -> Floats:
     return reduce(np.minimum, matrices)
 
 
-def alike(vectors: Floats, is_homogeneous: bool) -> Floats:
-    """Similarity of the rows (m, m); two of zeros are the same."""
-    result = similarity.cosine_similarity(vectors)
+def alike(vectors: Floats, is_homogeneous: bool, rounding: float = similarity.ROUNDING) -> Floats:
+    """Similarity of the rows (m, m), 1 where they are equal to `rounding`; two of zeros are the same."""
+    result = similarity.cosine_similarity(vectors, rounding)
     lengths = np.linalg.norm(vectors, axis=1)
     zero = lengths == 0.0
     if not is_homogeneous:
         squares = lengths**2
         means = 0.5 * (squares[:, None] + squares)
         result = result * np.outer(lengths, lengths) / np.where(means > 0.0, means, 1.0)
+        result = similarity.with_copies(result, vectors, rounding)
     if zero.any():
         result[np.ix_(zero, zero)] = 1.0
     return result
 
 
-def _scales(function: Activation, probe: torch.Tensor) -> bool:
-    return torch.allclose(_value(function, 3.0 * probe), 3.0 * _value(function, probe), rtol=1e-4, atol=1e-5)
-
-
-def _value(function: Activation, x: torch.Tensor) -> torch.Tensor:
-    """An activation of a copy of x, of the type and on the device of the activation's weights."""
-    weight = next(function.parameters(), x) if isinstance(function, nn.Module) else x
-    with torch.no_grad():
-        return function(x.to(weight, copy=True))
+def rounding(dtype: torch.dtype) -> float:
+    """Differences between copies that rounding makes, relative to what is typical."""
+    return similarity.ROUNDING * torch.finfo(dtype).eps / torch.finfo(torch.float32).eps
 
 
 def _bias(module: nn.Module, count: int) -> Floats:

@@ -22,12 +22,13 @@ class Channels:
         self.normalised = tracer.normalised
         names: dict[int, int] = {}
         self.spaces: list[Space] = []
-        for number in range(len(tracer.spaces)):
-            root = tracer.root(number)
+        every = tracer.spaces
+        for number in range(len(every.every)):
+            root = every.root(number)
             if root not in names:
                 names[root] = len(self.spaces)
-                self.spaces.append(tracer.spaces[root])
-        self._number = {number: names[tracer.root(number)] for number in range(len(tracer.spaces))}
+                self.spaces.append(every.every[root])
+        self._number = {number: names[every.root(number)] for number in range(len(every.every))}
         for name in tracer.followers:
             self._attach(name, "followers")
         for name in tracer.consumers:
@@ -77,7 +78,7 @@ class Channels:
 def survey(model: nn.Module, example_input: Any) -> Table:
     """Table of the layers that `condense` can make smaller, and for the others of the reason why it cannot.
 
-    `example_input` is one input tensor of the model, or a tuple of them.
+    `example_input` is what `condense` takes.
     Raises UsageError for a model that cannot be traced or does not take the input.
     """
     return Channels(model, example_input).table()

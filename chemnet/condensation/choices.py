@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chemnet.condensation import similarity
 from chemnet.condensation.calibration import constants
 from chemnet.condensation.channel_vectors import Folded, alike, smallest
 from chemnet.condensation.graph import Floats, Place, Space, as_float64
@@ -28,6 +29,10 @@ from chemnet.condensation.similarity import Grouping
 from chemnet.condensation.surgery import Indices, Surgery
 
 Flags = NDArray[np.bool_]
+
+_SOME = 1024  # rows of activations that a similarity is measured on, about
+_LEAST_VARYING = 1e-6  # share of the squares of a channel that is not its mean, taken for the least
+_ROUNDING = 16.0 * similarity.ROUNDING  # of values that several layers have computed in float32
 
 
 class Sample:
@@ -67,7 +72,11 @@ class Sample:
 
 
 class View:
-    """One space as seen by a choice: the channels of a layer, and of those that can only be condensed with it."""
+    """One space as seen by a choice: the channels of a layer, and of those that can only be condensed with it.
+
+    `samples()` are what its readers receive on the calibration inputs, `activity()` (n, m) what they received before
+    anything was cut: on the calibration inputs, or on inputs drawn in the scale of the example.
+    """
 
     def __init__(
         self,
@@ -76,8 +85,9 @@ class View:
         example_input: Any,
         samples: Callable[[], Mapping[Place, Sample]],
         takes_up: Callable[[Place], bool],
+        activity: Callable[[], Mapping[Place, torch.Tensor]] = dict,
     ) -> None:
-        self.surgery, self.space, self.samples = surgery, space, samples
+        self.surgery, self.space, self.samples, self.activity = surgery, space, samples, activity
         self._example, self._takes_up = example_input, takes_up
 
     @property
@@ -182,16 +192,44 @@ class Cosine:
 
 
 def folded(view: View) -> Alike:
-    """By the cosine of weights and biases, reduced by unequal lengths where the activation is not homogeneous."""
-    return Alike(view.folded.similarity(), view.folded.magnitudes)
+    """By what neurons do: the smaller of the cosine of weights and biases, reduced by unequal lengths where the
+    activation is not homogeneous, and of the similarity of the activations. Equal weights make equal neurons."""
+    by_weights = view.folded.similarity()
+    by_doing = [_doing_alike(as_float64(_some(rows)), view.space.is_homogeneous) for rows in view.activity().values()]
+    matrix = smallest([by_weights, *by_doing])
+    return Alike(np.where(by_weights == 1.0, 1.0, matrix), view.folded.magnitudes)
+
+
+def _some(rows: torch.Tensor) -> torch.Tensor:
+    return rows[:: -(-len(rows) // _SOME)]
+
+
+def _doing_alike(rows: Floats, is_homogeneous: bool) -> Floats:
+    """Similarity of what channels (n, m) do (m, m) [-]: 1 less half of the squared difference of two, at the same
+    length if a factor is no matter, relative to how much they vary; what is constant in both counts nothing."""
+    cosine, squares = alike(rows.T, is_homogeneous), np.square(rows).sum(axis=0)
+    varying = np.square(rows - rows.mean(axis=0)).sum(axis=0)
+    share = np.divide(
+        squares, np.maximum(varying, _LEAST_VARYING * squares), out=np.ones_like(squares), where=squares > 0
+    )
+    difference = (1.0 - cosine) * np.sqrt(np.outer(share, share))
+    return np.maximum(1.0 - difference, -1.0)
 
 
 def activations(view: View) -> Alike:
     """By the cosine of the activations on the calibration inputs."""
     rows = {place: sample.now for place, sample in view.samples().items()}
     idle: Flags = np.all([~each.any(axis=0) for each in rows.values()], axis=0)
-    matrix = smallest(alike(each.T, True) for each in rows.values())
+    matrix = smallest(_acting_alike(each) for each in rows.values())
     return Alike(matrix, lambda place: np.linalg.norm(rows[place], axis=0), idle)
+
+
+def _acting_alike(rows: Floats) -> Floats:
+    """Cosines of what channels (n, m) do, of which two that are always zero do the same."""
+    matrix = similarity.cosine_similarity(rows.T, _ROUNDING, by_column=False)
+    zero = ~rows.any(axis=0)
+    matrix[np.ix_(zero, zero)] = 1.0
+    return matrix
 
 
 def qr(view: View) -> Ranked:

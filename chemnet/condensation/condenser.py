@@ -1,52 +1,33 @@
 """Condenser of any network that torch.fx can trace: chooses channels that stay, merges the others into them.
 
-What can be condensed are the spaces of `channels.py`, one after the other in the order of the data. A choice
-(`choices.py`) says which channels of a space stay. Every reader of the space then gets a share matrix (`surgery.py`):
-the published one, in which each channel stands in for its group, times the ratio of their lengths (eq. 10, 36); or one
-that also fits the reader's input by least squares on calibration inputs. Targets are the inputs before anything was
-cut, so that later layers correct the errors of earlier cuts. Statistics of normalisations are estimated
-anew before anything else is measured. Channels that are constant go into the biases of their readers.
+What can be condensed are the spaces of `channels.py`; `cutting.py` cuts them one after the other. A result is checked
+by `verification.py` before it is returned: a layer with which it does not do what merging predicts is left alone, with
+a warning that says why, and the rest is condensed without it.
 """
 
 from __future__ import annotations
 
-import bisect
-import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-import numpy as np
-import torch
 from pydantic import Field
 from torch import nn
 
-from chemnet.condensation import similarity
-from chemnet.condensation.calibration import Moments, moments, move_statistics, output_change, received
-from chemnet.condensation.channels import Channels
-from chemnet.condensation.choices import CHOICES, Alike, Choice, Indices, Ranked, Sample, View
-from chemnet.condensation.graph import Floats, Normalisation, Place, Space
-from chemnet.condensation.selection import shares
-from chemnet.condensation.surgery import Surgery
-from chemnet.condensation.widths import Sizes
+from chemnet.condensation.choices import CHOICES, Choice
+from chemnet.condensation.cutting import Condensation, Loss, Merge, Method
+from chemnet.condensation.inputs import Inputs, calibration_inputs
+from chemnet.condensation.verification import faults
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
 
-Merge = Callable[[View, Indices], Floats]
-Loss = Callable[[Any], float]
-
 _MERGES = {"paper": "paper", "refit": "refit"}
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+_RANGES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("threshold", "ratio"), (lambda value: 0.0 < value <= 1.0, "a number in (0, 1]")),
     **dict.fromkeys(("widths", "round_to"), (lambda value: value >= 1, "a whole number from 1 on")),
     "loss_increase": (lambda value: value >= 0.0, "a number from 0 on"),
     "ridge": (lambda value: value > 0.0, "a positive number"),
 }
-_APART = -1.0  # the similarity of channels that must not be merged
-_NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
-_SAME = 1e-6  # relative change of the outputs that rounding may cause
-_PROBES = 256
 
 
 class Rule(Config):
@@ -70,13 +51,14 @@ def condense(
     layers: str | Sequence[str] | None = None,
     choice: str | Choice = "folded",
     merge: str | Merge | None = None,
-    calibration: torch.Tensor | None = None,
+    calibration: Any = None,
     ridge: float = 1e-3,
     round_to: int = 1,
 ) -> nn.Module:
     """A condensed copy of `model`, an ordinary module of the same class; the model itself is not changed.
 
-    `example_input` is one input tensor, or a tuple of them. How far to condense is one of
+    `example_input` is one input tensor, a tuple of arguments, or a mapping of names to arguments. How far to condense
+    is one of
 
     * `threshold`: to the groups at a similarity in (0, 1]; with a ranking, to the fewest channels with which the cosine
       of what the readers receive and of what they received reaches it;
@@ -89,33 +71,51 @@ def condense(
     without them all spaces are condensed that can be (`survey` lists the others, with the reason).
 
     * `choice`: a name in `choices.CHOICES`, or a function as described there.
-    * `merge`: `paper` merges as published; `refit` adds a least-squares fit of the readers on `calibration` (n, ...),
-      some hundred inputs, with a `ridge` relative to the mean diagonal of the Gram matrix; or a function of the `View`
-      and the kept channels (k,) that gives every reader's share matrix (m, k). By default `refit`, if there are
-      calibration inputs. A smaller ridge is better at once, but leaves weights so large that training hardly moves
+    * `merge`: `paper` merges as published; `refit` adds a least-squares fit of the readers on `calibration`, some
+      hundred inputs like the example, with a `ridge` relative to the mean diagonal of the Gram matrix; or a function of
+      the `View` and the kept channels (k,) that gives every reader's share matrix (m, k). By default `refit`, if there
+      are calibration inputs. A smaller ridge is better at once, but leaves weights so large that training hardly moves
       them.
     * `round_to`: widths that follow from the other measures are rounded up to a multiple of it.
 
-    At a threshold of 1 the outputs stay the same, except by a choice that ignores the activations: then a warning says
-    by how much the outputs changed. Raises UsageError for a model that cannot be traced, an example input of the wrong
-    shape, a measure out of range, a layer that does not exist or cannot be condensed; NumericalError for weights or
-    activations that are not finite.
+    At a threshold of 1 what is merged is equal to the rounding of the weights' type, and the outputs stay the same,
+    except by a choice that ignores the activations: then a warning says by how much the outputs changed. Every result
+    is checked: it has to do what merging predicts, in use and in training, also when saved and read again. A layer with
+    which it does not is left alone, with a warning.
+
+    Raises UsageError for a model that cannot be traced, an example input of the wrong shape, a measure out of range, a
+    layer that does not exist or cannot be condensed; NumericalError for weights or activations that are not finite, and
+    for a layer asked for by name with which the result does not do what merging predicts.
     """
     measures = {"threshold": threshold, "ratio": ratio, "widths": widths, "loss_increase": loss_increase}
-    _check(measures, {"ridge": ridge, "round_to": round_to}, layers, calibration, loss)
+    _check(measures, {"ridge": ridge, "round_to": round_to}, layers, loss)
+    example = Inputs.of(example_input, model)
+    inputs = None if calibration is None else calibration_inputs(calibration, example, model)
     if merge is None:
-        merge = "paper" if calibration is None else "refit"
-    method = _Method(_known(choice, CHOICES, "choice"), choice, _known(merge, _MERGES, "merge"), ridge, round_to)
-    if merge == "refit" and calibration is None:
+        merge = "paper" if inputs is None else "refit"
+    method = Method(_known(choice, CHOICES, "choice"), choice, _known(merge, _MERGES, "merge"), ridge, round_to)
+    if merge == "refit" and inputs is None:
         raise UsageError("merge refit needs calibration inputs")
-    work = _Condensation(model, example_input, method, calibration, loss, may_add_biases=ratio is None)
-    work.take(measures, layers)
-    return work.finished()
+    left_alone: dict[str, str] = {}
+    while True:
+        work = Condensation(model, example, method, inputs, loss, may_add_biases=ratio is None, left_alone=left_alone)
+        work.take(measures, layers)
+        result, found = work.finished(), faults(work)
+        if not found:
+            break
+        named = {layer for value in measures.values() if isinstance(value, Mapping) for layer in value}
+        if named or layers is not None:
+            layer, reason = next(iter(found.items()))
+            raise NumericalError(f"{layer} cannot be condensed: {reason}")
+        left_alone |= found
+    if left_alone:
+        each = "\n".join(f"{layer}: {reason}" for layer, reason in left_alone.items())
+        warnings.warn(f"layers were left alone, as what became of the network was checked:\n{each}", stacklevel=2)
+    work.warn()
+    return result
 
 
-def _check(
-    measures: Mapping[str, Any], numbers: Mapping[str, float], layers: object, calibration: object, loss: Loss | None
-) -> None:
+def _check(measures: Mapping[str, Any], numbers: Mapping[str, float], layers: object, loss: Loss | None) -> None:
     given = [value for value in measures.values() if value is not None]
     if not given or (len(given) > 1 and not all(isinstance(value, Mapping) for value in given)):
         raise UsageError("give one of threshold, ratio, widths and loss_increase, or mappings of layers to numbers")
@@ -128,8 +128,6 @@ def _check(
                 raise UsageError(f"{name} {number}: expected {expected}")
     if measures["loss_increase"] is not None and loss is None:
         raise UsageError("loss_increase needs the loss, a function of a network")
-    if calibration is not None and (not isinstance(calibration, torch.Tensor) or len(calibration) < 2):
-        raise UsageError("calibration: expected a tensor of at least two inputs")
 
 
 def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
@@ -137,346 +135,3 @@ def _known(given: Any, known: Mapping[str, Any], kind: str) -> Any:
     if isinstance(given, str) and given not in known:
         raise UsageError(f"{kind} {given}: choose one of {', '.join(known)}")
     return known[given] if isinstance(given, str) else given
-
-
-@dataclass(frozen=True)
-class _Method:
-    """Choice and merge of channels, with their options."""
-
-    choice: Choice
-    given: str | Choice
-    merge: str | Merge
-    ridge: float
-    round_to: int
-
-    @property
-    def name(self) -> str:
-        """Name of the choice in messages."""
-        return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", type(self.given).__name__)
-
-
-def _check_finite(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        tensors = dict(module.named_parameters(recurse=False))
-        if isinstance(module, Normalisation):
-            tensors.update(module.named_buffers(recurse=False))
-        for key, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise NumericalError(f"{key} of {name or type(model).__name__} is not all finite")
-
-
-class _Condensation:
-    """A model in the course of being condensed."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        example_input: Any,
-        method: _Method,
-        calibration: torch.Tensor | None,
-        loss: Loss | None,
-        *,
-        may_add_biases: bool,
-    ) -> None:
-        _check_finite(model)
-        self.original, self.method, self.calibration, self.loss = model, method, calibration, loss
-        self.result, self._example = copy.deepcopy(model), example_input
-        self.channels = Channels(self.result, example_input)
-        self.surgery = Surgery(self.result, self.channels)
-        self._channels_before = copy.deepcopy(self.channels) if calibration is not None else self.channels
-        self._may_add_biases = may_add_biases
-        self._spaces: list[Space] = []
-        self._is_cut = self._is_stale = False  # stale: statistics of the result are of before its last cut
-        self._is_exact = True
-        self._moments: Moments | None = None
-        self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
-        self._sampled: tuple[Space, dict[Place, Sample]] | None = None
-
-    # -- spaces and widths
-
-    def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
-        """Condense the requested spaces, in the order of the data."""
-        named = [layer for each in measures.values() if isinstance(each, Mapping) for layer in each]
-        self._spaces = self.chosen(named or layers)
-        if self.method.merge == "refit":
-            self._receive()
-        asked: dict[Space, list[tuple[str, Any]]] = {space: [] for space in self._spaces}
-        for name, value in measures.items():
-            if isinstance(value, Mapping):
-                for layer, number in value.items():
-                    asked[self.channels.named(layer)].append((name, number))
-            elif value is not None:
-                widths = self._by_ratio(value) if name == "ratio" else {}
-                for space in self._spaces:
-                    asked[space].append(("widths", widths[space]) if widths else (name, value))
-        for space, given in asked.items():
-            if len(given) > 1:
-                raise UsageError(f"layer {space.layers[0]} is named more than once, or with layers that it is tied to")
-            if given[0][0] == "widths":
-                self._check_width(space, given[0][1])
-        for space in self._spaces:
-            self._cut(space, **dict(asked[space]))
-
-    def chosen(self, layers: str | Sequence[str] | None) -> list[Space]:
-        """The spaces to condense, in the order of the data."""
-        if layers is None:
-            return [space for space in self.channels.spaces if self._refusal(space) is None]
-        layers = [layers] if isinstance(layers, str) else layers
-        named = [self.channels.named(layer) for layer in layers]
-        for layer, space in zip(layers, named, strict=True):
-            if self._refusal(space):
-                raise UsageError(f"{layer} cannot be condensed: {self._refusal(space)}")
-        return [space for space in self.channels.spaces if space in named]
-
-    def _refusal(self, space: Space) -> str | None:
-        objection = getattr(self.method.choice, "objection", None)
-        return space.reason or (objection(self._view(space)) if objection else None)
-
-    def _check_width(self, space: Space, width: int) -> None:
-        if width > space.width:
-            raise UsageError(f"layer {space.layers[0]}: width {width} of {space.width} neurons")
-        if self._rounded(space, width) != width:
-            step = np.lcm(space.blocks, self.method.round_to)
-            raise UsageError(f"layer {space.layers[0]}: width {width} is no multiple of {step}")
-
-    def _rounded(self, space: Space, width: int) -> int:
-        """A width that groups of channels and `round_to` allow."""
-        step = int(np.lcm(space.blocks, self.method.round_to))
-        return min(-(-max(width, 1) // step) * step, space.width)
-
-    def _by_ratio(self, ratio: float) -> dict[Space, int]:
-        """Widths at which at most `ratio` of the parameters are left."""
-        sizes = Sizes(self.result, self.channels)
-        target = np.floor(ratio * sizes.total() + 1e-6)  # a ratio of whole numbers stands for them
-        matrices, curves = dict[Space, Floats](), dict[Space, Floats]()
-        for space in self._spaces:
-            view, found = self._found(space)
-            if isinstance(found, Ranked):
-                curves[space] = self._left(found)
-            else:
-                matrices[space] = _prepared(view, found)
-        if curves:
-            return sizes.cheapest(curves, target, self._rounded)
-        return sizes.by_threshold(matrices, target, self._rounded)
-
-    def _left(self, found: Ranked) -> Floats:
-        if found.left is None:
-            raise UsageError(f"choice {self.method.name} needs widths or a loss_increase")
-        return found.left()
-
-    # -- one space
-
-    def _view(self, space: Space) -> View:
-        is_estimated = self.calibration is not None
-
-        def takes_up(place: Place) -> bool:
-            return self.surgery.shifts(place, is_estimated=is_estimated, may_add=self._may_add_biases)
-
-        return View(self.surgery, space, self._example, lambda: self._samples(space), takes_up)
-
-    def _found(self, space: Space) -> tuple[View, Alike | Ranked]:
-        view = self._view(space)
-        found = self.method.choice(view)
-        if isinstance(found, Ranked) and self.method.merge == "paper":
-            raise UsageError(
-                f"choice {self.method.name} makes no groups to merge by the paper's rule; use merge: refit"
-            )
-        return view, found
-
-    def _cut(
-        self,
-        space: Space,
-        threshold: float | None = None,
-        widths: int | None = None,
-        loss_increase: float | None = None,
-    ) -> None:
-        """Condense one space to the groups at a threshold, to a width, or to the smallest that the loss permits."""
-        if widths == space.width:
-            return
-        view, found = self._found(space)
-        if loss_increase is not None:
-            widths = self._by_loss(view, found, loss_increase)
-        main_of = self._grouping(view, found, threshold, widths)
-        if similarity.n_groups(main_of) == space.width:
-            return
-        self._merged(view, found, main_of)(self.surgery, space)
-        if isinstance(found, Alike) and self.method.merge == "paper":
-            self._is_exact &= found.is_exact
-        self._is_cut = self._is_stale = True
-        self._sampled = None
-        for place in space.consumers:
-            self._wanted.pop(place, None)
-
-    def _by_loss(self, view: View, found: Alike | Ranked, increase: float) -> int:
-        """The smallest width at which the loss is at most a share larger than before the cut."""
-        assert self.loss is not None
-        self._move_statistics()
-        loss, limit, width = self.loss, (1.0 + increase) * self.loss(self.result), view.width
-        if isinstance(found, Ranked):
-            found.first(width)  # once for all: the channels of every smaller width are the first of these
-
-        def is_enough(width: int) -> bool:
-            main_of = self._grouping(view, found, None, width)
-            surgery, space = copy.deepcopy((self.surgery, view.space))
-            self._merged(view, found, main_of)(surgery, space)
-            if self.calibration is not None:
-                self._move(surgery)
-            return loss(surgery.model) <= limit
-
-        widths = sorted({self._rounded(view.space, each) for each in range(1, width)})
-        return [*widths, width][bisect.bisect_left(widths, True, key=is_enough)]
-
-    def _grouping(
-        self, view: View, found: Alike | Ranked, threshold: float | None, width: int | None
-    ) -> similarity.Grouping:
-        """Groups at a threshold or of a width; blocks of channels that are not mixed keep as many each."""
-        space = view.space
-        if isinstance(found, Ranked):
-            kept = found.first(self._sufficient(space, found, threshold) if width is None else width)
-            main_of = np.full(space.width, similarity.NO_GROUP)
-            main_of[kept] = kept
-            return main_of
-        matrix, blocks, m = _prepared(view, found), space.blocks, space.width // space.blocks
-        if width is None:
-            assert threshold is not None
-            ranges = [slice(start, start + m) for start in range(0, space.width, m)]
-            counts = [similarity.n_groups(similarity.group(matrix[mine, mine], threshold)) for mine in ranges]
-            width = self._rounded(space, blocks * max(counts))
-            if blocks == 1 and width == counts[0]:
-                return similarity.group(matrix, threshold)
-        parts = []
-        for start in range(0, space.width, m):
-            part = similarity.group_to_width(matrix[start : start + m, start : start + m], width // blocks)[0]
-            idle = np.flatnonzero(part == similarity.NO_GROUP)
-            idle = idle[: max(width // blocks - similarity.n_groups(part), 0)]
-            part[idle] = idle  # idle channels stay where a block has too few others
-            parts.append(np.where(part == similarity.NO_GROUP, similarity.NO_GROUP, part + start))
-        return np.concatenate(parts)
-
-    def _sufficient(self, space: Space, found: Ranked, threshold: float | None) -> int:
-        """The smallest width at which the readers' inputs have this cosine with the target."""
-        assert threshold is not None
-        enough = np.flatnonzero(self._left(found) <= max(1.0 - threshold**2, _NOTHING_LEFT))
-        return self._rounded(space, int(enough[0]) if len(enough) else space.width)
-
-    # -- merges
-
-    def _merged(
-        self, view: View, found: Alike | Ranked, main_of: similarity.Grouping
-    ) -> Callable[[Surgery, Space], None]:
-        """The cut of a space to groups, to be made in one surgery or another."""
-        kept = similarity.mains(main_of)
-        if isinstance(found, Alike) and found.merge is not None:
-            merge = found.merge
-            self._move_statistics()  # for the last time in this space: the rule makes new ones of them
-            return lambda surgery, space: merge(surgery, space, main_of)
-        if callable(self.method.merge):
-            share = self.method.merge(view, kept)
-            return lambda surgery, space: surgery.cut(space, kept, dict.fromkeys(space.consumers, share), {})
-        given = {place: _published_share(found, main_of, place) for place in view.space.consumers}
-        goes = ~np.isin(np.arange(view.width), kept)
-        shifts = {place: np.where(goes, np.nan_to_num(values), 0.0) for place, values in view.constant.items()}
-        if self.method.merge == "refit":
-            self._refit(view, kept, given, shifts)
-        return lambda surgery, space: surgery.cut(space, kept, given, shifts)
-
-    def _refit(self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats]) -> None:
-        """Shares with which the input of every reader is closest to its input before anything was cut."""
-        for place, sample in view.samples().items():
-            gram, cross = sample.products
-            if shifts[place].any() and not self.surgery.shifts(place):
-                cross = np.where(shifts[place] != 0.0, 0.0, cross)  # a bias that the reader is given takes these up
-            given[place] = self._shares(view.space, gram, cross, kept, given[place])
-            if self.surgery.shifts(place):
-                now, wanted = sample.means
-                shifts[place] = wanted - given[place] @ now[kept]
-
-    def _shares(self, space: Space, gram: Floats, cross: Floats, kept: Indices, start: Floats) -> Floats:
-        """Fitted shares (m, k); channels of different blocks do not stand in for each other."""
-        m, k = space.width // space.blocks, len(kept) // space.blocks
-        result = np.zeros_like(start)
-        for b in range(space.blocks):
-            rows, columns = slice(b * m, (b + 1) * m), slice(b * k, (b + 1) * k)
-            block = start[rows, columns]
-            chosen = kept[columns] - b * m
-            result[rows, columns] = shares(gram[rows, rows], cross[rows, rows], chosen, block, self.method.ridge)
-        return result
-
-    # -- calibration
-
-    def _samples(self, space: Space) -> dict[Place, Sample]:
-        """Inputs of the readers of a space, now and before anything was cut."""
-        if self.calibration is None:
-            raise UsageError(f"choice {self.method.name} needs calibration inputs")
-        if self._sampled is None or self._sampled[0] is not space:
-            if not self._wanted.keys() >= set(space.consumers):
-                self._receive()
-            now = self._wanted
-            if self._is_cut:
-                self._move_statistics()
-                now = received(self.result, self.channels, space.consumers, self.calibration)
-            samples = {p: Sample(now[p], self._wanted[p], self.surgery.shifts(p)) for p in space.consumers}
-            self._sampled = space, samples
-        return self._sampled[1]
-
-    def _receive(self) -> None:
-        """Sample the inputs of the readers of all spaces before anything is cut."""
-        assert self.calibration is not None
-        places = [place for space in self._spaces for place in space.consumers]
-        self._wanted = received(self.original, self._channels_before, places, self.calibration)
-
-    def _move_statistics(self) -> None:
-        if self._is_stale and self.calibration is not None:
-            self._move(self.surgery)
-        self._is_stale = False
-
-    def _move(self, surgery: Surgery) -> None:
-        assert self.calibration is not None
-        if self._moments is None:
-            self._moments = moments(self.original, self.calibration)
-        move_statistics(surgery, self.original, self._moments, self.calibration)
-
-    def finished(self) -> nn.Module:
-        """The condensed model, its statistics estimated anew; a warning where merging could not be exact."""
-        self._move_statistics()
-        if not self._is_exact and isinstance(self._example, torch.Tensor):
-            self._warn()
-        return self.result
-
-    def _warn(self) -> None:
-        x, on = self.calibration, "the calibration inputs"
-        if x is None:
-            generator = torch.Generator().manual_seed(0)
-            x, on = torch.randn(_PROBES, *self._example.shape[1:], generator=generator), "normally distributed inputs"
-        change = output_change(self.original, self.result, x)
-        if change > _SAME:
-            warnings.warn(
-                f"merging by the paper's rule is exact for activations like ReLU only; here it changed the outputs by "
-                f"{100 * change:.2g} % on {on}. Merge refit corrects most of it.",
-                stacklevel=4,
-            )
-
-
-def _prepared(view: View, found: Alike) -> Floats:
-    """Similarities with -1 between blocks of channels that are not mixed, and 0 for channels that are idle."""
-    matrix, blocks = found.similarity, view.space.blocks
-    if blocks > 1:
-        block = np.arange(len(matrix)) // (len(matrix) // blocks)
-        matrix = np.where(block[:, None] == block, matrix, _APART)
-    idle = view.idle if found.idle is None else view.idle | found.idle
-    if idle.any():
-        matrix = np.where(idle | idle[:, None], 0.0, matrix)
-    return matrix
-
-
-def _published_share(found: Alike | Ranked, main_of: similarity.Grouping, place: Place) -> Floats:
-    """Eq. 36: a channel is its main one, times the ratio of their lengths."""
-    kept = similarity.mains(main_of)
-    grouped = np.flatnonzero(main_of != similarity.NO_GROUP)
-    lengths = np.ones(len(main_of)) if isinstance(found, Ranked) else found.lengths(place)
-    mains = lengths[main_of[grouped]]
-    share = np.zeros((len(main_of), len(kept)))
-    share[grouped, np.searchsorted(kept, main_of[grouped])] = np.divide(
-        lengths[grouped], mains, out=np.ones_like(mains), where=mains > 0.0
-    )
-    return share

@@ -13,7 +13,6 @@ a segment were made; `channel_vectors.py` makes vectors of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -35,11 +34,12 @@ class Space:
 
     width: int
     layers: list[str]
-    blocks: int = 1  # of equal width, which grouped convolutions do not mix
+    blocks: int = 1  # of equal width, which are not mixed
     reason: str | None = None
     followers: list[Place] = field(default_factory=list)
     consumers: list[Place] = field(default_factory=list)
-    activations: list[Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=list)
+    activations: list[str] = field(default_factory=list)  # names of what changes them value by value
+    is_homogeneous: bool = True  # a positive factor of a channel stays one through all of these
 
     def leave_alone(self, reason: str) -> None:
         """Mark the space as one that cannot be condensed; the first reason stands."""
@@ -57,10 +57,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Signal:
-    """How the channels of a segment were made: the blocks that are added up, and whether they still are as made."""
+    """How the channels of a segment were made: the blocks that are added up, or otherwise combined; whether they still
+    are as made, and whether something else has been added or multiplied, so that no channel is constant for certain."""
 
     blocks: tuple[Block, ...]
     is_plain: bool = True
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True)

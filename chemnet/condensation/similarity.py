@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 
 NO_GROUP = -1
 
-# "Exceeds the threshold", in floating point, would miss exact copies at a threshold of 1.
-TOLERANCE = 1e-6
+# Differences between copies that rounding makes, relative to what is typical of a column: 16 in the last place.
+ROUNDING = 16.0 * 2.0**-23
+_NEAR = 1e-6  # of a cosine of 1: no other rows can be copies of each other
+_BLOCK = 4_000_000  # numbers that are compared at a time
+_RESOLUTION = 1e-7  # of the threshold of a width
+ALL_APART = 1.0 + 1e-6  # a threshold that nothing reaches
 
 Floats = NDArray[np.float64]
 Grouping = NDArray[np.int64]
 
 
-def cosine_similarity(vectors: Floats) -> Floats:
+def cosine_similarity(vectors: Floats, rounding: float = ROUNDING, *, by_column: bool = True) -> Floats:
     """Cosine similarity of the rows of `vectors` (m, n), as (m, m) [-] (eq. 4, 8, 9).
 
-    A row of zeros has similarity 0 with every row, itself included.
+    It is 1 for rows that are parallel to `rounding`, and for those only: near 1 a cosine cannot tell, as that of rows
+    1.4e-3 apart is within 1e-6 of it. A row of zeros has similarity 0 with every row, itself included.
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     # scaling by the largest entry first keeps the squares of very small and very large weights finite
@@ -31,18 +36,39 @@ def cosine_similarity(vectors: Floats) -> Floats:
     unit = vectors / np.where(largest > 0.0, largest, 1.0)
     norms = np.linalg.norm(unit, axis=1, keepdims=True)
     unit /= np.where(norms > 0.0, norms, 1.0)
-    return unit @ unit.T
+    return with_copies(unit @ unit.T, unit, rounding, by_column=by_column)
+
+
+def with_copies(similarity: Floats, rows: Floats, rounding: float = ROUNDING, *, by_column: bool = True) -> Floats:
+    """Similarities (m, m) that are 1 for `rows` (m, n) that are equal to rounding, and below 1 for all others.
+
+    Every column is judged by its own scale, the root mean square over the rows at length 1: large inputs, which make
+    for small weights beside the biases, do not hide a difference. Values of one kind are judged by one scale for all
+    columns instead.
+    """
+    result = np.minimum(similarity, np.nextafter(1.0, 0.0))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.where(lengths > 0.0, lengths, 1.0)
+    scale = rounding * np.sqrt(np.mean(unit * unit, axis=0 if by_column else None))
+    first, second = np.nonzero(np.triu(similarity > 1.0 - _NEAR, k=1))
+    step = max(_BLOCK // max(rows.shape[1], 1), 1)
+    for start in range(0, len(first), step):
+        a, b = first[start : start + step], second[start : start + step]
+        same = (np.abs(rows[a] - rows[b]) <= scale * lengths[a] + rounding * np.abs(rows[a])).all(axis=1)
+        result[a[same], b[same]] = result[b[same], a[same]] = 1.0
+    np.fill_diagonal(result, np.where(similarity.diagonal() > 1.0 - _NEAR, 1.0, result.diagonal()))
+    return result
 
 
 def group(similarity: Floats, threshold: float) -> Grouping:
     """Greedy grouping of condensed neurons (section 2.2.3): `main_of` (m,).
 
-    Two neurons have condensed when their similarity is at least `threshold - 1e-6`. The ungrouped neuron
+    Two neurons have condensed when their similarity is at least `threshold`. The ungrouped neuron
     with most condensed ungrouped neurons becomes a main neuron and takes them all; the lowest index wins a
     tie. Every neuron ends in exactly one group, rows of zeros in none.
     """
     alive = similarity.diagonal() > 0.5
-    condensed = similarity >= threshold - TOLERANCE
+    condensed = similarity >= threshold
     condensed &= alive & alive[:, None]
     main_of = np.full(len(similarity), NO_GROUP, dtype=np.int64)
     neighbours = condensed.sum(axis=1)
@@ -66,10 +92,10 @@ def group_to_width(similarity: Floats, width: int) -> tuple[Grouping, float]:
     groups that is not below `width`, then the most similar main neurons are joined. A layer with fewer
     non-zero rows than `width` keeps them all.
     """
-    low, high = -1.0, 1.0 + 2.0 * TOLERANCE  # all neurons in one group; none condensed
+    low, high = -1.0, ALL_APART  # all neurons in one group; none condensed
     best = group(similarity, high)
     found = high
-    while high - low > 0.1 * TOLERANCE and n_groups(best) > width:
+    while high - low > _RESOLUTION and n_groups(best) > width:
         middle = 0.5 * (low + high)
         grouping = group(similarity, middle)
         if n_groups(grouping) < width:

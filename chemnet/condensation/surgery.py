@@ -11,7 +11,8 @@ Source: Chen and Xu, eq. 36-38; eq. 36 has v_k where u_k is meant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -137,6 +138,17 @@ class Surgery:
             _keep(module, "weight", kept)
         _keep(module, "bias", kept)
         setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(kept))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What is done to space `number`: the channels that stay, and for each of its readers, in their order, the share
+    (m, k) and the constants (m,); None where a rule of its own makes other weights."""
+
+    number: int
+    kept: Indices
+    apply: Callable[[Surgery, Space], None]
+    by_place: Sequence[tuple[Floats, Floats | None]] | None = None
 
 
 def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:

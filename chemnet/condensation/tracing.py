@@ -1,24 +1,20 @@
-"""Tracing of the channels of every tensor through the graph of a model, by torch.fx.
+"""Tracing of the channels of every tensor through the graph of a model.
 
 An operation that is not known to keep channels apart ends them: what goes in is left alone, with the reason.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
-import operator
-import re
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
+from chemnet.condensation import operations as ops
+from chemnet.condensation.capture import captured
 from chemnet.condensation.graph import (
     Block,
     Layer,
@@ -30,168 +26,150 @@ from chemnet.condensation.graph import (
     Transposed,
     is_depthwise,
 )
-from chemnet.runtime.errors import UsageError
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """A model in use and without gradients; each of its modules gets its own mode back, frozen ones too."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-# ---- what functions and modules do to channels
-
-_ACTIVATIONS = (
-    *(nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh),
-    *(nn.Sigmoid, nn.Tanh, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Softsign, nn.LogSigmoid),
-    *(nn.Hardshrink, nn.Softshrink),
-)
-# What changes nothing in use, or keeps constants and sums: a normalisation behind it folds into the layer before it.
-_PLAIN = (
-    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Upsample, nn.UpsamplingBilinear2d),
-    *(nn.UpsamplingNearest2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-)
-_POOLS = (
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.ZeroPad2d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
-_ACTIVATION_FUNCTIONS = {
-    *(F.relu, F.leaky_relu, F.relu6, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.hardtanh, F.elu, F.celu),
-    *(F.selu, F.softplus, torch.relu, torch.relu_, torch.sigmoid, torch.tanh, F.sigmoid, F.tanh),
-    *(torch.sin, torch.cos),
-    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_"),
-}
-_PLAIN_FUNCTIONS = {
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.interpolate, F.upsample, torch.clone),
-    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
-    *("contiguous", "clone", "detach", "to", "float", "double", "type_as"),
-}
-_POOL_FUNCTIONS = {
-    *(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, F.max_pool1d, F.max_pool2d, F.max_pool3d),
-    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
-    *(torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
-}
-_ADDITIONS = {operator.add, operator.iadd, operator.sub, operator.isub, torch.add, torch.sub, "add", "add_", "sub"}
-_SCALINGS = {operator.mul, operator.imul, operator.truediv, operator.itruediv, torch.mul, torch.div, "mul", "div"}
-_QUESTIONS = {"size", "dim", "numel", getattr}  # they read a shape, not the channels
-_CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
-_FLATTENINGS = {torch.flatten, "flatten"}
-_RESIZINGS = (nn.Upsample, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d, F.interpolate, F.upsample)
-_RESHAPINGS = {torch.reshape, "view", "reshape"}
-_MEANS = {torch.mean, torch.sum, torch.amax, "mean", "sum", "amax"}
+from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.operations import arguments, name_of, shape_of
+from chemnet.condensation.spaces import Spaces, divide
 
 
 class Tracer:
     """Follows the channels of every tensor through the graph of a model."""
 
     def __init__(self, model: nn.Module, example_input: Any) -> None:
-        inputs = tuple(example_input) if isinstance(example_input, tuple | list) else (example_input,)
+        capture = captured(model, Inputs.of(example_input, model))
         self.modules = dict(model.named_modules())
-        self.graph = _traced(model, inputs)
-        self.spaces: list[Space] = []
-        self._parent: list[int] = []
+        self.spaces = Spaces()
         self.layouts: dict[fx.Node, Layout] = {}
         self.inputs: dict[str, Layout] = {}
         self.followers: list[str] = []
         self.consumers: list[str] = []
         self.normalised: dict[str, str] = {}  # layer -> the BatchNorm that alone reads it
-        self._shared = _shared(self.graph, self.modules)
-        for node in self.graph.nodes:
+        self._shared = _shared(capture.graph, model)
+        self._axes: dict[fx.Node, tuple[fx.Node, tuple[int, ...]]] = {}  # of whose tensor a node holds which sizes
+        for node in capture.graph.nodes:
             self._visit(node)
-
-    def root(self, number: int) -> int:
-        """The number of the space that has taken in this one."""
-        while self._parent[number] != number:
-            number = self._parent[number]
-        return number
+        for name in sorted(capture.read_widths & self.inputs.keys()):
+            made = [space for space in self.spaces.every if name in space.layers]
+            for space in (*made, *self.spaces.of(self.inputs[name])):
+                space.leave_alone(f"the forward reads the width of {name}")
 
     # -- one node
 
     def _visit(self, node: fx.Node) -> None:
-        shape = _shape(node)
+        shape = shape_of(node)
         tensors = [self.layouts[n] for n in node.all_input_nodes if n in self.layouts]
+        if node.meta.get("hidden"):
+            changed = [self.layouts[n] for n in node.meta["hidden"] if n in self.layouts]
+            self.spaces.leave([*tensors, *changed], f"{name_of(node)} changes it in place under another name")
         if node.op == "output":
-            self._leave(tensors, "it is an output of the model")
+            self.spaces.leave(tensors, "it is an output of the model")
         elif node.op in ("placeholder", "get_attr"):
-            if shape is not None and len(shape) > 1:
-                self.layouts[node] = Layout(1, (Segment(None, shape[1]),))
+            self._nameless(node, shape)
         elif shape is None:
-            if node.target not in _QUESTIONS:
-                self._leave(tensors, f"{_name(node)} reads its channels")
+            self._question(node, tensors)
         elif node.op == "call_module":
             self._module(node, str(node.target), self.modules[str(node.target)], shape)
         else:
             self._function(node, node.target, shape)
 
+    def _question(self, node: fx.Node, tensors: Sequence[Layout]) -> None:
+        """What is no tensor: sizes may be read, but for the number of channels, and nothing else."""
+        source = node.args[0] if node.args else None
+        asked = node.args[1] if node.target is getattr else node.target
+        if isinstance(source, fx.Node) and asked in ops.SHAPES:
+            axes = tuple(range(len(shape_of(source) or ())))
+            if node.target == "size" and isinstance(place := arguments(node, ("dim", None))[0], int):
+                axes = (axes[place],)
+            self._sizes(node, source, axes)
+        elif isinstance(source, fx.Node) and source in self._axes and ops.is_getitem(node):
+            whole, axes = self._axes[source]
+            taken = axes[node.args[1]] if isinstance(node.args[1], int | slice) else axes
+            self._sizes(node, whole, taken if isinstance(taken, tuple) else (taken,))
+        elif asked not in ops.HARMLESS:
+            self.spaces.leave(tensors, f"{name_of(node)} reads its channels")
+
+    def _sizes(self, node: fx.Node, source: fx.Node, axes: tuple[int, ...]) -> None:
+        """Sizes of a tensor: what a forward makes of the number of channels would be another thing after a cut."""
+        self._axes[node] = source, axes
+        layout = self.layouts.get(source)
+        users = [user for user in node.users if not ops.is_getitem(user)]
+        if layout is not None and layout.axis in axes and users:
+            self.spaces.leave([layout], f"the forward reads its width ({node.name}, for {name_of(users[0])})")
+
     def _module(self, node: fx.Node, name: str, module: nn.Module, shape: Sequence[int]) -> None:
         source = node.args[0] if node.args else None
         layout = self.layouts.get(source) if isinstance(source, fx.Node) else None
-        reason = self._objection(name, module, layout)
+        reason, kind = self._objection(name, module, layout), type(module)
         if layout is None or reason:
             self._unknown(node, shape, reason or f"the input of {name} has no channels that are known")
         elif isinstance(module, Normalisation) or is_depthwise(module):
             self._follow(node, name, module, layout)
         elif isinstance(module, Layer):
             self._layer(node, name, module, layout, shape)
-        elif isinstance(module, nn.Flatten):
+        elif kind is nn.Flatten:
             self._flatten(node, layout, shape, module.start_dim, module.end_dim)
-        elif isinstance(module, _ACTIVATIONS) or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
-            self._activate(node, layout, module)
-        elif isinstance(module, _PLAIN + _POOLS) and _keeps_apart(type(module), layout, _shape(source)):
-            self._pass(node, layout, is_plain=isinstance(module, _PLAIN))
+        elif kind in ops.HOMOGENEOUS | ops.VALUE_BY_VALUE or _has_one_slope(module):
+            self._activate(node, layout, kind.__name__, kind not in ops.VALUE_BY_VALUE)
+        elif kind in ops.PLAIN | ops.POOLS and ops.keeps_apart(kind, layout, shape_of(source)):
+            self._pass(node, layout, is_plain=kind in ops.PLAIN)
         else:
-            self._unknown(node, shape, f"{name} ({type(module).__name__}) is not known to keep channels apart")
+            self._unknown(node, shape, f"{name} ({kind.__name__}) is not known to keep channels apart")
 
     def _objection(self, name: str, module: nn.Module, layout: Layout | None) -> str | None:
-        """Why a module with weights has to be left as it is, if it has."""
-        if name in self._shared:
+        """Why a module has to be left as it is, if it has."""
+        if name in self._shared and not _has_one_slope(module):
             return f"{name} is used more than once, or shares its weights"
-        if not isinstance(module, Layer | Normalisation) or layout is None:
-            return None
-        if not isinstance(module.weight, nn.Parameter | None):
-            return f"the weights of {name} are computed"
+        if reason := ops.strangeness(name, module):
+            return reason
         if isinstance(module, Normalisation) and module.running_mean is None:
             return f"{name} keeps no running statistics"
-        if (isinstance(module, Normalisation) or is_depthwise(module)) and layout.axis != 1:
+        if layout is not None and (isinstance(module, Normalisation) or is_depthwise(module)) and layout.axis != 1:
             return f"{name} reads another axis than that of the channels"
         return None
 
     def _function(self, node: fx.Node, target: Any, shape: Sequence[int]) -> None:
-        source = node.args[0] if node.args else None
-        layout = self.layouts.get(source) if isinstance(source, fx.Node) else None
-        tensors = [n for n in node.all_input_nodes if n in self.layouts]
-        if target in _CONCATENATIONS:
+        tensors = [n for n in node.all_input_nodes if shape_of(n) is not None]
+        if target in ops.CONCATENATIONS:
             self._concatenate(node, shape)
-        elif layout is None:
-            self._unknown(node, shape, f"{_name(node)} is not known to keep channels apart")
-        elif target in _ACTIVATION_FUNCTIONS:
-            self._activate(node, layout, _bound(node))
-        elif target in _PLAIN_FUNCTIONS | _POOL_FUNCTIONS and _keeps_apart(target, layout, _shape(source)):
-            self._pass(node, layout, is_plain=target in _PLAIN_FUNCTIONS)
-        elif target in _ADDITIONS and len(tensors) == len(node.all_input_nodes) == 2:
-            self._add(node, self.layouts[tensors[0]], self.layouts[tensors[1]], shape)
-        elif self._is_scaling(node, target) or (target in _MEANS and self._is_spatial(node, source)):
+        elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
+            self._combine(node, node.args[0], node.args[1], shape)
+        elif target in ops.CASTS and node.args[0] in self.layouts:
+            self._cast(node, self.layouts[node.args[0]])
+        elif len(tensors) == 1 and tensors[0] in self.layouts:
+            self._of_one(node, target, tensors[0], shape)
+        else:
+            self._unknown(node, shape, f"{name_of(node)} is not known to keep channels apart")
+
+    def _of_one(self, node: fx.Node, target: Any, source: fx.Node, shape: Sequence[int]) -> None:
+        """A function of one tensor."""
+        layout, with_a_number = self.layouts[source], ops.with_a_number(node)
+        if with_a_number == "scale":
             self._pass(node, layout, is_plain=False)
-        elif target in _FLATTENINGS or self._is_flattening(node, target, source):
-            axes = (1, -1) if target in _RESHAPINGS else _arguments(node, ("start_dim", 0), ("end_dim", -1))
+        elif with_a_number or target in ops.HOMOGENEOUS_FUNCTIONS | ops.VALUE_BY_VALUE_FUNCTIONS:
+            self._activate(node, layout, name_of(node), target in ops.HOMOGENEOUS_FUNCTIONS)
+        elif source is not (node.args[0] if node.args else None) or ops.is_random(node):
+            self._unknown(node, shape, f"{name_of(node)} is not known to keep channels apart")
+        elif target in ops.PLAIN_FUNCTIONS | ops.POOL_FUNCTIONS and ops.keeps_apart(target, layout, shape_of(source)):
+            self._pass(node, layout, is_plain=target in ops.PLAIN_FUNCTIONS)
+        elif target in ops.MEANS and self._is_spatial(node, source):
+            self._pass(node, layout, is_plain=False)
+        elif target in ops.FLATTENINGS or self._is_flattening(node, target, source):
+            axes = (1, -1) if target in ops.RESHAPINGS else arguments(node, ("start_dim", 0), ("end_dim", -1))
             self._flatten(node, layout, shape, *axes)
         else:
-            self._unknown(node, shape, f"{_name(node)} is not known to keep channels apart")
+            self._unknown(node, shape, f"{name_of(node)} is not known to keep channels apart")
 
     # -- what happens to the channels
+
+    def _nameless(self, node: fx.Node, shape: Sequence[int] | None) -> None:
+        """A tensor of channels that are no layer's."""
+        if shape is not None and len(shape) > 1:
+            self.layouts[node] = Layout(1, (Segment(None, shape[1]),))
 
     def _layer(self, node: fx.Node, name: str, module: Layer, layout: Layout, shape: Sequence[int]) -> None:
         """A layer reads all channels and makes new ones."""
         is_linear = isinstance(module, nn.Linear)
         axis = len(shape) - 1 if is_linear else 1
-        if layout.axis != axis and all(segment.space is None for segment in layout.segments):
+        if layout.axis != axis and not self.spaces.of(layout):
             layout = Layout(axis, (Segment(None, _read_by(module)),))
         read = sum(segment.width * segment.repeats for segment in layout.segments)
         if layout.axis != axis or read != _read_by(module) or not (is_linear or len(shape) == _dimensions(module) + 2):
@@ -199,7 +177,7 @@ class Tracer:
             return
         self.inputs[name] = layout
         self.consumers.append(name)
-        number = self._new(Space(shape[axis], [name]))
+        number = self.spaces.new(Space(shape[axis], [name]))
         signal = Signal((Block(((name, 0),)),))
         self.layouts[node] = Layout(axis, (Segment(number, shape[axis], 1, signal),))
         if not is_linear and module.groups > 1:
@@ -209,18 +187,11 @@ class Tracer:
         """Channels of different groups are never merged, and every group keeps as many."""
         per_group = module.in_channels // module.groups
         if isinstance(module, Transposed) or per_group == 1 or len(layout.segments) > 1:
-            self._leave([layout], f"{name} reads it in groups that cannot be kept")
-            self.spaces[number].leave_alone(f"{name} makes it in groups that cannot be kept")
+            self.spaces.leave([layout], f"{name} reads it in groups that cannot be kept")
+            self.spaces.every[number].leave_alone(f"{name} makes it in groups that cannot be kept")
             return
-        segment = layout.segments[0]
-        if segment.space is not None:
-            self._divide(self.spaces[self.root(segment.space)], module.groups)
-        self._divide(self.spaces[number], module.groups)
-
-    def _divide(self, space: Space, groups: int) -> None:
-        space.blocks = math.lcm(space.blocks, groups)
-        if space.blocks == space.width:
-            space.leave_alone(f"no two of its {space.width} channels belong to the same groups")
+        for space in (*self.spaces.of(layout), self.spaces.every[number]):
+            divide(space, module.groups)
 
     def _follow(self, node: fx.Node, name: str, module: nn.Module, layout: Layout) -> None:
         """A normalisation or a depthwise convolution: channel by channel, with weights."""
@@ -234,40 +205,44 @@ class Tracer:
                 folds = isinstance(module, Normalisation) and signal.is_plain and segment.repeats == 1
                 if folds and len(signal.blocks) == 1:
                     block = signal.blocks[0]
-                    signal = Signal((Block((*block.modules, (name, position)), block.before),))
+                    blocks = (Block((*block.modules, (name, position)), block.before),)
                 else:
-                    signal = Signal((Block(((name, position),), signal),))
-            segments.append(Segment(segment.space, segment.width, segment.repeats, signal))
+                    blocks = (Block(((name, position),), signal),)
+                signal = Signal(blocks, is_mixed=signal.is_mixed)
+            segments.append(replace(segment, signal=signal))
         self.layouts[node] = Layout(layout.axis, tuple(segments))
         before = node.args[0]
         alone = isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1
         if alone and isinstance(module, Normalisation) and isinstance(self.modules[str(before.target)], Layer):
             self.normalised[str(before.target)] = name
 
-    def _activate(self, node: fx.Node, layout: Layout, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """An activation is remembered by the spaces that go through it."""
-        for segment in layout.segments:
-            if segment.space is not None:
-                self.spaces[self.root(segment.space)].activations.append(activation)
+    def _activate(self, node: fx.Node, layout: Layout, activation: str, is_homogeneous: bool) -> None:
+        """Value by value; the spaces remember by what."""
+        for space in self.spaces.of(layout):
+            space.activations.append(activation)
+            space.is_homogeneous &= is_homogeneous
         self._pass(node, layout, is_plain=False)
 
-    def _pass(self, node: fx.Node, layout: Layout, is_plain: bool) -> None:
+    def _pass(self, node: fx.Node, layout: Layout, *, is_plain: bool, is_mixed: bool = False) -> None:
         """Every channel stays by itself, and a factor that all its values have is a factor of the result."""
-        segments = [
-            Segment(s.space, s.width, s.repeats, s.signal and Signal(s.signal.blocks, s.signal.is_plain and is_plain))
-            for s in layout.segments
-        ]
-        self.layouts[node] = Layout(layout.axis, tuple(segments))
+        self.layouts[node] = Layout(layout.axis, tuple(_passed(s, is_plain, is_mixed) for s in layout.segments))
+
+    def _cast(self, node: fx.Node, layout: Layout) -> None:
+        """A conversion of the type; one that rounds is no matter of a factor."""
+        source = node.args[0]
+        if ops.is_narrower(node.meta["dtype"], source.meta["dtype"]):
+            self._activate(node, layout, name_of(node), False)
+        else:
+            self._pass(node, layout, is_plain=True)
 
     def _flatten(self, node: fx.Node, layout: Layout, shape: Sequence[int], start: int, end: int) -> None:
         """(n, c, h, w) -> (n, c h w)."""
-        source = _shape(node.args[0]) or ()
+        source = shape_of(node.args[0]) or ()
         if layout.axis != 1 or start != 1 or end not in (-1, len(source) - 1):
-            self._unknown(node, shape, f"{_name(node)} flattens other axes than those from the channels on")
+            self._unknown(node, shape, f"{name_of(node)} flattens other axes than those from the channels on")
             return
         places = math.prod(source[2:])
-        segments = tuple(Segment(s.space, s.width, s.repeats * places, s.signal) for s in layout.segments)
-        self.layouts[node] = Layout(1, segments)
+        self.layouts[node] = Layout(1, tuple(replace(s, repeats=s.repeats * places) for s in layout.segments))
 
     def _concatenate(self, node: fx.Node, shape: Sequence[int]) -> None:
         parts = node.args[0] if node.args else node.kwargs.get("tensors")
@@ -276,71 +251,83 @@ class Tracer:
         known = [layout for layout in layouts if layout is not None]
         position = axis + len(shape) if isinstance(axis, int) and axis < 0 else axis
         if len(known) < len(layouts) or any(layout.axis != position for layout in known):
-            self._unknown(node, shape, f"{_name(node)} joins tensors along another axis than that of the channels")
+            self._unknown(node, shape, f"{name_of(node)} joins tensors along another axis than that of the channels")
             return
         self.layouts[node] = Layout(known[0].axis, tuple(s for layout in known for s in layout.segments))
 
-    def _add(self, node: fx.Node, first: Layout, second: Layout, shape: Sequence[int]) -> None:
-        """Both sides have to be condensed alike."""
-        sides = [(s.width, s.repeats) for s in first.segments], [(s.width, s.repeats) for s in second.segments]
-        shapes = {_shape(n) for n in node.all_input_nodes}
-        if sides[0] != sides[1] or first.axis != second.axis or len(shapes) > 1:
-            self._unknown(node, shape, f"{_name(node)} adds channels that do not lie alike")
-            return
+    def _combine(self, node: fx.Node, a: fx.Node, b: fx.Node, shape: Sequence[int]) -> None:
+        """Two tensors, value by value: what both have as channels has to be condensed alike."""
+        first, second = self.layouts.get(a), self.layouts.get(b)
+        shapes = [shape_of(a) or (), shape_of(b) or ()]
+        scales = node.target in ops.PRODUCTS
+        keeps_factors = node.kwargs.get("rounding_mode") is None
+        if first and second and self.spaces.of(first) and self.spaces.of(second) and _lie_alike(first, second, shapes):
+            moved = replace(first, axis=first.axis - len(shapes[0]) + len(shape))
+            self._join(node, moved, second, is_homogeneous=not scales)
+        elif first and self._is_for_all(first, shapes[0], shapes[1], shape):
+            self._spread(node, first, second, shape, shapes[0], is_homogeneous=scales and keeps_factors)
+        elif second and self._is_for_all(second, shapes[1], shapes[0], shape):
+            multiplies = scales and node.target not in ops.DIVISIONS
+            self._spread(node, second, first, shape, shapes[1], is_homogeneous=multiplies)
+        else:
+            self._unknown(node, shape, f"{name_of(node)} combines it with something that is no layer's output")
+
+    def _is_for_all(self, layout: Layout, own: Sequence[int], other: Sequence[int], result: Sequence[int]) -> bool:
+        """Whether the other tensor has the same values for all channels of this one."""
+        place = layout.axis - len(own)  # tensors lie against each other from the last axis on
+        is_one = len(other) < -place or other[place] == 1
+        return bool(self.spaces.of(layout)) and is_one and result[place] == own[place]
+
+    def _spread(
+        self,
+        node: fx.Node,
+        layout: Layout,
+        other: Layout | None,
+        shape: Sequence[int],
+        own: Sequence[int],
+        *,
+        is_homogeneous: bool,
+    ) -> None:
+        """The same factor or summand for all channels, as of a mask of one channel, which stays one."""
+        if other is not None:
+            self.spaces.leave([other], f"{name_of(node)} applies it to all channels of another")
+        for space in self.spaces.of(layout):
+            space.is_homogeneous &= is_homogeneous
+        moved = replace(layout, axis=layout.axis - len(own) + len(shape))
+        self._pass(node, moved, is_plain=False, is_mixed=True)
+
+    def _join(self, node: fx.Node, first: Layout, second: Layout, *, is_homogeneous: bool) -> None:
+        """Channels of both sides one to one."""
         segments = []
         for a, b in zip(first.segments, second.segments, strict=True):
             if a.space is None or b.space is None:
-                self._leave([first, second], f"{_name(node)} adds it to something that is no layer's output")
+                reason = f"{name_of(node)} combines it with something that is no layer's output"
+                self.spaces.leave([first, second], reason)
                 segments.append(Segment(None, a.width, a.repeats))
                 continue
-            self._unite(a.space, b.space)
+            self.spaces.unite(a.space, b.space)
             assert a.signal is not None and b.signal is not None
             blocks = tuple(dict.fromkeys((*a.signal.blocks, *b.signal.blocks)))
-            segments.append(Segment(a.space, a.width, a.repeats, Signal(blocks, is_plain=False)))
+            signal = Signal(blocks, is_plain=False, is_mixed=a.signal.is_mixed or b.signal.is_mixed)
+            segments.append(replace(a, signal=signal))
         self.layouts[node] = Layout(first.axis, tuple(segments))
-
-    def _unite(self, first: int, second: int) -> None:
-        a, b = self.root(first), self.root(second)
-        if a == b:
-            return
-        kept, other = self.spaces[a], self.spaces[b]
-        kept.layers += other.layers
-        kept.activations += other.activations
-        if other.reason:
-            kept.leave_alone(other.reason)
-        self._parent[b] = a
-        self._divide(kept, other.blocks)
+        for space in self.spaces.of(self.layouts[node]):
+            space.is_homogeneous &= is_homogeneous
 
     def _unknown(self, node: fx.Node, shape: Sequence[int], reason: str) -> None:
         """Nothing is known of the result; what goes in stays as it is, and so does a layer, which is listed."""
-        self._leave([self.layouts[n] for n in node.all_input_nodes if n in self.layouts], reason)
+        self.spaces.leave([self.layouts[n] for n in node.all_input_nodes if n in self.layouts], reason)
         module = self.modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, Layer) and not any(space.layers == [node.target] for space in self.spaces):
+        if isinstance(module, Layer) and not any(space.layers == [node.target] for space in self.spaces.every):
             width = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-            self._new(Space(width, [str(node.target)], reason=reason))
-        if len(shape) > 1:
-            self.layouts[node] = Layout(1, (Segment(None, shape[1]),))
-
-    def _leave(self, layouts: Iterable[Layout], reason: str) -> None:
-        for layout in layouts:
-            for segment in layout.segments:
-                if segment.space is not None:
-                    self.spaces[self.root(segment.space)].leave_alone(reason)
-
-    def _new(self, space: Space) -> int:
-        self.spaces.append(space)
-        self._parent.append(len(self._parent))
-        return len(self.spaces) - 1
-
-    def _is_scaling(self, node: fx.Node, target: Any) -> bool:
-        """Whether every value is multiplied by, or divided by, one number."""
-        return target in _SCALINGS and len(node.args) == 2 and isinstance(node.args[1], int | float)
+            self.spaces.new(Space(width, [str(node.target)], reason=reason))
+        self._nameless(node, shape)
 
     def _is_spatial(self, node: fx.Node, source: Any) -> bool:
         """Whether a mean is taken over axes behind the channels and no others."""
-        (axes,) = _arguments(node, ("dim", None))
+        (axes,) = arguments(node, ("dim", None))
         axes = (axes,) if isinstance(axes, int) else axes
-        n = len(_shape(source) or ())
+        n = len(shape_of(source) or ())
         if not isinstance(axes, tuple | list) or not axes or self.layouts[source].axis != 1:
             return False
         return all(axis % n > 1 for axis in axes)
@@ -350,8 +337,8 @@ class Tracer:
         sizes = node.args[1:]
         if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
             sizes = tuple(sizes[0])
-        shape, result = _shape(source) or (), _shape(node) or ()
-        return target in _RESHAPINGS and len(sizes) == 2 and sizes[1] == -1 and result[:1] == shape[:1]
+        shape, result = shape_of(source) or (), shape_of(node) or ()
+        return target in ops.RESHAPINGS and len(sizes) == 2 and sizes[1] == -1 and result[:1] == shape[:1]
 
 
 def _read_by(layer: Layer) -> int:
@@ -362,103 +349,37 @@ def _dimensions(convolution: Layer) -> int:
     return len(convolution.kernel_size)
 
 
-def _keeps_apart(operation: Any, layout: Layout, shape: Sequence[int] | None) -> bool:
-    """Whether a pooling or the like works on axes behind that of the channels: `max_pool2d` on (n, c, h, w) does, on
-    (c, h, w) it does not."""
-    name = getattr(operation, "__name__", str(operation))
-    dimensions = re.search(r"(?<!ropout)([123])d$", name)
-    if operation in _RESIZINGS:
-        return layout.axis == 1 and len(shape or ()) > 2
-    return dimensions is None or (layout.axis == 1 and len(shape or ()) == int(dimensions[1]) + 2)
+def _has_one_slope(module: nn.Module) -> bool:
+    return type(module) is nn.PReLU and module.num_parameters == 1
 
 
-def _arguments(node: fx.Node, *options: tuple[str, Any]) -> list[Any]:
-    """Arguments of a call after the tensor, by place or by name."""
-    return [
-        node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
-        for place, (name, default) in enumerate(options, start=1)
-    ]
+def _passed(segment: Segment, is_plain: bool, is_mixed: bool) -> Segment:
+    signal = segment.signal
+    if signal is None:
+        return segment
+    return replace(segment, signal=Signal(signal.blocks, signal.is_plain and is_plain, signal.is_mixed or is_mixed))
 
 
-class _Shapes(fx.Interpreter):
-    """Notes the shape of every tensor."""
-
-    extra_traceback = False
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        n.meta["shape"] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
-        return result
+def _lie_alike(first: Layout, second: Layout, shapes: Sequence[Sequence[int]]) -> bool:
+    """Whether the channels of two tensors lie at the same axis, as many and in as many places."""
+    sides = [[(s.width, s.repeats) for s in layout.segments] for layout in (first, second)]
+    return sides[0] == sides[1] and first.axis - len(shapes[0]) == second.axis - len(shapes[1])
 
 
-def _traced(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.Graph:
-    """The graph of a model in use, with the shape of every tensor. UsageError, saying where, if there is none."""
-    with evaluating(model):
-        try:
-            graph = fx.Tracer().trace(model, _left_out(model, len(inputs)))
-        except Exception as error:  # whatever the model's own code raises on symbolic values
-            raise UsageError(
-                f"cannot trace {type(model).__name__}: {_where(error)}\n{_first_line(error)}\n"
-                "Condense the parts that can be traced, or put what cannot into a function marked by torch.fx.wrap"
-            ) from None
-        try:
-            _Shapes(fx.GraphModule(model, graph)).run(*inputs)
-        except Exception as error:
-            shapes = ", ".join(str(tuple(getattr(x, "shape", ()))) for x in inputs)
-            name = type(model).__name__
-            raise UsageError(f"{name} does not take an example input of shape {shapes}\n{_first_line(error)}") from None
-    return graph
-
-
-def _left_out(model: nn.Module, count: int) -> dict[str, Any]:
-    """Defaults of the arguments after the first `count`, with which the model is traced."""
-    arguments = list(inspect.signature(model.forward).parameters.values())[count:]
-    return {argument.name: argument.default for argument in arguments if argument.default is not argument.empty}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _where(error: BaseException) -> str:
-    """The line of the model's own code at which tracing failed."""
-    every = traceback.extract_tb(error.__traceback__)
-    torchs = str(Path(torch.__file__).parent)
-    frame = next((f for f in reversed(every) if not f.filename.startswith(torchs)), every[-1])
-    return f"line {frame.lineno} of {Path(frame.filename).name}, `{frame.line}`"
-
-
-def _shape(node: Any) -> tuple[int, ...] | None:
-    """The shape of a node's tensor; None where it is no single tensor."""
-    return node.meta.get("shape") if isinstance(node, fx.Node) else None
-
-
-def _name(node: fx.Node) -> str:
-    """Name of an operation in messages."""
-    target = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return f"{target} ({node.name})"
-
-
-def _bound(node: fx.Node) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The function of a node as a function of its tensor alone."""
-    target, rest, options = node.target, node.args[1:], dict(node.kwargs)
-    options.pop("inplace", None)
-
-    def call(x: torch.Tensor) -> torch.Tensor:
-        return getattr(x, target)(*rest, **options) if isinstance(target, str) else target(x, *rest, **options)
-
-    return call
-
-
-def _shared(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[str]:
-    """Modules that are called more than once or share their weights."""
+def _shared(graph: fx.Graph, model: nn.Module) -> set[str]:
+    """Modules that are called more than once, or whose tensors are also those of another module or are read alone."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     fetched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     owners: dict[int, set[str]] = {}
-    for name in set(calls):
-        for parameter in modules[name].parameters():
-            owners.setdefault(parameter.data_ptr() if parameter.numel() else id(parameter), set()).add(name)
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            owners.setdefault(_storage(tensor), set()).add(name)
     weighted = {name for name in calls if modules[name].state_dict()}
     return {name for name in weighted if calls.count(name) > 1 or name in fetched} | {
         name for names in owners.values() if len(names) > 1 for name in names
     }
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.numel() else id(tensor)

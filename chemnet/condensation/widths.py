@@ -59,7 +59,7 @@ class Sizes:
                 for space, matrix in matrices.items()
             }
 
-        return self._bisected(widths, target, rounded, -1.0, 1.0 + 2.0 * similarity.TOLERANCE)
+        return self._bisected(widths, target, rounded, -1.0, similarity.ALL_APART)
 
     def cheapest(self, curves: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
         """Widths with the smallest sum of what is left unexplained at most `target` parameters.

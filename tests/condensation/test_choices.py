@@ -83,7 +83,7 @@ def test_merging_through_an_activation_that_is_not_homogeneous_warns_with_the_ch
     change = np.abs(output(reduced, x) - output(network, x)).mean() / np.abs(output(network, x)).mean()
     assert f"by {100 * change:.2g} %" in str(caught[0].message)
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match="normally distributed inputs"):
+    with pytest.warns(UserWarning, match="inputs drawn in the scale of the example"):
         condense(network, x[:1], widths=5, **COSINE)
     condense(network, x[:1], widths=5, choice="folded")  # which looks at the activations
 

@@ -1,0 +1,287 @@
+"""Check of a condensed model before it is given back.
+
+What a cut promises is known without the cut: in the original model, at its original widths, every reader gets what the
+channels that stay make of those that go (`_predicted`). The condensed model has to give the same outputs, in use and in
+training, on the example and on other inputs; where all that was merged is equal, those of the original model, too; and
+it has to come out of a file as it went in. Code that reads a width, a hook, a head for training alone, a tensor that is
+known under two names: whatever is wrong about the trace or about the surgery is seen here.
+
+How much two outputs may differ is measured as well: by how much they move with all weights in their last place.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from chemnet.condensation.capture import duplicate, first_line
+from chemnet.condensation.channels import Channels
+from chemnet.condensation.cutting import Condensation
+from chemnet.condensation.graph import Floats, Place, Space
+from chemnet.condensation.inputs import Inputs, drawn, leaves
+from chemnet.condensation.surgery import Cut, Indices, Surgery, resize
+
+_INPUTS = 16
+_TIMES = 32.0  # the change by the last place of all weights
+_LEAST, _MOST = 8.0, 1e-4  # of the size of the outputs: in the last place, and the share that is no rounding any more
+
+
+def faults(work: Condensation) -> dict[str, str]:
+    """Layers with which a condensed model does not do what it should, each with the reason; none if all is well.
+
+    Raises NumericalError where all layers together do not, but each one does.
+    """
+    checks = _Checks(work)
+    reason = checks.of(work.result, work.cuts, work.surgery)
+    if reason is None:
+        return {}
+    found = {}
+    for cut in work.cuts:
+        single, surgery = _alone(work, cut)
+        fault = checks.of(single, [cut], surgery)
+        if fault is not None:
+            found[work.channels_before.spaces[cut.number].layers[0]] = fault
+    if not found:  # the cuts are at fault together: the last one, then the one before it, ...
+        found[work.channels_before.spaces[work.cuts[-1].number].layers[0]] = reason
+    return found
+
+
+def _alone(work: Condensation, cut: Cut) -> tuple[nn.Module, Surgery]:
+    """The original model with one of the cuts."""
+    model, channels = duplicate(work.original), copy.deepcopy(work.channels_before)
+    surgery = Surgery(model, channels)
+    cut.apply(surgery, channels.spaces[cut.number])
+    return model, surgery
+
+
+class _Checks:
+    """The checks of one condensation."""
+
+    def __init__(self, work: Condensation) -> None:
+        self._original, self._channels, self._is_exact = work.original, work.channels_before, work.is_exact
+        self._inputs = [work.example.some(_INPUTS)]
+        if work.calibration is not None:
+            self._inputs.append(work.calibration.some(_INPUTS))
+        else:
+            self._inputs.append(drawn(work.example, work.original, work.example.room(_INPUTS)))
+        self._inputs = [inputs.like(work.original) for inputs in self._inputs]
+
+    def of(self, result: nn.Module, cuts: Sequence[Cut], surgery: Surgery) -> str | None:
+        """Why a result is not what it should be; None if it is."""
+        if not cuts:
+            return None
+        expected = _predicted(self._original, self._channels, cuts, surgery)
+        fault = self._compared(expected, result, training=False) or self._compared(expected, result, training=True)
+        if fault is None and self._is_exact:
+            fault = self._compared(self._original, result, training=False, than="those of the original")
+        return fault or self._read_again(result)
+
+    def _compared(
+        self, expected: nn.Module, got: nn.Module, *, training: bool, than: str = "what merging predicts"
+    ) -> str | None:
+        for inputs in self._inputs:
+            fault = _difference(expected, got, inputs, training=training, than=than)
+            if fault is not None:
+                return f"{fault} in training" if training else fault
+        return None
+
+    def _read_again(self, result: nn.Module) -> str | None:
+        """Saved and read again, by `resize` from the class and the weights, and as a whole if the original can be."""
+        try:
+            rebuilt = resize(duplicate(self._original), result.state_dict())
+        except Exception as error:  # whatever the model's own code raises
+            return f"the network cannot be built again from its weights: {' '.join(str(error).splitlines()[-1:])}"
+        fault = self._compared(result, rebuilt, training=False)
+        if fault is None and _pickled(result) is None and _pickled(self._original) is not None:
+            fault = "the network cannot be saved as a whole any more"
+        return fault
+
+
+def _pickled(model: nn.Module) -> bytes | None:
+    """A model as in a file; None if it cannot be saved."""
+    buffer = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.save(model, buffer)
+            buffer.seek(0)
+            torch.load(buffer, weights_only=False)
+    except Exception:  # whatever the model's own code raises
+        return None
+    return buffer.getvalue()
+
+
+# ---- what merging predicts
+
+
+def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], surgery: Surgery) -> nn.Module:
+    """The original model, in which every reader of a cut space gets what its share makes of the channels that stay;
+    its normalisations have the statistics of the condensed model."""
+    model = duplicate(original)
+    modules, results = dict(model.named_modules()), dict(surgery.model.named_modules())
+    for name, left in surgery.survivors.items():
+        if modules[name].running_mean is not None:
+            for key in ("running_mean", "running_var"):
+                getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
+    for cut in cuts:
+        space = channels.spaces[cut.number]
+        if cut.by_place is None:
+            _transplant(modules, results, channels, space, cut.kept)
+            continue
+        for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
+            takes_up = shift is not None and results[place.module].bias is not None
+            substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
+            modules[place.module].register_forward_pre_hook(substitution)
+    return model
+
+
+class _Substitution:
+    """Puts in front of a reader what it gets of the channels of one space that stay."""
+
+    def __init__(self, channels: Channels, place: Place, share: Floats, kept: Indices, shift: Floats | None) -> None:
+        segment = channels.inputs[place.module][place.segment]
+        self._start, self._repeats = channels.offset(place), segment.repeats
+        self._share, self._kept, self._shift = share, torch.from_numpy(kept), shift
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs of the reader with other channels."""
+        axis = -1 if isinstance(module, nn.Linear) else 1
+        x = inputs[0].movedim(axis, -1)
+        m = len(self._share)
+        mine = x[..., self._start : self._start + m * self._repeats]
+        every = mine.reshape(*mine.shape[:-1], m, self._repeats).transpose(-1, -2).double()
+        made = every[..., self._kept] @ torch.from_numpy(self._share.T).to(every)
+        if self._shift is not None:
+            made = made + torch.from_numpy(self._shift).to(every)
+        made = made.transpose(-1, -2).reshape(mine.shape).to(x)
+        whole = torch.cat([x[..., : self._start], made, x[..., self._start + m * self._repeats :]], dim=-1)
+        return (whole.movedim(-1, axis), *inputs[1:])
+
+
+def _transplant(
+    modules: dict[str, nn.Module], results: dict[str, nn.Module], channels: Channels, space: Space, kept: Indices
+) -> None:
+    """The new weights of a rule of its own around a space, in the original modules; channels that go are not read."""
+    with torch.no_grad():
+        for name in (*space.layers, *(place.module for place in space.followers)):
+            for key in ("weight", "bias"):
+                new = getattr(results[name], key)
+                if new is not None:
+                    getattr(modules[name], key)[torch.from_numpy(kept)] = new
+        for place in space.consumers:
+            weight, new = modules[place.module].weight, results[place.module].weight
+            weight.zero_()
+            weight[:, torch.from_numpy(kept)] = new
+
+
+# ---- comparison of two models
+
+
+class _WithoutDropout(TorchFunctionMode):
+    """Dropout does nothing: what it drops depends on the widths."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "scaled_dot_product_attention":
+            kwargs = {**kwargs, "dropout_p": 0.0}
+        elif "dropout" in name and (args or "input" in kwargs):
+            x = args[0] if args else kwargs["input"]
+            return x.clone() if not name.endswith("_") else x
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _tried(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """A model in use or in training, without gradients, dropout, warnings, and a trace in torch's random numbers."""
+    modes = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), warnings.catch_warnings(), _WithoutDropout():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _outputs(model: nn.Module, inputs: Inputs, *, training: bool, seed: int = 0) -> list[torch.Tensor]:
+    """All tensors that a model gives; buffers that it changes get their values back."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        with _tried(model, training=training):
+            torch.manual_seed(seed)
+            return [x.detach().clone() for x in leaves(inputs.map(torch.clone)(model))]
+    finally:
+        for buffer, value in kept:
+            buffer.copy_(value)
+
+
+def _difference(expected: nn.Module, got: nn.Module, inputs: Inputs, *, training: bool, than: str) -> str | None:
+    """How the outputs of two models differ beyond rounding; None if they do not, or if the first gives none."""
+    try:
+        wanted = _outputs(expected, inputs, training=training)
+    except Exception:  # the original does not take these inputs, as a BatchNorm in training does not take a single one
+        return None
+    try:
+        given = _outputs(got, inputs, training=training)
+    except Exception as error:  # whatever the model's own code raises
+        return f"the network does not run: {first_line(error)}"
+    if [x.shape for x in wanted] != [x.shape for x in given]:
+        return "the outputs of the network have other shapes"
+    if all(torch.equal(a, b) for a, b in zip(wanted, given, strict=True)):
+        return None
+    with _in_the_last_place(expected):
+        rounded = _outputs(expected, inputs, training=training)
+    eps = torch.finfo(next(expected.parameters()).dtype).eps
+    worst = max(_excess(*each, eps) for each in zip(wanted, given, rounded, strict=True))
+    if worst <= 0.0 or (training and _is_random(expected, inputs, wanted, eps)):
+        return None
+    return f"the outputs of the network differ from {than}, by {100.0 * worst:.2g} %"
+
+
+def _excess(wanted: torch.Tensor, given: torch.Tensor, rounded: torch.Tensor, eps: float) -> float:
+    """Relative root mean square difference of two outputs, 0 where it is rounding."""
+    a, b, c = (x.double().flatten() for x in (wanted, given, rounded))
+    finite = a.isfinite()
+    if not torch.equal(finite, b.isfinite()):
+        return float("inf")
+    both = finite & c.isfinite()
+    size, change, by_rounding = (_rms(x[finite]) for x in (a, b - a, torch.where(both, c - a, 0.0)))
+    allowed = min(_TIMES * by_rounding, max(_MOST, 64.0 * eps) * size) + _LEAST * eps * size
+    return change / size if change > allowed else 0.0
+
+
+def _rms(x: torch.Tensor) -> float:
+    return float(x.square().mean().sqrt()) if x.numel() else 0.0
+
+
+def _is_random(model: nn.Module, inputs: Inputs, first: Sequence[torch.Tensor], eps: float) -> bool:
+    """Whether a model draws random numbers, other than to drop channels."""
+    again = _outputs(model, inputs, training=True, seed=1)
+    return any(_excess(a, b, a, eps) > 0.0 for a, b in zip(first, again, strict=True))
+
+
+@contextmanager
+def _in_the_last_place(model: nn.Module) -> Iterator[None]:
+    """A model whose weights are changed in their last place, up or down at random."""
+    generator = torch.Generator().manual_seed(0)
+    kept = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.is_floating_point()]
+    try:
+        with torch.no_grad():
+            for weight, value in kept:
+                signs = torch.randint(2, weight.shape, generator=generator).to(weight.device)
+                weight.add_(value.abs() * torch.finfo(weight.dtype).eps * (2 * signs - 1))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in kept:
+                weight.copy_(value)
