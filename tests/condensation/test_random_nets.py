@@ -1,0 +1,72 @@
+"""Differential test on random networks: at a threshold of 1 the condensed network gives what the network gives, or the
+layer is left alone, or the network refused with the reason. `pytest -m slow tests/condensation/test_random_nets.py`
+tries 2,000."""
+
+import copy
+import io
+import warnings
+
+import pytest
+import torch
+from random_nets import random_net
+
+from chemnet.condensation import condense, resize
+from chemnet.runtime.errors import UsageError
+
+QUICK, ALL, CHUNK = 30, 2000, 100
+SAME = 1e-5  # of the largest output
+
+
+def outputs(net, inputs, *, training=False):
+    """Outputs of a copy, which may be trained on."""
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        return copy.deepcopy(net).train(training)(*[x.clone() for x in inputs])
+
+
+def difference(net, other, inputs):
+    """Largest difference of the outputs relative to the largest output."""
+    pairs = zip(outputs(net, inputs), outputs(other, inputs), strict=True)
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in pairs)
+
+
+def parameters(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def condensed(seed):
+    """How many parameters are left of a random network, as a share; None where it is refused."""
+    net, inputs = random_net(seed)
+    if not all(torch.isfinite(x).all() for x in outputs(net, inputs)):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # layers that are left alone
+            smaller = condense(net, inputs, threshold=1.0)
+    except UsageError as error:
+        assert len(str(error).splitlines()) <= 3 and "cannot trace" in str(error), (seed, str(error))
+        return None
+    for scale in (1.0, 2.0):
+        shuffled = tuple(scale * x.flip(0) for x in inputs)
+        assert difference(net, smaller, shuffled) < SAME, seed
+    outputs(smaller, inputs, training=True)
+    rebuilt = resize(random_net(seed)[0], smaller.state_dict())
+    assert difference(smaller, rebuilt, inputs) == 0.0, seed
+    buffer = io.BytesIO()
+    torch.save(smaller, buffer)
+    buffer.seek(0)
+    assert difference(smaller, torch.load(buffer, weights_only=False), inputs) == 0.0, seed
+    assert parameters(smaller) <= parameters(net), seed
+    return parameters(smaller) / parameters(net)
+
+
+def test_no_random_network_is_condensed_wrongly():
+    left = [condensed(seed) for seed in range(QUICK)]
+    assert sum(share is not None and share < 1.0 for share in left) > QUICK // 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, ALL, CHUNK))
+def test_no_random_network_of_many_is_condensed_wrongly(start):
+    left = [condensed(seed) for seed in range(start, start + CHUNK)]
+    assert sum(share is not None and share < 1.0 for share in left) > CHUNK // 4

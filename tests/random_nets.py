@@ -1,0 +1,420 @@
+"""Random networks for a differential test of condensation: the same program is run by the network and by its condensed
+copy. A program is a list of steps on named tensors, of every kind that networks are made of; copies of channels are
+planted exactly, or almost."""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from net_zoo import CONVOLUTIONS, NORMALISATIONS, is_depthwise
+from torch import nn
+from torch.nn import functional as F
+
+HOMOGENEOUS = ("relu", "leaky_relu", "prelu", "relu_in_place")
+ACTIVATIONS = (
+    *HOMOGENEOUS,
+    *("gelu", "tanh", "sigmoid", "hardtanh_wide", "hardshrink", "elu", "sin", "square", "clamp", "softplus", "relu6"),
+    *("silu", "floor_divide", "to_int", "abs", "exp_of_minus_square", "threshold"),
+)
+
+FUNCTIONS = {
+    "relu": F.relu,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "relu_in_place": lambda x: F.relu(x, inplace=True),
+    "gelu": F.gelu,
+    "tanh": torch.tanh,
+    "sigmoid": lambda x: x.sigmoid(),
+    "hardtanh_wide": lambda x: F.hardtanh(x, 0.0, 30.0),
+    "hardshrink": lambda x: F.hardshrink(x, 0.01),
+    "elu": F.elu,
+    "sin": torch.sin,
+    "square": lambda x: x**2,
+    "clamp": lambda x: x.clamp(-0.7, 0.9),
+    "softplus": F.softplus,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "floor_divide": lambda x: torch.div(x, 0.5, rounding_mode="floor"),
+    "to_int": lambda x: (4.0 * x).to(torch.int32).float(),
+    "abs": torch.abs,
+    "exp_of_minus_square": lambda x: torch.exp(-(x * x)),
+    "threshold": lambda x: F.threshold(x, 0.02, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One statement: what it does, the tensors it reads, the one it names, and what else it needs."""
+
+    kind: str
+    reads: tuple[str, ...]
+    makes: str | None = None
+    module: str | None = None
+    number: float = 0.0
+
+
+class RandomNet(nn.Module):
+    """Runs its program on its inputs; the last tensors named are its outputs."""
+
+    def __init__(self, program: list[Step], modules: dict[str, nn.Module], outputs: list[str], inputs: int) -> None:
+        super().__init__()
+        self.program, self.outputs, self.inputs = program, outputs, inputs
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x0, x1=None):
+        tensors = {"x0": x0, "x1": x1}
+        for step in self.program:
+            result = self._run(step, [tensors[name] for name in step.reads])
+            if step.makes is not None:
+                tensors[step.makes] = result
+        return tuple(tensors[name] for name in self.outputs)
+
+    def _run(self, step: Step, given):
+        kind, (x, *others) = step.kind, given
+        if kind == "module":
+            return getattr(self, step.module)(x)
+        if kind == "activation":
+            return FUNCTIONS[step.module](x)
+        return STEPS[kind](self, step, x, *others)
+
+
+def _in_place_add(net, step, x, y):
+    x.add_(y)
+
+
+def _in_place_relu(net, step, x):
+    x.relu_()
+
+
+def _in_place_scale(net, step, x):
+    x *= step.number
+
+
+def _through_a_view(net, step, x):
+    x.view(x.shape[0], -1).mul_(2.0)
+
+
+def _aux(net, step, x):
+    """A head for training alone."""
+    return (
+        x.flatten(1).sum(1, keepdim=True) if not net.training else getattr(net, step.module)(x).flatten(1).sum(1, True)
+    )
+
+
+STEPS = {
+    "add": lambda net, step, x, y: x + y,
+    "subtract": lambda net, step, x, y: torch.sub(x, y, alpha=0.5),
+    "multiply": lambda net, step, x, y: x * y,
+    "gate": lambda net, step, x, y: x * torch.sigmoid(y),
+    "itself": lambda net, step, x: x + F.relu(x),
+    "cat": lambda net, step, x, y: torch.cat([x, y], 1),
+    "cat_ones": lambda net, step, x: torch.cat([x, torch.ones(x.shape)], 1),
+    "scale": lambda net, step, x: x * step.number,
+    "shift": lambda net, step, x: x + step.number,
+    "by_shape": lambda net, step, x: x / x.shape[1],
+    "by_size": lambda net, step, x: x * (1.0 / x.size(1)),
+    "by_module": lambda net, step, x: x / _width(getattr(net, step.module)),
+    "in_place_add": _in_place_add,
+    "in_place_relu": _in_place_relu,
+    "in_place_scale": _in_place_scale,
+    "through_a_view": _through_a_view,
+    "flatten": lambda net, step, x: x.flatten(1),
+    "view": lambda net, step, x: x.view(x.size(0), -1),
+    "pool": lambda net, step, x: F.max_pool2d(x, 3, 1, 1),
+    "average": lambda net, step, x: F.avg_pool2d(x, 3, 1, 1),
+    "mean": lambda net, step, x: x.mean((2, 3)),
+    "squeeze": lambda net, step, x: x.mean((2, 3), keepdim=True),
+    "spatial_mask": lambda net, step, x, y: x * y.mean(1, keepdim=True),
+    "mean_of_channels": lambda net, step, x: x - x.mean(1, keepdim=True),
+    "softmax": lambda net, step, x: torch.softmax(x, 1),
+    "chunk": lambda net, step, x: torch.cat([part * (k + 1.0) for k, part in enumerate(x.chunk(2, 1))], 1),
+    "flip": lambda net, step, x: x.flip(1),
+    "slice": lambda net, step, x: x[:, :-1],
+    "permute": lambda net, step, x: x.permute(0, *range(2, x.ndim), 1),
+    "by_order": lambda net, step, x: x * torch.arange(x.shape[1]).view(1, -1, *[1] * (x.ndim - 2)),
+    "noise": lambda net, step, x: F.dropout(x, 0.3, net.training),
+    "aux": _aux,
+    "buffer": lambda net, step, x: x * getattr(net, step.module),
+    "normalise": lambda net, step, x: F.normalize(x, dim=1),
+}
+
+
+def _width(module):
+    return module.out_features if isinstance(module, nn.Linear) else module.out_channels
+
+
+class _Factor(nn.Module):
+    """A parameter for each channel."""
+
+    def __init__(self, width, dimensions):
+        super().__init__()
+        self.factor = nn.Parameter(torch.rand(width, *[1] * dimensions) + 0.5)
+
+    def forward(self, x):
+        return x * self.factor
+
+
+def _hook(module, inputs, output):
+    return torch.sin(3.0 * output)
+
+
+class _Builder:
+    """Draws a program step by step; knows the shape of every tensor, a row without the batch."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = random.Random(seed)
+        torch.manual_seed(seed)
+        self.is_image = self.draw.random() < 0.6
+        self.program: list[Step] = []
+        self.modules: dict[str, nn.Module] = {}
+        first = (3, 6, 6) if self.is_image else (5,)
+        self.inputs = 2 if self.draw.random() < 0.2 else 1
+        self.shapes = {f"x{k}": first for k in range(self.inputs)}
+        self.made: list[str] = []
+        self.width = self.draw.choice((4, 6, 8))
+
+    def name(self) -> str:
+        return f"t{len(self.shapes)}"
+
+    def add(self, kind, reads, shape, module=None, number=0.0, *, is_named=True):
+        makes = self.name() if is_named else None
+        self.program.append(Step(kind, tuple(reads), makes, module, number))
+        if makes:
+            self.shapes[makes] = shape
+            self.made.append(makes)
+        return makes
+
+    def module(self, module):
+        name = f"m{len(self.modules)}"
+        self.modules[name] = module
+        return name
+
+    def layer(self, source, width):
+        shape = self.shapes[source]
+        if len(shape) == 1:
+            name = self.module(nn.Linear(shape[0], width, bias=self.draw.random() < 0.8))
+            return self.add("module", [source], (width,), name)
+        size = self.draw.choice((1, 3))
+        groups = 2 if shape[0] % 2 == 0 and width % 2 == 0 and self.draw.random() < 0.15 else 1
+        options = {"padding": size // 2, "groups": groups, "bias": self.draw.random() < 0.7}
+        kind = nn.ConvTranspose2d if self.draw.random() < 0.1 else nn.Conv2d
+        return self.add("module", [source], (width, *shape[1:]), self.module(kind(shape[0], width, size, **options)))
+
+    def recent(self):
+        known = self.made[-5:] or ["x0"]
+        return self.draw.choice(known)
+
+    def grow(self, steps):
+        last = self.layer("x0", self.width)
+        if self.inputs == 2:
+            last = self.add("add", [last, self.layer("x1", self.width)], self.shapes[last])
+        for _ in range(steps):
+            last = self.step(last) or last
+        return last
+
+    def step(self, x):
+        shape, draw = self.shapes[x], self.draw
+        kind = draw.choices(
+            ["layer", "activation", "norm", "branch", "other", "in_place", "depthwise", "odd", "reuse"],
+            [5, 5, 2, 3, 2, 2, 1, 1.5, 0.7],
+        )[0]
+        if kind == "layer":
+            return self.layer(x, self.width)
+        if kind == "activation":
+            which = draw.choice(ACTIVATIONS)
+            if which == "prelu":
+                return self.add("module", [x], shape, self.module(nn.PReLU()))
+            if draw.random() < 0.3 and which in ("relu", "gelu", "tanh"):
+                made = {"relu": nn.ReLU(inplace=draw.random() < 0.5), "gelu": nn.GELU(), "tanh": nn.Tanh()}[which]
+                is_named = which != "relu" or not made.inplace or draw.random() < 0.5
+                return self.add("module", [x], shape, self.module(made), is_named=is_named) or x
+            return self.add("activation", [x], shape, which)
+        if kind == "norm":
+            options = {"affine": draw.random() < 0.8}
+            norm = nn.BatchNorm1d(shape[0], **options) if len(shape) == 1 else nn.BatchNorm2d(shape[0], **options)
+            return self.add("module", [x], shape, self.module(norm))
+        if kind == "branch":
+            return self.branch(x, shape)
+        if kind == "in_place":
+            which = draw.choice(("in_place_relu", "in_place_scale", "in_place_add", "through_a_view"))
+            reads = [x]
+            if which == "in_place_add":
+                other = self.like(x)
+                if other is None:
+                    return x
+                reads.append(other)
+            self.add(which, reads, shape, number=0.5 + draw.random(), is_named=False)
+            return x
+        if kind == "depthwise":
+            if len(shape) == 1 or shape[0] < 2:
+                return x
+            made = nn.Conv2d(shape[0], shape[0], 3, padding=1, groups=shape[0], bias=draw.random() < 0.5)
+            return self.add("module", [x], shape, self.module(made))
+        if kind == "reuse":
+            return self.reuse(x, shape)
+        return self.odd(x, shape) if kind == "odd" else self.other(x, shape)
+
+    def like(self, x):
+        known = [name for name in self.made if name != x and self.shapes[name] == self.shapes[x]]
+        return self.draw.choice(known) if known else None
+
+    def branch(self, x, shape):
+        which = self.draw.choice(("add", "subtract", "multiply", "gate", "cat", "itself", "squeeze"))
+        if which == "itself":
+            return self.add("itself", [x], shape)
+        if which == "squeeze":
+            if len(shape) == 1:
+                return x
+            small = self.add("squeeze", [x], (shape[0], 1, 1))
+            small = self.layer(self.add("activation", [self.layer(small, 4)], (4, 1, 1), "relu"), shape[0])
+            return self.add("gate", [x, small], shape)
+        other = self.like(x) if self.draw.random() < 0.5 else None
+        other = other or self.layer(self.recent_of(shape), shape[0])
+        if which == "cat":
+            return self.add("cat", [x, other], (2 * shape[0], *shape[1:])) if shape[0] < 20 else x
+        return self.add(which, [x, other], shape)
+
+    def recent_of(self, shape):
+        """A tensor a layer of which has the places of a shape."""
+        known = [name for name in ("x0", *self.made) if self.shapes[name][1:] == shape[1:]]
+        return self.draw.choice(known[-5:])
+
+    def other(self, x, shape):
+        which = self.draw.choice(("scale", "shift", "pool", "average", "mean", "flatten", "view", "noise"))
+        if which in ("scale", "shift", "noise"):
+            return self.add(which, [x], shape, number=self.draw.choice((0.5, 2.0, -1.5)))
+        if len(shape) == 1:
+            return x
+        if which in ("flatten", "view", "mean") and self.draw.random() < 0.5:
+            size = shape[0] if which == "mean" else shape[0] * shape[1] * shape[2]
+            return self.add(which, [x], (size,)) if size <= 400 else x
+        return self.add(which, [x], shape) if which in ("pool", "average") else x
+
+    def odd(self, x, shape):
+        """What a condenser has to leave alone, or to see through."""
+        kinds = [
+            "by_shape",
+            "by_size",
+            "by_module",
+            "cat_ones",
+            "mean_of_channels",
+            "softmax",
+            "chunk",
+            "flip",
+            "slice",
+        ]
+        kinds += ["by_order", "aux", "factor", "hook", "normalise", "spatial_mask", "permute", "layer_norm"]
+        which = self.draw.choice(kinds)
+        if which == "by_module":
+            layers = [n for n, m in self.modules.items() if isinstance(m, nn.Linear | nn.Conv2d)]
+            return self.add(which, [x], shape, self.draw.choice(layers))
+        if which == "cat_ones":
+            return self.add(which, [x], (2 * shape[0], *shape[1:])) if shape[0] < 20 else x
+        if which == "slice":
+            return self.add(which, [x], (shape[0] - 1, *shape[1:])) if shape[0] > 2 else x
+        if which == "aux":
+            head = nn.Linear(shape[0], 3) if len(shape) == 1 else nn.Conv2d(shape[0], 3, 1)
+            self.outputs_of_heads.append(self.add(which, [x], (1,), self.module(head)))
+            return x
+        if which == "factor":
+            return self.add("module", [x], shape, self.module(_Factor(shape[0], len(shape) - 1)))
+        if which == "hook":
+            layers = [m for m in self.modules.values() if isinstance(m, nn.Linear | nn.Conv2d)]
+            self.draw.choice(layers).register_forward_hook(_hook)
+            return x
+        if which == "spatial_mask":
+            other = self.like(x)
+            return self.add(which, [x, other], shape) if other else x
+        if which == "permute":
+            return self.add(which, [x], (*shape[1:], shape[0])) if len(shape) == 3 and shape[1] == shape[0] else x
+        if which == "layer_norm":
+            return self.add("module", [x], shape, self.module(nn.LayerNorm(shape)))
+        if which == "chunk" and shape[0] % 2:
+            return x
+        return self.add(which, [x], shape)
+
+    outputs_of_heads: list[str]
+
+    def reuse(self, x, shape):
+        """A layer again, or one whose weights are another's."""
+        name = next(
+            (n for n, m in self.modules.items() if isinstance(m, nn.Linear) and m.in_features == shape[0]), None
+        )
+        if name is None or len(shape) != 1:
+            return x
+        old = self.modules[name]
+        if self.draw.random() < 0.5:
+            return self.add("module", [x], (old.out_features,), name)
+        tied = nn.Linear(old.in_features, old.out_features)
+        tied.weight = old.weight
+        return self.add("module", [x], (old.out_features,), self.module(tied))
+
+
+def random_net(seed: int) -> tuple[RandomNet, tuple[torch.Tensor, ...]]:
+    """A random network with planted copies of channels, and an example; the same for the same seed."""
+    builder = _Builder(seed)
+    builder.outputs_of_heads = []
+    last = builder.grow(builder.draw.randint(3, 12))
+    last = builder.layer(last, 3)
+    outputs = [last, *(name for name in builder.outputs_of_heads if name)]
+    net = RandomNet(builder.program, builder.modules, outputs, builder.inputs)
+    _randomise(net, builder.draw)
+    _plant(net, builder.draw)
+    scale = builder.draw.choice((1.0, 1.0, 1.0, 30.0, 1e3, 1e-2))
+    shape = builder.shapes["x0"]
+    inputs = tuple(scale * torch.randn(6, *shape) for _ in range(builder.inputs))
+    if scale != 1.0:
+        _take(net, scale)
+    return net.eval(), inputs
+
+
+def _randomise(net, draw):
+    for module in net.modules():
+        if isinstance(module, NORMALISATIONS):
+            module.running_mean.normal_(0.0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            if module.affine:
+                nn.init.uniform_(module.weight, -1.3, 1.3)
+                nn.init.normal_(module.bias, 0.0, 0.5)
+
+
+def _take(net, scale):
+    """First layers for inputs of a scale: their weights are small beside their biases where it is large."""
+    for step in net.program:
+        if step.kind == "module" and step.reads[0].startswith("x") and hasattr(getattr(net, step.module), "weight"):
+            with torch.no_grad():
+                getattr(net, step.module).weight.div_(scale)
+
+
+def _plant(net, draw):
+    """Channel k + 1 of some layers becomes channel k: exactly, times a factor, almost, or of all layers alike."""
+    how = draw.choice(("exact", "exact", "exact", "scaled", "almost", "some"))
+    with torch.no_grad():
+        for module in net.modules():
+            if how == "some" and draw.random() < 0.5:
+                continue
+            factor = draw.choice((0.5, 3.0)) if how == "scaled" else 1.0
+            jitter = 1e-3 if how == "almost" else 0.0
+            _copy(module, factor, jitter)
+
+
+def _copy(module, factor, jitter):
+    pairs = ((0, 1), (2, 3))
+    is_layer = isinstance(module, (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose2d))
+    if isinstance(module, NORMALISATIONS):
+        keys = ("weight", "bias", "running_mean", "running_var")
+        scaled = ("bias", "running_mean")
+    elif is_layer:
+        keys, scaled = ("weight", "bias"), ("bias",) if is_depthwise(module) else ("weight", "bias")
+    elif isinstance(module, _Factor):
+        keys, scaled = ("factor",), ()
+    else:
+        return
+    for key in keys:
+        tensor = getattr(module, key)
+        if tensor is None:
+            continue
+        rows = tensor.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) and key == "weight" else tensor
+        for old, new in pairs:
+            if len(rows) > new:
+                rows[new] = rows[old] * (factor if key in scaled else 1.0) * (1.0 + jitter * torch.randn(()))
