@@ -171,6 +171,7 @@ class _Builder:
         self.inputs = 2 if self.draw.random() < 0.2 else 1
         self.shapes = {f"x{k}": first for k in range(self.inputs)}
         self.made: list[str] = []
+        self.outputs_of_heads: list[str] = []
         self.width = self.draw.choice((4, 6, 8))
 
     def name(self) -> str:
@@ -307,7 +308,7 @@ class _Builder:
         which = self.draw.choice(kinds)
         if which == "by_module":
             layers = [n for n, m in self.modules.items() if isinstance(m, nn.Linear | nn.Conv2d)]
-            return self.add(which, [x], shape, self.draw.choice(layers))
+            return self.add(which, [x], shape, self.draw.choice(layers)) if layers else x
         if which == "cat_ones":
             return self.add(which, [x], (2 * shape[0], *shape[1:])) if shape[0] < 20 else x
         if which == "slice":
@@ -320,7 +321,8 @@ class _Builder:
             return self.add("module", [x], shape, self.module(_Factor(shape[0], len(shape) - 1)))
         if which == "hook":
             layers = [m for m in self.modules.values() if isinstance(m, nn.Linear | nn.Conv2d)]
-            self.draw.choice(layers).register_forward_hook(_hook)
+            if layers:
+                self.draw.choice(layers).register_forward_hook(_hook)
             return x
         if which == "spatial_mask":
             other = self.like(x)
@@ -332,8 +334,6 @@ class _Builder:
         if which == "chunk" and shape[0] % 2:
             return x
         return self.add(which, [x], shape)
-
-    outputs_of_heads: list[str]
 
     def reuse(self, x, shape):
         """A layer again, or one whose weights are another's."""
@@ -353,12 +353,11 @@ class _Builder:
 def random_net(seed: int) -> tuple[RandomNet, tuple[torch.Tensor, ...]]:
     """A random network with planted copies of channels, and an example; the same for the same seed."""
     builder = _Builder(seed)
-    builder.outputs_of_heads = []
     last = builder.grow(builder.draw.randint(3, 12))
     last = builder.layer(last, 3)
-    outputs = [last, *(name for name in builder.outputs_of_heads if name)]
+    outputs = [last, *builder.outputs_of_heads]
     net = RandomNet(builder.program, builder.modules, outputs, builder.inputs)
-    _randomise(net, builder.draw)
+    _randomise(net)
     _plant(net, builder.draw)
     scale = builder.draw.choice((1.0, 1.0, 1.0, 30.0, 1e3, 1e-2))
     shape = builder.shapes["x0"]
@@ -368,7 +367,7 @@ def random_net(seed: int) -> tuple[RandomNet, tuple[torch.Tensor, ...]]:
     return net.eval(), inputs
 
 
-def _randomise(net, draw):
+def _randomise(net):
     for module in net.modules():
         if isinstance(module, NORMALISATIONS):
             module.running_mean.normal_(0.0, 0.3)

@@ -14,7 +14,7 @@ from chemnet.condensation import condense, resize
 from chemnet.runtime.errors import UsageError
 
 QUICK, ALL, CHUNK = 30, 2000, 100
-SAME = 1e-5  # of the largest output
+SAME, ROUNDING = 1e-5, 1e-6  # of the largest output
 
 
 def outputs(net, inputs, *, training=False):
@@ -51,11 +51,11 @@ def condensed(seed):
         assert difference(net, smaller, shuffled) < SAME, seed
     outputs(smaller, inputs, training=True)
     rebuilt = resize(random_net(seed)[0], smaller.state_dict())
-    assert difference(smaller, rebuilt, inputs) == 0.0, seed
+    assert difference(smaller, rebuilt, inputs) < ROUNDING, seed
     buffer = io.BytesIO()
     torch.save(smaller, buffer)
     buffer.seek(0)
-    assert difference(smaller, torch.load(buffer, weights_only=False), inputs) == 0.0, seed
+    assert difference(smaller, torch.load(buffer, weights_only=False), inputs) < ROUNDING, seed
     assert parameters(smaller) <= parameters(net), seed
     return parameters(smaller) / parameters(net)
 
