@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chemnet.condensation.graph import Layer, Normalisation
+from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.runtime.errors import UsageError
 
 # What a forward can read of a module to know its width.
-_WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features")
+_WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "num_parameters")
 _ELSEWHERE = 1009  # added to widths to see which are read
 
 
@@ -168,7 +168,7 @@ def _make_explicit(node: fx.Node) -> None:
 
 def _read_widths(model: nn.Module, inputs: Inputs, expected: object) -> list[str]:
     """Modules whose width the model's own code reads: those without which the graph is another one."""
-    names = [name for name, module in model.named_modules() if isinstance(module, Layer | Normalisation)]
+    names = [name for name, module in model.named_modules() if isinstance(module, Layer | Follower)]
 
     def search(some: Sequence[str]) -> list[str]:
         if not some or _signature_elsewhere(model, inputs, some) == expected:

@@ -27,7 +27,17 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Block, Floats, Normalisation, Place, Signal, Space, Transposed, as_float64
+from chemnet.condensation.graph import (
+    Block,
+    Floats,
+    Instance,
+    Normalisation,
+    Place,
+    Signal,
+    Space,
+    Transposed,
+    as_float64,
+)
 from chemnet.runtime.errors import NumericalError
 
 
@@ -114,6 +124,11 @@ class Folded:
         else:
             if isinstance(module, Normalisation):
                 rows, bias = scale_and_shift(module)
+            elif isinstance(module, Instance):
+                rows, bias = _affine(module)
+            elif isinstance(module, nn.PReLU):
+                slopes = as_float64(module.weight)
+                rows, bias = np.column_stack([np.ones_like(slopes), slopes]), np.zeros(len(slopes))
             else:
                 rows, bias = as_float64(module.weight), _bias(module, module.out_channels)
             rows, bias = self._mine(rows, first, position), self._mine(bias, first, position)
@@ -140,6 +155,13 @@ def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
         scale = scale * as_float64(norm.weight)
     shift = -as_float64(norm.running_mean) * scale
     return scale, shift if norm.bias is None else shift + as_float64(norm.bias)
+
+
+def _affine(norm: nn.Module) -> tuple[Floats, Floats]:
+    """Factor and offset of each channel behind a normalisation by its own statistics (m,)."""
+    if norm.weight is None:
+        return np.ones(norm.num_features), np.zeros(norm.num_features)
+    return as_float64(norm.weight), as_float64(norm.bias)
 
 
 def smallest(matrices: Iterable[Floats]) -> Floats:

@@ -25,6 +25,8 @@ Floats: TypeAlias = NDArray[np.float64]
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Normalisation: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+Instance: TypeAlias = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
+Follower: TypeAlias = Normalisation | Instance | nn.PReLU  # besides depthwise convolutions
 Layer: TypeAlias = Convolution | Transposed | nn.Linear
 
 
@@ -89,6 +91,11 @@ class Place:
 
     module: str
     segment: int
+
+
+def has_one_slope(module: nn.Module) -> bool:
+    """Whether a PReLU has the same slope for all channels."""
+    return type(module) is nn.PReLU and module.num_parameters == 1
 
 
 def is_depthwise(module: nn.Module) -> bool:

@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from chemnet.condensation.graph import Layer, Layout, Normalisation
+from chemnet.condensation.graph import Follower, Layer, Layout
 
 # ---- modules, by their exact class: a class derived from them may do anything
 
@@ -33,8 +33,10 @@ PLAIN = {
     *(nn.UpsamplingNearest2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
 }
 POOLS = {
-    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.ZeroPad2d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
 }
 
 # ---- functions, and methods by their names
@@ -54,15 +56,8 @@ VALUE_BY_VALUE_FUNCTIONS = {
 }
 # With numbers for all of their other arguments.
 WITH_NUMBERS = {
-    torch.clamp,
-    torch.pow,
-    operator.pow,
-    operator.floordiv,
-    "clamp",
-    "clamp_",
-    "clamp_min",
-    "clamp_max",
-    "pow",
+    *(torch.clamp, torch.pow, operator.pow, operator.floordiv),
+    *("clamp", "clamp_", "clamp_min", "clamp_max", "pow"),
 }
 PLAIN_FUNCTIONS = {
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.interpolate, F.upsample, torch.clone),
@@ -93,19 +88,14 @@ HARMLESS = {"ndim", "dtype", "device", "layout", "requires_grad", "is_cuda", "di
 
 def strangeness(name: str, module: nn.Module) -> str | None:
     """Why a module cannot be taken for what its class in torch.nn does; None if it can."""
-    if not isinstance(getattr(module, "weight", None), nn.Parameter | None) and isinstance(
-        module, Layer | Normalisation
-    ):
-        return f"the weights of {name} are computed"
-    if parametrize.is_parametrized(module) or any(
-        isinstance(vars(module).get(key), torch.Tensor) for key in ("weight", "bias")
-    ):
+    plain = (vars(module).get(key) for key in ("weight", "bias"))  # where torch keeps no parameters
+    if parametrize.is_parametrized(module) or any(isinstance(value, torch.Tensor) for value in plain):
         return f"the weights of {name} are computed"
     if module._forward_hooks or module._forward_pre_hooks:
         return f"{name} has a forward hook, which may change what it gives"
     if "forward" in vars(module):
         return f"the forward of {name} has been replaced"
-    if isinstance(module, Layer | Normalisation) and not type(module).__module__.startswith("torch.nn.modules."):
+    if isinstance(module, Layer | Follower) and not type(module).__module__.startswith("torch.nn.modules."):
         return f"{name} ({type(module).__name__}) is not known to keep channels apart"
     return None
 
@@ -118,6 +108,15 @@ def keeps_apart(operation: Any, layout: Layout, shape: Sequence[int] | None) -> 
     if operation in (nn.Upsample, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d, F.interpolate, F.upsample):
         return layout.axis == 1 and len(shape or ()) > 2
     return dimensions is None or (layout.axis == 1 and len(shape or ()) == int(dimensions[1]) + 2)
+
+
+def pads_places(node: fx.Node, layout: Layout) -> bool:
+    """Whether a function is a padding that adds places, by zeros or by values of the same channel, and no channels."""
+    if node.target is not F.pad:
+        return False
+    pad, mode, value = arguments(node, ("pad", None), ("mode", "constant"), ("value", None))
+    places = len(shape_of(node) or ()) - 1 - layout.axis
+    return isinstance(pad, tuple | list) and len(pad) <= 2 * places and (mode != "constant" or not value)
 
 
 def is_narrower(result: torch.dtype, source: torch.dtype) -> bool:

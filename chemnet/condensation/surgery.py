@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Floats, Layer, Normalisation, Place, Space, Transposed, is_depthwise
+from chemnet.condensation.graph import Floats, Follower, Layer, Normalisation, Place, Space, Transposed, is_depthwise
 from chemnet.runtime.errors import UsageError
 
 Indices = NDArray[np.int64]
@@ -117,18 +117,15 @@ class Surgery:
     def _keep_followed(self, place: Place, kept: Indices) -> None:
         module, columns = self._modules[place.module], self._columns(place)
         repeats = self.channels.repeats(place)
-        every = np.arange(module.num_features if isinstance(module, Normalisation) else module.out_channels)
+        every = np.arange(_channels_of(module))
         mine = every[columns].reshape(-1, repeats)[kept].ravel()
         left = np.concatenate([every[: columns.start], mine, every[columns.stop :]])
         if isinstance(module, Normalisation):
             self.survivors[place.module] = self.survivors[place.module][left]
-            for name in ("weight", "bias", "running_mean", "running_var"):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            if getattr(module, name, None) is not None:
                 _keep(module, name, left)
-            module.num_features = len(left)
-        else:
-            _keep(module, "weight", left)
-            _keep(module, "bias", left)
-            module.in_channels = module.out_channels = module.groups = len(left)
+        _set_channels(module, len(left))
 
     def _keep_rows(self, name: str, kept: Indices) -> None:
         module = self._modules[name]
@@ -158,11 +155,11 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
             if given is not None and given.shape != tensor.shape:
-                if not isinstance(module, Layer | Normalisation) or given.ndim != tensor.ndim:
+                if not isinstance(module, Layer | Follower) or given.ndim != tensor.ndim:
                     kind = type(module).__name__
                     raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
-        if isinstance(module, Layer | Normalisation):
+        if isinstance(module, Layer | Follower):
             _describe(module)
         if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
             _add_bias(module)
@@ -179,19 +176,34 @@ def _unfit(model: nn.Module, reason: str) -> UsageError:
 
 def _describe(module: nn.Module) -> None:
     """Set the numbers of channels of a module to those of its weights."""
-    if isinstance(module, Normalisation):
-        one = module.running_mean if module.weight is None else module.weight
-        module.num_features = module.num_features if one is None else len(one)
+    if isinstance(module, Follower):
+        one = module.weight if module.weight is not None else module.running_mean
+        _set_channels(module, _channels_of(module) if one is None else len(one))
         return
     weight = module.weight
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif is_depthwise(module):
-        module.in_channels = module.out_channels = module.groups = len(weight)
+        _set_channels(module, len(weight))
     elif isinstance(module, Transposed):
         module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
     else:
         module.in_channels, module.out_channels = weight.shape[1] * module.groups, weight.shape[0]
+
+
+def _channels_of(module: nn.Module) -> int:
+    """Channels that a module follows one by one."""
+    names = "num_features", "num_parameters", "out_channels"
+    return next(int(getattr(module, name)) for name in names if hasattr(module, name))
+
+
+def _set_channels(module: nn.Module, count: int) -> None:
+    if isinstance(module, nn.PReLU):
+        module.num_parameters = count
+    elif isinstance(module, Follower):
+        module.num_features = count
+    else:
+        module.in_channels = module.out_channels = module.groups = count
 
 
 def _merged_groups(weight: torch.Tensor, share: Floats, groups: int) -> torch.Tensor:

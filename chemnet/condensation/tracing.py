@@ -17,6 +17,8 @@ from chemnet.condensation import operations as ops
 from chemnet.condensation.capture import captured
 from chemnet.condensation.graph import (
     Block,
+    Follower,
+    Instance,
     Layer,
     Layout,
     Normalisation,
@@ -24,6 +26,7 @@ from chemnet.condensation.graph import (
     Signal,
     Space,
     Transposed,
+    has_one_slope,
     is_depthwise,
 )
 from chemnet.condensation.inputs import Inputs
@@ -84,6 +87,10 @@ class Tracer:
             whole, axes = self._axes[source]
             taken = axes[node.args[1]] if isinstance(node.args[1], int | slice) else axes
             self._sizes(node, whole, taken if isinstance(taken, tuple) else (taken,))
+        elif node.op == "call_module" and isinstance(module := self.modules[str(node.target)], nn.RNNBase):
+            reason = f"{node.target} ({type(module).__name__}) feeds its channels back into its own gates"
+            self.spaces.new(Space(module.hidden_size, [str(node.target)], reason=reason))
+            self.spaces.leave(tensors, f"{node.target} ({type(module).__name__}) reads it")
         elif asked not in ops.HARMLESS:
             self.spaces.leave(tensors, f"{name_of(node)} reads its channels")
 
@@ -101,13 +108,13 @@ class Tracer:
         reason, kind = self._objection(name, module, layout), type(module)
         if layout is None or reason:
             self._unknown(node, shape, reason or f"the input of {name} has no channels that are known")
-        elif isinstance(module, Normalisation) or is_depthwise(module):
+        elif is_depthwise(module) or (isinstance(module, Follower) and not has_one_slope(module)):
             self._follow(node, name, module, layout)
         elif isinstance(module, Layer):
             self._layer(node, name, module, layout, shape)
         elif kind is nn.Flatten:
             self._flatten(node, layout, shape, module.start_dim, module.end_dim)
-        elif kind in ops.HOMOGENEOUS | ops.VALUE_BY_VALUE or _has_one_slope(module):
+        elif kind in ops.HOMOGENEOUS | ops.VALUE_BY_VALUE or has_one_slope(module):
             self._activate(node, layout, kind.__name__, kind not in ops.VALUE_BY_VALUE)
         elif kind in ops.PLAIN | ops.POOLS and ops.keeps_apart(kind, layout, shape_of(source)):
             self._pass(node, layout, is_plain=kind in ops.PLAIN)
@@ -116,13 +123,16 @@ class Tracer:
 
     def _objection(self, name: str, module: nn.Module, layout: Layout | None) -> str | None:
         """Why a module has to be left as it is, if it has."""
-        if name in self._shared and not _has_one_slope(module):
+        if name in self._shared and not has_one_slope(module):
             return f"{name} is used more than once, or shares its weights"
         if reason := ops.strangeness(name, module):
             return reason
         if isinstance(module, Normalisation) and module.running_mean is None:
             return f"{name} keeps no running statistics"
-        if layout is not None and (isinstance(module, Normalisation) or is_depthwise(module)) and layout.axis != 1:
+        if isinstance(module, Instance) and module.running_mean is not None:
+            return f"{name} keeps running statistics, as torch does not for instances elsewhere"
+        follows = (isinstance(module, Follower) and not has_one_slope(module)) or is_depthwise(module)
+        if layout is not None and follows and layout.axis != 1:
             return f"{name} reads another axis than that of the channels"
         return None
 
@@ -150,7 +160,7 @@ class Tracer:
             self._unknown(node, shape, f"{name_of(node)} is not known to keep channels apart")
         elif target in ops.PLAIN_FUNCTIONS | ops.POOL_FUNCTIONS and ops.keeps_apart(target, layout, shape_of(source)):
             self._pass(node, layout, is_plain=target in ops.PLAIN_FUNCTIONS)
-        elif target in ops.MEANS and self._is_spatial(node, source):
+        elif self._is_spatial(node, source) if target in ops.MEANS else ops.pads_places(node, layout):
             self._pass(node, layout, is_plain=False)
         elif target in ops.FLATTENINGS or self._is_flattening(node, target, source):
             axes = (1, -1) if target in ops.RESHAPINGS else arguments(node, ("start_dim", 0), ("end_dim", -1))
@@ -194,7 +204,10 @@ class Tracer:
             divide(space, module.groups)
 
     def _follow(self, node: fx.Node, name: str, module: nn.Module, layout: Layout) -> None:
-        """A normalisation or a depthwise convolution: channel by channel, with weights."""
+        """A normalisation, a PReLU or a depthwise convolution: channel by channel, with weights."""
+        if isinstance(module, Instance):
+            for space in self.spaces.of(layout):
+                space.is_homogeneous = False  # a factor is normalised away
         self.inputs[name] = layout
         self.followers.append(name)
         segments = []
@@ -347,10 +360,6 @@ def _read_by(layer: Layer) -> int:
 
 def _dimensions(convolution: Layer) -> int:
     return len(convolution.kernel_size)
-
-
-def _has_one_slope(module: nn.Module) -> bool:
-    return type(module) is nn.PReLU and module.num_parameters == 1
 
 
 def _passed(segment: Segment, is_plain: bool, is_mixed: bool) -> Segment:

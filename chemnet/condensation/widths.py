@@ -9,7 +9,7 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Floats, Normalisation, Segment, Space, is_depthwise
+from chemnet.condensation.graph import Floats, Follower, Segment, Space, is_depthwise
 from chemnet.runtime.errors import UsageError
 
 Widths = dict[Space, int]
@@ -36,7 +36,7 @@ class Sizes:
     def _count(self, name: str, widths: Mapping[Space, int]) -> int:
         module = self._modules[name]
         read = sum(self._width(segment, widths) * segment.repeats for segment in self._channels.inputs[name])
-        if isinstance(module, Normalisation):
+        if isinstance(module, Follower):
             return read * sum(1 for p in module.parameters(recurse=False))
         if is_depthwise(module):
             return read * (module.weight[0].numel() + (module.bias is not None))

@@ -72,9 +72,8 @@ def split(x):
 LEFT_ALONE = {
     "layer norm": (nn.LayerNorm([8, 8, 8]), "middle (LayerNorm)"),
     "group norm": (nn.GroupNorm(2, 8), "middle (GroupNorm)"),
-    "instance norm": (nn.InstanceNorm2d(8), "middle (InstanceNorm2d)"),
+    "instance norm with statistics": (nn.InstanceNorm2d(8, track_running_stats=True), "keeps running statistics"),
     "batch norm without statistics": (nn.BatchNorm2d(8, track_running_stats=False), "keeps no running statistics"),
-    "slopes of each channel": (nn.PReLU(8), "middle (PReLU)"),
     "permute": (Middle(lambda x: x.permute(0, 1, 3, 2)), "permute"),
     "view": (Middle(lambda x: x.view(-1, 8, 8, 8)), "view"),
     "softmax": (Middle(lambda x: F.softmax(x, dim=1)), "softmax"),
@@ -82,6 +81,7 @@ LEFT_ALONE = {
     "chunk": (Middle(chunked), "chunk"),
     "split": (Middle(split), "split"),
     "flip": (Middle(lambda x: x.flip(1)), "flip"),
+    "padding of channels": (Middle(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))[:, :8]), "pad"),
     "a mean over channels": (Middle(lambda x: x - x.mean(1, keepdim=True)), "mean"),
     "flatten of the wrong axes": (Middle(lambda x: x.flatten(2).view(-1, 8, 8, 8)), "flatten"),
     "concatenation along the height": (Middle(lambda x: torch.cat([x, x], 2)), "another axis"),
@@ -155,6 +155,13 @@ PASSES = {
     "a constant": Middle(lambda x: 1.0 + x),
     "a power": Middle(lambda x: x**2),
     "a clamp and a rounding": Middle(lambda x: torch.round(x.clamp(min=-0.3))),
+    "slopes of each channel": nn.PReLU(8),
+    "instance norm": nn.InstanceNorm2d(8, affine=True),
+    "instance norm alone": nn.Sequential(nn.InstanceNorm2d(8), nn.ReLU()),
+    "paddings": Middle(lambda x: F.pad(F.pad(x, (1, 1)), (1, 1, 2, 0), mode="reflect")),
+    "padding by the edge": nn.Sequential(nn.ReplicationPad2d(1), nn.CircularPad2d(1), nn.ReflectionPad2d(1)),
+    "squeeze and excitation of itself": Middle(lambda x: x * torch.sigmoid(x.mean((2, 3), keepdim=True))),
+    "a product of both": Middle(lambda x: F.silu(x) * x),
     "a resized skip": Middle(lambda x: x + F.interpolate(F.avg_pool2d(x, 2), size=x.shape[2:])),
 }
 
@@ -163,7 +170,12 @@ PASSES = {
 def test_what_keeps_channels_apart_is_condensed_through(name):
     torch.manual_seed(0)
     model = randomised(Net(copy.deepcopy(PASSES[name])))
-    followers = [m for m in model.middle.modules() if isinstance(m, nn.BatchNorm2d) or getattr(m, "groups", 1) == 8]
+    kinds = nn.BatchNorm2d | nn.InstanceNorm2d | nn.PReLU
+    followers = [m for m in model.middle.modules() if isinstance(m, kinds) or getattr(m, "groups", 1) == 8]
+    followers = [m for m in followers if getattr(m, "num_parameters", 8) == 8]
+    for module in followers:
+        if isinstance(module, nn.PReLU | nn.InstanceNorm2d) and module.weight is not None:  # otherwise all are alike
+            nn.init.uniform_(module.weight, 0.1, 0.9)
     repeat_channel(model.stem, model.first, *followers)
     x = images(3)
     assert states(model, x)["first"] == (8, "can be condensed")
@@ -199,6 +211,84 @@ def test_every_way_to_flatten_is_known(flatten):
     repeat_channel(model.conv)
     reduced = condense(model, x, threshold=1.0)
     assert reduced.fc.in_features == 16
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
+
+
+class Excited(nn.Module):
+    """Squeeze and excitation, and a mask of one channel for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.down, self.up = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 1)
+        self.mask, self.last = nn.Conv2d(8, 1, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x):
+        x = F.relu(self.first(x))
+        x = x * torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+        return self.last(x * torch.sigmoid(self.mask(x)))
+
+
+def test_gates_are_condensed_with_what_they_gate_and_a_mask_of_one_channel_stays_one():
+    model, x = randomised(Excited()), images(4)
+    repeat_channel(model.first)
+    assert condense(model, x, threshold=1.0).first.out_channels == 8  # the gates are not alike
+    repeat_channel(model.up)
+    repeat_channel(model.down)
+    reduced = condense(model, x, threshold=1.0)
+    widths = [reduced.get_submodule(name).out_channels for name in ("first", "down", "up", "mask")]
+    assert widths == [7, 5, 7, 1]
+    assert_allclose(output(reduced, images(3, seed=4)), output(model, images(3, seed=4)), rtol=1e-5, atol=1e-5)
+    loosely = condense(model, x, ratio=0.6, calibration=images(40), choice="forward")
+    assert loosely.first.out_channels == loosely.up.out_channels < 8
+    with torch.no_grad():
+        model.first.weight[1], model.first.bias[1] = 2.0 * model.first.weight[0], 2.0 * model.first.bias[0]
+    assert condense(model, x, threshold=1.0).first.out_channels == 8  # a product keeps no factor
+
+
+class Block(nn.Module):
+    """A block of a transformer whose feed-forward part is gated."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm1, self.norm2, self.head = nn.LayerNorm(8), nn.LayerNorm(8), nn.Linear(8, 2)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.gate, self.up, self.down = nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(12, 8)
+
+    def forward(self, x):
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        y = self.norm2(x)
+        return self.head(x + self.down(F.silu(self.gate(y)) * self.up(y)))
+
+
+def test_the_feed_forward_part_of_a_transformer_is_condensed_and_its_attention_is_not():
+    model, x = randomised(Block()), torch.randn(5, 6, 8)
+    repeat_channel(model.gate, model.up)
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.gate.out_features == reduced.up.out_features == reduced.down.in_features == 11
+    assert_allclose(output(reduced, 2.0 * x), output(model, 2.0 * x), rtol=1e-5, atol=1e-5)
+    assert condense(model, x, ratio=0.8, calibration=torch.randn(50, 6, 8)).gate.out_features < 12
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_a_recurrent_layer_is_left_alone_with_the_reason(kind):
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.cell, self.last = nn.Linear(3, 6), kind(6, 5, batch_first=True), nn.Linear(5, 8)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            y, _ = self.cell(F.relu(self.first(x)))
+            return self.head(F.relu(self.last(y)))
+
+    model, x = randomised(Recurrent()), torch.randn(4, 7, 3)
+    repeat_channel(model.last)
+    found = states(model, x)
+    assert found["cell"] == (5, f"cell ({kind.__name__}) feeds its channels back into its own gates")
+    assert found["first"] == (6, f"cell ({kind.__name__}) reads it")
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.last.out_features == 7
     assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
 
 
