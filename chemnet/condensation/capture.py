@@ -24,8 +24,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from chemnet.condensation.following import Following
 from chemnet.condensation.graph import Follower, Layer
-from chemnet.condensation.inputs import Inputs, leaves
+from chemnet.condensation.inputs import Inputs, leaves, mapped
 from chemnet.runtime.errors import UsageError
 
 # What a forward can read of a module to know its width.
@@ -102,7 +103,16 @@ def first_line(error: BaseException) -> str:
 
 
 def _graph(model: nn.Module, inputs: Inputs) -> fx.Graph:
-    return fx.Tracer().trace(model, _left_out(model, inputs))
+    """The graph, by symbols alone; of a forward that asks for sizes, with those of the example."""
+    left_out = _left_out(model, inputs)
+    try:
+        return fx.Tracer().trace(model, left_out)
+    except Exception as error:  # whatever the model's own code raises on symbolic values
+        arguments = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
+        try:
+            return Following(mapped(torch.clone, dict(arguments))).trace(model, left_out)
+        except Exception:  # what was said first is what has to be mended
+            raise error from None
 
 
 def _left_out(model: nn.Module, inputs: Inputs) -> dict[str, Any]:

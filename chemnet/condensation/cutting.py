@@ -27,6 +27,7 @@ from chemnet.condensation.capture import duplicate
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Alike, Choice, Indices, Ranked, Sample, View
 from chemnet.condensation.graph import Floats, Normalisation, Place, Space
+from chemnet.condensation.groups import grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
 from chemnet.condensation.selection import shares
 from chemnet.condensation.surgery import Cut, Surgery
@@ -36,7 +37,6 @@ from chemnet.runtime.errors import ChemnetError, NumericalError, UsageError
 Merge = Callable[[View, Indices], Floats]
 Loss = Callable[[Any], float]
 
-_APART = -1.0  # the similarity of channels that must not be merged
 _NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
 _SAME = 1e-6  # relative change of the outputs that rounding may cause
 _PROBES = 256
@@ -165,7 +165,7 @@ class Condensation:
             if isinstance(found, Ranked):
                 curves[space] = self._left(found)
             else:
-                matrices[space] = _prepared(view, found)
+                matrices[space] = prepared(view, found)
         if curves:
             return sizes.cheapest(curves, target, self._rounded)
         return sizes.by_threshold(matrices, target, self._rounded)
@@ -250,22 +250,7 @@ class Condensation:
             main_of = np.full(space.width, similarity.NO_GROUP)
             main_of[kept] = kept
             return main_of
-        matrix, blocks, m = _prepared(view, found), space.blocks, space.width // space.blocks
-        if width is None:
-            assert threshold is not None
-            ranges = [slice(start, start + m) for start in range(0, space.width, m)]
-            counts = [similarity.n_groups(similarity.group(matrix[mine, mine], threshold)) for mine in ranges]
-            width = self._rounded(space, blocks * max(counts))
-            if blocks == 1 and width == counts[0]:
-                return similarity.group(matrix, threshold)
-        parts = []
-        for start in range(0, space.width, m):
-            part = similarity.group_to_width(matrix[start : start + m, start : start + m], width // blocks)[0]
-            idle = np.flatnonzero(part == similarity.NO_GROUP)
-            idle = idle[: max(width // blocks - similarity.n_groups(part), 0)]
-            part[idle] = idle  # idle channels stay where a block has too few others
-            parts.append(np.where(part == similarity.NO_GROUP, similarity.NO_GROUP, part + start))
-        return np.concatenate(parts)
+        return grouped(space, prepared(view, found), threshold, width, self._rounded)
 
     def _sufficient(self, space: Space, found: Ranked, threshold: float | None) -> int:
         """The smallest width at which the readers' inputs have this cosine with the target."""
@@ -289,7 +274,7 @@ class Condensation:
             given = dict.fromkeys(space.consumers, self.method.merge(view, kept))
             shifts = dict[Place, Floats]()
         else:
-            given = {place: _published_share(found, main_of, place) for place in space.consumers}
+            given = {place: published_share(found, main_of, place) for place in space.consumers}
             goes = ~np.isin(np.arange(view.width), kept)
             shifts = {place: np.where(goes, np.nan_to_num(values), 0.0) for place, values in view.constant.items()}
             if self.method.merge == "refit" and not is_exact:
@@ -398,28 +383,3 @@ class Condensation:
                 f"{100 * change:.2g} % on {on}. Merge refit corrects most of it.",
                 stacklevel=3,
             )
-
-
-def _prepared(view: View, found: Alike) -> Floats:
-    """Similarities with -1 between blocks of channels that are not mixed, and 0 for channels that are idle."""
-    matrix, blocks = found.similarity, view.space.blocks
-    if blocks > 1:
-        block = np.arange(len(matrix)) // (len(matrix) // blocks)
-        matrix = np.where(block[:, None] == block, matrix, _APART)
-    idle = view.idle if found.idle is None else view.idle | found.idle
-    if idle.any():
-        matrix = np.where(idle | idle[:, None], 0.0, matrix)
-    return matrix
-
-
-def _published_share(found: Alike | Ranked, main_of: similarity.Grouping, place: Place) -> Floats:
-    """Eq. 36: a channel is its main one, times the ratio of their lengths."""
-    kept = similarity.mains(main_of)
-    grouped = np.flatnonzero(main_of != similarity.NO_GROUP)
-    lengths = np.ones(len(main_of)) if isinstance(found, Ranked) else found.lengths(place)
-    mains = lengths[main_of[grouped]]
-    share = np.zeros((len(main_of), len(kept)))
-    share[grouped, np.searchsorted(kept, main_of[grouped])] = np.divide(
-        lengths[grouped], mains, out=np.ones_like(mains), where=mains > 0.0
-    )
-    return share

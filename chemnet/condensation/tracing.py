@@ -99,8 +99,9 @@ class Tracer:
         self._axes[node] = source, axes
         layout = self.layouts.get(source)
         users = [user for user in node.users if not ops.is_getitem(user)]
-        if layout is not None and layout.axis in axes and users:
-            self.spaces.leave([layout], f"the forward reads its width ({node.name}, for {name_of(users[0])})")
+        if layout is not None and layout.axis in axes and (users or node.meta.get("read")):
+            what = f", for {name_of(users[0])}" if users else ""
+            self.spaces.leave([layout], f"the forward reads its width ({node.name}{what})")
 
     def _module(self, node: fx.Node, name: str, module: nn.Module, shape: Sequence[int]) -> None:
         source = node.args[0] if node.args else None

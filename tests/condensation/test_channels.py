@@ -467,3 +467,48 @@ def test_channels_of_different_blocks_stay_apart_though_a_choice_calls_all_alike
     assert [space.blocks for space in Channels(net.model, net.example).spaces[:3]] == [2, 6, 3]
     assert all(space.width % space.blocks == 0 for space in left)
     assert torch.isfinite(output(reduced, net.example)).all()
+
+
+class Asking(nn.Module):
+    """A forward that asks for sizes, as many do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        n, _, h, w = x.shape
+        if h % 4 != 0 or w % 4 != 0 or len(x.shape) != 4:
+            x = F.pad(x, (0, int(-w % 4), 0, int(-h % 4)))
+        x = F.relu(self.norm(self.first(x)))
+        for _ in range(x.shape[2] // 4):
+            x = F.avg_pool2d(x, 3, 1, 1)
+        return self.last(x.view(n, x.shape[1], x.shape[2], -1) if n == 0 else x)
+
+
+def test_a_forward_that_asks_for_sizes_is_followed_on_the_example():
+    model, x = randomised(Asking()), images(3, side=10)
+    repeat_channel(model.first, model.norm)
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.first.out_channels == 7
+    for side in (10, 12):
+        other = images(2, side=side, seed=4)
+        assert_allclose(output(reduced, other), output(model, other), rtol=1e-5, atol=1e-5)
+
+
+def test_a_width_that_a_forward_asks_for_is_kept():
+    class Checked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = F.relu(self.first(x))
+            if x.shape[1] != 8:
+                raise ValueError("expected 8 channels")
+            return self.last(x)
+
+    model = randomised(Checked())
+    repeat_channel(model.first)
+    assert "the forward reads its width" in states(model, torch.randn(4, 3))["first"][1]
+    assert condense(model, torch.randn(4, 3), threshold=1.0).first.out_features == 8
