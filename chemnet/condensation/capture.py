@@ -3,7 +3,8 @@
 Every node of the graph notes in its `meta`
 
 * `shape` and `dtype` of its tensor, None where it is no single tensor;
-* `hidden`: earlier nodes whose tensors it has changed in place without giving them back, as through a view.
+* `hidden`: earlier nodes whose tensors it has changed in place without giving them back, as through a view;
+* `is input`: whether it gives back a tensor that it was given, unchanged.
 
 A statement that works in place and whose result is not used by name, `y.add_(z)`, is made explicit: what comes later
 and uses the old name reads the result. What is in place is not told by names but by the versions that torch keeps of
@@ -159,6 +160,8 @@ class _Observer(fx.Interpreter):
         changed = [node for node, old in versions.items() if [x._version for x in leaves(self.env[node])] != old]
         n.meta["given back"] = [node for node in changed if self.env[node] is result]
         n.meta["hidden"] = [node for node in changed if self.env[node] is not result]
+        given = any(self.env.get(node) is result for node in n.all_input_nodes)
+        n.meta["is input"] = is_tensor and given and not changed
         return result
 
 

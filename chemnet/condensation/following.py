@@ -74,7 +74,7 @@ class Following(fx.Tracer):
     def _value(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             return self._given.get(str(node.target), _Unknown())
-        known = {n: self._values.get(n, _Unknown()) for n in node.all_input_nodes}
+        known = {n: self._attribute(n) if n.op == "get_attr" else self._values[n] for n in node.all_input_nodes}
         if any(isinstance(value, _Unknown) for value in known.values()):
             return _Unknown()
         args, kwargs = (fx.node.map_arg(each, known.__getitem__) for each in (node.args, node.kwargs))
@@ -88,12 +88,15 @@ class Following(fx.Tracer):
         depends = not leaves(value) and leaves([*args, kwargs]) and asked not in SHAPES | HARMLESS | {"numel"}
         return _Unknown() if depends else value
 
+    def _attribute(self, node: fx.Node) -> Any:
+        path, _, name = str(node.target).rpartition(".")
+        module = self.root.get_submodule(path)
+        stores = (module._parameters, module._buffers, vars(module))
+        return next((store[name] for store in stores if name in store), _Unknown())
+
     def _computed(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         if node.op == "get_attr":
-            value: Any = self.root
-            for part in str(node.target).split("."):
-                value = vars(value).get("_parameters", {}).get(part, getattr(value, part, None))
-            return value
+            return self._attribute(node)
         if node.op == "call_module":
             return self.root.get_submodule(str(node.target))(*args, **kwargs)
         if node.op == "call_method":

@@ -143,6 +143,8 @@ class Tracer:
             self._concatenate(node, shape)
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
             self._combine(node, node.args[0], node.args[1], shape)
+        elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in self.layouts:
+            self._pass(node, self.layouts[tensors[0]], is_plain=True)
         elif target in ops.CASTS and node.args[0] in self.layouts:
             self._cast(node, self.layouts[node.args[0]])
         elif len(tensors) == 1 and tensors[0] in self.layouts:

@@ -512,3 +512,27 @@ def test_a_width_that_a_forward_asks_for_is_kept():
     repeat_channel(model.first)
     assert "the forward reads its width" in states(model, torch.randn(4, 3))["first"][1]
     assert condense(model, torch.randn(4, 3), threshold=1.0).first.out_features == 8
+
+
+@torch.fx.wrap
+def dropped_by_input(x, share, training):
+    """Stochastic depth: nothing in use; in training whole inputs are dropped."""
+    if not training:
+        return x
+    return x * torch.empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1.0 - share)
+
+
+def test_a_function_that_does_nothing_in_use_is_condensed_through():
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.other, self.last = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            return self.last(self.first(x) + dropped_by_input(self.other(x), 0.5, self.training))
+
+    model, x = randomised(Deep()), images(6)
+    repeat_channel(model.first, model.other)
+    reduced = condense(model, x, threshold=1.0)
+    assert reduced.first.out_channels == reduced.other.out_channels == 7
+    assert_allclose(output(reduced, x), output(model, x), rtol=1e-5, atol=1e-5)
