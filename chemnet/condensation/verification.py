@@ -38,7 +38,7 @@ _LEAST, _MOST = 8.0, 1e-4  # of the size of the outputs: in the last place, and 
 def faults(work: Condensation) -> dict[str, str]:
     """Layers with which a condensed model does not do what it should, each with the reason; none if all is well.
 
-    Raises NumericalError where all layers together do not, but each one does.
+    They are found by each cut alone; where each alone is in order, it is the last one, until those before it are.
     """
     checks = _Checks(work)
     reason = checks.of(work.result, work.cuts, work.surgery)
@@ -50,7 +50,7 @@ def faults(work: Condensation) -> dict[str, str]:
         fault = checks.of(single, [cut], surgery)
         if fault is not None:
             found[work.channels_before.spaces[cut.number].layers[0]] = fault
-    if not found:  # the cuts are at fault together: the last one, then the one before it, ...
+    if not found:
         found[work.channels_before.spaces[work.cuts[-1].number].layers[0]] = reason
     return found
 
