@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SHELF = "chemnet/surrogate/pretrained"
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from command_line import commands_as_markdown  # noqa: E402
@@ -29,7 +30,7 @@ include_patterns = [
     "docs/examples/README.md",
     "cfd_coupling/*.md",
     "chemnet/*/README.md",
-    "chemnet/surrogate/pretrained/*.md",
+    f"{SHELF}/*.md",
     "cases/*/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "runs", "datasets", "tests", "*.egg-info"]
@@ -49,7 +50,7 @@ PAGES = {
         "cfd_coupling/VERIFICATION",
     ],
     "Cases": [f"cases/{path.parent.name}/README" for path in sorted(ROOT.glob("cases/*/README.md"))],
-    "Models": [f"chemnet/surrogate/pretrained/{path.stem}" for path in sorted(ROOT.glob("chemnet/surrogate/*/*.md"))],
+    "Models": [f"{SHELF}/{path.stem}" for path in sorted(ROOT.glob(f"{SHELF}/*.md"))],
 }
 
 myst_heading_anchors = 3
