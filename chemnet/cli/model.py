@@ -34,7 +34,9 @@ def add(commands: Any) -> None:
     command.add_argument("model", metavar="MODEL", help="name or path")
     data = f"its training set (default {TRAINING_SET})"
     command.add_argument("--data", type=Path, default=TRAINING_SET, metavar="FILE", help=data)
-    command.add_argument("--out", type=Path, metavar="FILE", help="where to write the model (default: its own file)")
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write the model (default: its own file, unless it ships)"
+    )
 
 
 def export(options: Options) -> list[Table]:

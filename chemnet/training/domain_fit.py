@@ -27,7 +27,7 @@ from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
 from chemnet.surrogate.domain import Domain, fit_domain
 from chemnet.surrogate.model import Surrogate
-from chemnet.surrogate.model_file import find_model
+from chemnet.surrogate.model_file import PRETRAINED, find_model
 
 BEYOND = 0.1  # of a parameter's range
 PARAMETERS = ("T", "P", "phi", "mixture fraction")
@@ -146,9 +146,12 @@ class Probes:
 def guard(model: str | Path, data: str | Path, out: str | Path | None = None) -> Table:
     """Write a model with the domain of a training set to `out` (default: its own file); returns the domain's table.
 
-    Raises UsageError when the set was made for another mechanism, FileError for missing or damaged files.
+    Raises UsageError when the set was made for another mechanism, and without `out` for a model that ships; FileError
+    for missing or damaged files.
     """
     path = find_model(model)
+    if out is None and path.parent == PRETRAINED:
+        raise UsageError(f"{path.stem} ships with chemnet, and is not changed\nName a file for the new one: --out FILE")
     surrogate = Surrogate.load(path)
     facts, pairs = dataset.read_attributes(data), dataset.read(data)
     if facts["mechanism_sha256"] != surrogate.mechanism.sha256:

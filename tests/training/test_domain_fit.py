@@ -120,6 +120,12 @@ def test_a_training_set_of_another_mechanism_is_refused(paths, tmp_path):
         domain_fit.guard(name, training_set(tmp_path / "states.h5", paths, "0" * 64))
 
 
+def test_a_model_that_ships_is_not_changed(paths, tmp_path):
+    data = training_set(tmp_path / "states.h5", paths)
+    with pytest.raises(UsageError, match="drm19-small ships with chemnet.*\\n.*--out"):
+        domain_fit.guard("drm19-small", data)
+
+
 def test_unknown_parameters_and_empty_ranges_are_refused():
     with pytest.raises(UsageError, match="no parameter Z; there are T, P"):
         Probes(RECIPE, MECHANISM, "Z")
