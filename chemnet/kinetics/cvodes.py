@@ -17,7 +17,7 @@ from chemnet.gas.conditions import Conditions, check_conditions, with_temperatur
 from chemnet.gas.mechanism import Mechanism, MechanismLike, as_mechanism
 from chemnet.gas.state import COLDEST, HOTTEST, NEGATIVE_TOLERANCE, Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
-from chemnet.kinetics.step import StepResult, StepStats
+from chemnet.kinetics.step import StepResult, StepStats, takes_solution_arrays
 from chemnet.runtime.processes import ordered_map
 
 _SECONDS_PER_WORK = 3e-6  # about one internal step of the exact integrator
@@ -54,9 +54,12 @@ class CvodesReactor:
         vars(self).update(state)
         self._gas = self.mechanism.gas()
 
+    @takes_solution_arrays
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], a `Status` per row (n,), `raw_drift` and `work` (by the
         processor's time); the input is not modified.
+
+        A `SolutionArray` of Cantera gives a new one, and statuses of its shape.
 
         The integrator's mass fractions are closed (`closure.py`): elements and enthalpy (at constant volume the energy)
         equal those of the input to round-off. A row that fails is tried once more with a maximum internal step of

@@ -19,7 +19,7 @@ from chemnet.kinetics.cvodes import CvodesReactor
 from chemnet.kinetics.exponential import CALM_TOLERANCES, EXPRB32, CalmTolerances, advance_calm
 from chemnet.kinetics.mechanism_tables import held_at, tables_of
 from chemnet.kinetics.rosenbrock import RODAS5P, Memory, Method, Results, integrate, new_memory, new_results
-from chemnet.kinetics.step import StepResult, StepStats
+from chemnet.kinetics.step import StepResult, StepStats, takes_solution_arrays
 from chemnet.runtime.compilation import announce_compilation
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.threads import chosen_threads
@@ -68,9 +68,12 @@ class RosenbrockReactor:
         stages = max(len(method.m), len(EXPRB32.b))
         self._memories = [new_memory(self._tables, stages) for _ in range(n_threads)]
 
+    @takes_solution_arrays
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], and a `Status` per row (n,); the input is not modified.
         `stats` holds `n_steps`, `calm`, `raw_drift`, `handed_over` and `work`.
+
+        A `SolutionArray` of Cantera gives a new one, and statuses of its shape.
 
         Elements and enthalpy (or energy) equal those of the input to round-off: the method keeps the one, every
         internal step restores the other, and rows with mass fractions below zero are closed (`closure.py`). Rows that

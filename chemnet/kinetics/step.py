@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism
+from chemnet.gas.solution_array import array_of, is_solution_array, states_of
 from chemnet.gas.state import Array
 
 States = TypeVar("States")
+Advance = TypeVar("Advance", bound=Callable[..., Any])
 Rows = NDArray[np.bool_]
 
 
@@ -74,3 +78,19 @@ class ChemistryStep(Protocol):
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s], by default the step's own; a step of any dt has none and asks for it."""
         ...
+
+
+def takes_solution_arrays(advance: Advance) -> Advance:
+    """The method `advance` of a step, which takes a `SolutionArray` of Cantera as well, of any shape.
+
+    Such an array gives a new one, and statuses of its shape.
+    """
+
+    @functools.wraps(advance)
+    def advance_either(self: ChemistryStep, states: Any, dt: float | None = None) -> StepResult[Any]:
+        if not is_solution_array(states):
+            return cast(StepResult[Any], advance(self, states, dt))
+        after, status = result = advance(self, states_of(states, self.mechanism), dt)
+        return StepResult(array_of(after, states), status.reshape(states.shape), result.stats)
+
+    return cast(Advance, advance_either)

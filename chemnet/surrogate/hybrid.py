@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chemnet.gas.mechanism import Mechanism, MechanismLike
-from chemnet.gas.solution_array import SolutionArray, array_of, is_solution_array, states_of
+from chemnet.gas.solution_array import SolutionArray
 from chemnet.gas.state import Array, as_states
 from chemnet.gas.status import Status
 from chemnet.kinetics import ChemistryStep, CvodesReactor, RosenbrockReactor, StepResult, StepStats, integrator_of
 from chemnet.kinetics.exponential import WIDEST, CalmTolerances
 from chemnet.kinetics.heating import Heating
+from chemnet.kinetics.step import takes_solution_arrays
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.model import CalmFirst, Surrogate
 
@@ -81,6 +82,7 @@ class HybridStep:
     def advance(self, states: SolutionArray, dt: float | None = None) -> StepResult[SolutionArray]: ...
     @overload
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]: ...
+    @takes_solution_arrays
     def advance(self, states: Any, dt: float | None = None) -> StepResult[Any]:
         """States (n, 2 + K) after the model's dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).
 
@@ -89,9 +91,6 @@ class HybridStep:
         company. `stats` holds the rows that are `slow` and `left`, how many were `handed_over` to CVODES, and the
         `work`. Raises UsageError for a wrong shape or a dt that the model was not made for.
         """
-        if is_solution_array(states):
-            result = self.advance(states_of(states, self.mechanism), dt)
-            return StepResult(array_of(result.states, states), result.status.reshape(states.shape), result.stats)
         states = as_states(states, self.mechanism)
         dt = self.dt if dt is None else dt
         next_states, calm = self._advance_calm(states, dt)

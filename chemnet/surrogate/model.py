@@ -14,7 +14,7 @@ from torch import nn
 from chemnet.gas.mechanism import Mechanism, MechanismLike, as_mechanism
 from chemnet.gas.state import Array, as_states, check_time_step, valid_rows
 from chemnet.gas.status import Status
-from chemnet.kinetics.step import StepResult
+from chemnet.kinetics.step import StepResult, takes_solution_arrays
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.surrogate import model_file
 from chemnet.surrogate.domain import Domain
@@ -101,8 +101,11 @@ class Surrogate:
         """The same surrogate in whose hybrid steps this is integrated as calm gas before the network is asked."""
         return replace(self, calm_first=calm_first)
 
+    @takes_solution_arrays
     def advance(self, states: ArrayLike, dt: float | None = None) -> StepResult[Array]:
         """States (n, 2 + K) after dt [s] at constant pressure and enthalpy, and a `Status` per row (n,).
+
+        A `SolutionArray` of Cantera gives a new one, and statuses of its shape.
 
         The input is not modified. Elements and enthalpy equal those of the input to round-off. Rows that are invalid,
         slow, outside the domain, or cannot be closed come back unchanged, with their status. A row's result is bitwise
