@@ -12,7 +12,22 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
-from chemnet.cli import bench, compare, doctor, info, make, model, plot, reduce, refine, sample, train, validate, vision
+from chemnet.cli import (
+    bench,
+    compare,
+    doctor,
+    info,
+    make,
+    model,
+    plot,
+    reduce,
+    refine,
+    reproduce,
+    sample,
+    train,
+    validate,
+    vision,
+)
 from chemnet.cli.arguments import check_files, report_files
 from chemnet.runtime.errors import Parser, run_command
 from chemnet.runtime.files import write_json
@@ -57,6 +72,7 @@ def build_parser() -> Parser:
     parser = Parser(prog="chemnet", description="Combustion chemistry into a network, and the network made small.")
     parser.add_argument("--version", action="version", version=f"chemnet {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (make, sample, train, refine, reduce, validate, bench, model, compare, plot, vision, info, doctor):
+    every = make, sample, train, refine, reduce, validate, bench, model, compare, reproduce, plot, vision, info, doctor
+    for command in every:
         command.add(commands)
     return parser

@@ -30,8 +30,8 @@ from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import Table, write_csv
 from chemnet.training.batches import Batches
 from chemnet.training.checkpoint import check_no_run, read_checkpoint, write_checkpoint
-from chemnet.training.loop import Training
 from chemnet.training.options import FitOptions
+from chemnet.training.steps import Training
 
 LOG, CHECKPOINT = "automatic.csv", "automatic.pt"
 KIND = "automatic reduction"

@@ -27,8 +27,8 @@ from chemnet.reduction.baselines import BASELINES
 from chemnet.runtime.run_folder import read_kept, write_kept
 from chemnet.surrogate.network import Initialisation, NetConfig, build, describe
 from chemnet.training.batches import TrainingData
-from chemnet.training.loop import bare_steps
 from chemnet.training.options import FitOptions
+from chemnet.training.steps import bare_steps
 
 Budget = Literal["retraining", "all steps", "time after", "all time"]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channel_vectors import layer_vectors
@@ -144,13 +146,32 @@ def _maps(model: Surrogate, layers: Sequence[int], include_bias: bool) -> dict[s
     """The similarities in some hidden layers, in the order of their groups, by a title that counts them."""
     maps = {}
     for layer in layers:
-        neurons = model.network.get_submodule(hidden_layers(model.network)[layer - 1])
-        matrix = similarity.cosine_similarity(layer_vectors(neurons, include_bias))
-        groups = similarity.group(matrix, _CONDENSED)
-        order = by_group(groups)
-        count = f"{len(matrix):,} neurons, {similarity.n_groups(groups):,} groups at {_CONDENSED:g}"
-        maps[f"hidden layer {layer}\n{count}"] = pooled(matrix[np.ix_(order, order)], _PIXELS)
+        found = similarity_map(model.network, layer, include_bias)
+        maps[f"hidden layer {layer}\n{found.words}"] = found.matrix
     return maps
+
+
+class SimilarityMap(NamedTuple):
+    """Cosine similarities of the neurons of a layer, in the order of their groups at 0.9, as means over blocks; the
+    numbers of neurons and of groups."""
+
+    matrix: similarity.Floats
+    neurons: int
+    groups: int
+
+    @property
+    def words(self) -> str:
+        """The numbers, for a title."""
+        return f"{self.neurons:,} neurons, {self.groups:,} groups at {_CONDENSED:g}"
+
+
+def similarity_map(network: nn.Sequential, layer: int, include_bias: bool = True) -> SimilarityMap:
+    """The map of a hidden layer, of which the first is 1."""
+    neurons = network.get_submodule(hidden_layers(network)[layer - 1])
+    matrix = similarity.cosine_similarity(layer_vectors(neurons, include_bias))
+    groups = similarity.group(matrix, _CONDENSED)
+    order = by_group(groups)
+    return SimilarityMap(pooled(matrix[np.ix_(order, order)], _PIXELS), len(matrix), similarity.n_groups(groups))
 
 
 def by_group(main_of: similarity.Grouping) -> similarity.Grouping:

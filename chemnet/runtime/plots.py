@@ -62,16 +62,22 @@ def _draw_losses(axes: Axes, table: Path, start: float = 0.0) -> float:
     return float(start + columns["step"][-1])
 
 
-def similarity_maps(path: Path, maps: Mapping[str, Floats]) -> None:
-    """Draw matrices of cosine similarity (m, m) of neurons, -1 to 1, one panel each; neurons are ordered by groups."""
-    figure = Figure(figsize=(3.4 * len(maps) + 1.1, 3.9), layout="constrained")
-    panels = figure.subplots(1, len(maps), squeeze=False)[0]
-    for axes, (title, matrix) in zip(panels, maps.items(), strict=True):
+def similarity_maps(path: Path, maps: Mapping[str, Floats], columns: int | None = None) -> None:
+    """Draw matrices of cosine similarity (m, m) of neurons, -1 to 1, one panel each, in rows of `columns` (default: one
+    row); neurons are ordered by groups."""
+    columns = columns or len(maps)
+    rows = -(-len(maps) // columns)
+    figure = Figure(figsize=(3.4 * columns + 1.1, 3.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes, (title, matrix) in zip(panels.flat, maps.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="none")
-        axes.set(xticks=[], yticks=[], xlabel="neuron, in the order of groups")
+        axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize="small")
-    panels[0].set_ylabel("neuron, in the order of groups")
-    figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85)
+    for axes in panels[-1]:
+        axes.set_xlabel("neuron, in the order of groups")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("neuron, in the order of groups")
+    figure.colorbar(image, ax=panels, label="cosine similarity", shrink=0.85 / rows)
     save(figure, path)
 
 

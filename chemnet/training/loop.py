@@ -3,7 +3,8 @@
 The learning rate and the batch size are pure functions of the step or of the finished share of the training. A
 checkpoint holds weights, optimiser, running average, random state, step and time; on the CPU a resumed training is
 bitwise that without interruption (unless it is limited by time). Several processes (`distributed.py`) can train one
-network: they hold the same weights and share the rows of each batch.
+network: they hold the same weights and share the rows of each batch. On a GPU whether the loss is finite is asked at
+every report, as no step waits for it (`steps.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from chemnet.runtime.errors import NumericalError, UsageError, signals_wait
+from chemnet.runtime.errors import UsageError, signals_wait
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import write_csv
 from chemnet.runtime.threads import threads_for
 from chemnet.runtime.torch_threads import torch_threads
-from chemnet.training.batches import Batches, TrainingData
-from chemnet.training.checkpoint import check_no_run, copied, read_checkpoint, write_checkpoint
+from chemnet.training.batches import Batches
+from chemnet.training.checkpoint import check_no_run, read_checkpoint, write_checkpoint
 from chemnet.training.distributed import Team
-from chemnet.training.optimizers import optimizers_for
 from chemnet.training.options import FitOptions
+from chemnet.training.steps import Training
 
 HISTORY, CHECKPOINT, BEST = "loss.csv", "last.pt", "best.pt"
 
@@ -47,120 +48,6 @@ class FitReport:
     best_step: int
     judgement: float | None
     largest_batch: int
-
-
-class Training:
-    """A network in training: its batches, optimisers, schedule and random state.
-
-    `fit` trains it to the end of its options; an automatic reduction trains it by bouts of `report_every` steps,
-    begins its schedule anew, and returns to earlier states.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        batches: Batches,
-        options: FitOptions,
-        *,
-        seed: int = 0,
-        device: str = "cpu",
-        team: Team = Team(),  # noqa: B008 (immutable)
-    ) -> None:
-        self.network, self.batches = network.to(device), batches.to(device)
-        self.options, self.device, self.team = options, device, team
-        self.step = self.saved = 0  # `saved` is the step of the latest checkpoint
-        self._generator = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64)
-        self.position = 0
-        self.begin(options.learning_rate)
-
-    def begin(self, rate: float) -> None:
-        """Start the schedule anew with this initial learning rate, and the optimisers with it."""
-        self.rate, self.begun = rate, self.step
-        self._enter_phase(0)
-
-    def _enter_phase(self, number: int) -> None:
-        self.phase = number
-        self._optimizers = optimizers_for(self.network, self.options.schedule_phases()[number], self.rate)
-
-    def train(self) -> float:
-        """Train for one bout; returns its mean loss. Raises NumericalError when the loss is not finite."""
-        return sum(self.take_step()[0] for _ in range(self.options.report_every)) / self.options.report_every
-
-    def metric(self) -> float:
-        """Measure of the batches on the validation rows."""
-        return self.batches.validate(self.network, self.options)
-
-    def take_step(self, share: float = 0.0, numbers: Callable[[], Sequence[float]] = tuple) -> list[float]:
-        """Take one step after `share` of the training; returns the loss and the sums of `numbers` over the team.
-
-        Raises NumericalError, before the weights change, when the loss is not finite.
-        """
-        taken = self.step - self.begun
-        rows = self._rows(self.options.batch_at(taken))
-        phase, rate = self.options.phase_at(taken, share, self.rate)
-        if phase != self.phase:
-            self._enter_phase(phase)
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=True)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        if not self.network.training:
-            self.network.train()
-        mine = rows[self.team.rank :: self.team.size]
-        inputs, labels = self.batches.batch(mine, self._generator)
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
-            outputs = self.network(inputs)
-        loss = self.batches.loss(outputs.float(), labels, self.options) * (len(mine) / len(rows))
-        loss.backward()
-        sums = self.team.sum(self.network.parameters(), (loss.item(), *numbers()))
-        self.check(sums[0])
-        for optimizer in self._optimizers:
-            optimizer.step()
-        self.step += 1
-        return sums
-
-    def check(self, loss: float) -> None:
-        """Raise NumericalError unless a loss of this step is finite."""
-        if not math.isfinite(loss):
-            kept = f"; the checkpoint of step {self.saved} is kept" if self.saved else ""
-            raise NumericalError(
-                f"the loss is {loss} at step {self.step}{kept}\n"
-                f"Start anew with a smaller learning rate (--set), such as {0.5 * self.rate:g}"
-            )
-
-    def _rows(self, size: int) -> torch.Tensor:
-        """Rows of the next batch: every row once per pass, in random order."""
-        if self.position + size > len(self.order):
-            self.order = torch.randperm(len(self.batches), generator=self._generator)
-            self.position = 0
-        rows = self.order[self.position : self.position + size]
-        self.position += size
-        return rows.to(self.device)
-
-    def state(self) -> dict[str, Any]:
-        """Copy of weights, optimisers, random state and place in the schedule, as tensors and plain data."""
-        content = {
-            "network": self.network.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "generator": self._generator.get_state(),
-            **{name: getattr(self, name) for name in _PLAIN},
-        }
-        return {name: copied(value) for name, value in content.items()}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Return to a state."""
-        self.network.load_state_dict(state["network"])
-        for name in _PLAIN:
-            setattr(self, name, copied(state[name]))
-        self._enter_phase(self.phase)
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(copied(saved))
-        self._generator.set_state(state["generator"])
-        self.saved = self.step
-
-
-_PLAIN = ("step", "order", "position", "rate", "begun", "phase")
 
 
 def fit(
@@ -280,7 +167,9 @@ class _Fit:
             if share >= 1.0:
                 self._use_average()
             if training.step % options.report_every == 0 or share >= 1.0:
-                self._record(self.running / self.since)
+                mean = float(self.running) / self.since
+                training.check(mean)
+                self._record(mean)
                 self.running, self.since = 0.0, 0
                 self._save()
             if stops > 0:
@@ -370,6 +259,7 @@ class _Fit:
         self.report(f"step {step}, {loss}{measure.replace('_', ' ')} {measured:.5f}{left}")
 
     def _save(self) -> None:
+        self.running = float(self.running)
         if self.training.team.leads:
             content = {**self.training.state(), **{name: getattr(self, name) for name in _OF_A_FIT}}
             write_checkpoint(self.folder / CHECKPOINT, {"facts": self.facts, **content})
@@ -377,21 +267,3 @@ class _Fit:
 
 
 _OF_A_FIT = ("average", "averaged", "elapsed", "running", "since", "history")
-
-
-def bare_steps(network: nn.Module, data: TrainingData, options: FitOptions) -> None:
-    """Take the steps of `fit` and nothing around them, at a constant rate: the baseline of `chemnet bench training`."""
-    optimizers = optimizers_for(network, options.schedule_phases()[0], options.learning_rate)
-    order = torch.randperm(len(data))
-    for step in range(options.steps):
-        size = options.batch_at(step)
-        start = step * size % (len(order) - size)
-        rows = order[start : start + size]
-        with torch.autocast(data.x.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-            outputs = network(data.x[rows])
-        loss = data.loss(outputs.float(), data.y[rows], options)
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()

@@ -16,6 +16,7 @@ _MAX_BATCH_CPU = 4096  # a batch that grows further only makes sense on a GPU
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["fp32", "bf16"]
 
 
 class Phase(Config):
@@ -64,7 +65,8 @@ class FitOptions(Config):
 
     `schedule` is `cosine` (linear warm-up over `warmup_steps`, then half a cosine to zero) or `steps` (times `decay`
     every `decay_every` steps); `phases`, with `phase_unit` steps as unit of time, replace optimiser and schedule. The
-    batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`. At the end the weights are
+    batch grows by `batch_growth` every `batch_growth_every` steps up to `max_batch_size`; on a CPU it stops at 4096,
+    unless it `grows_on_cpu`. At the end the weights are
     the mean over the last `average_share` of the training. They are judged `rollouts` times, at equal shares of the
     training and the last time at its end, and the best are returned. `change_loss` is the weight of the relative errors
     of changes in states of flows (`changes.py`), beside the loss of labels.
@@ -87,10 +89,11 @@ class FitOptions(Config):
     batch_growth: float = Field(default=1.0, ge=1)
     batch_growth_every: Count = 1000
     max_batch_size: Count = 131072
+    grows_on_cpu: bool = False
     average_share: float = Field(default=0.05, ge=0, le=1)
     loss: Literal["l1", "mse"] = "l1"
     change_loss: NotNegative = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     report_every: Count = 250
     rollouts: int = Field(default=8, ge=0)
 
@@ -128,14 +131,25 @@ class FitOptions(Config):
         return int(min(grown, max(self.batch_size, self.max_batch_size)))
 
     def on(self, device: str) -> FitOptions:
-        """Options for a device: on a CPU the batch stops growing at 4096, and without instructions for bf16 the
-        precision is fp32, which is then several times as fast."""
+        """Options for a device: on a CPU the batch stops growing at 4096, where it does not `grows_on_cpu`, and without
+        instructions for bf16 the precision is fp32, which is then several times as fast."""
         changes: dict[str, object] = {}
-        if device == "cpu" and self.batch_growth > 1.0:
+        if device == "cpu" and self.batch_growth > 1.0 and not self.grows_on_cpu:
             changes["max_batch_size"] = min(self.max_batch_size, max(self.batch_size, _MAX_BATCH_CPU))
         if device == "cpu" and self.precision == "bf16" and not has_bf16_instructions():
             changes["precision"] = "fp32"
         return self.model_copy(update=changes)
+
+    def scaled(self, scale: float) -> FitOptions:
+        """Options of a training of `scale` times the steps, in (0, 1], in which the rate falls and the batch grows
+        after the same shares of it. Raises UsageError for another scale, and for phases, which have steps of their
+        own."""
+        if not 0.0 < scale <= 1.0:
+            raise UsageError(f"scale {scale:g}: expected a share of the steps, above 0 and at most 1")
+        if self.phases:
+            raise UsageError("a schedule of phases cannot be scaled: its phases have steps of their own")
+        counts = ("steps", "decay_every", "batch_growth_every", "report_every")
+        return self.model_copy(update={name: max(1, round(scale * getattr(self, name))) for name in counts})
 
 
 def choose_device(name: str) -> str:

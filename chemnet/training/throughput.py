@@ -19,8 +19,9 @@ from chemnet.runtime.tables import Table
 from chemnet.surrogate.network import build
 from chemnet.training.batches import TrainingData
 from chemnet.training.config import TrainConfig, load_config
-from chemnet.training.loop import bare_steps, fit
+from chemnet.training.loop import fit
 from chemnet.training.options import FitOptions
+from chemnet.training.steps import bare_steps
 
 _ROWS, _VALIDATION_ROWS = 200_000, 30_000
 

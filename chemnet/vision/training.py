@@ -20,8 +20,9 @@ from chemnet.runtime.files import write_text
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.run_folder import finish_run, sha256
 from chemnet.training.checkpoint import check_no_run
-from chemnet.training.loop import CHECKPOINT, Training, fit
+from chemnet.training.loop import CHECKPOINT, fit
 from chemnet.training.options import FitOptions, choose_device
+from chemnet.training.steps import Training
 from chemnet.vision.classifier import MODEL, Classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.images import Images, ImageSet, read_images

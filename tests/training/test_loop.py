@@ -16,8 +16,9 @@ from chemnet.training import options as training_options
 from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.checkpoint import read_checkpoint
 from chemnet.training.distributed import Team
-from chemnet.training.loop import Training, fit
+from chemnet.training.loop import fit
 from chemnet.training.options import FitOptions, Phase
+from chemnet.training.steps import Training
 from chemnet.training.throughput import TrainingTask, measure
 
 QUIET = {"report": lambda line: None}

@@ -21,7 +21,25 @@ def test_the_paper_config_has_the_published_net_and_schedule():
     assert [options.batch_at(step) for step in (0, 1000, 4999)] == [1024, 3143, int(1024 * 3.07**4)]
     assert options.on("cuda") == options
     assert [options.on("cpu").batch_at(step) for step in (0, 1000, 2000, 4999)] == [1024, 3143, 4096, 4096]
+    grown = options.model_copy(update={"grows_on_cpu": True})
+    assert [grown.on("cpu").batch_at(step) for step in (0, 4999)] == [1024, int(1024 * 3.07**4)]
     np.testing.assert_allclose(network[0].weight.std().item(), 2.0 / (23 + 3200), rtol=0.02, atol=0)
+
+
+def test_a_scaled_training_has_the_rates_and_batches_of_the_whole_one_after_the_same_shares():
+    whole = load_config("paper").fit
+    part = whole.scaled(0.02)
+    assert part.steps == 100
+    assert [part.batch_at(step) for step in range(100)] == [whole.batch_at(50 * step) for step in range(100)]
+    assert [part.rate_at(step, 0.0) for step in range(100)] == [whole.rate_at(50 * step, 0.0) for step in range(100)]
+    assert whole.scaled(1.0) == whole
+    assert whole.scaled(1e-5).steps == 1
+    for scale in (0.0, -1.0, 1.01):
+        with pytest.raises(UsageError, match="expected a share of the steps"):
+            whole.scaled(scale)
+    phases = (Phase(optimizer="adam", schedule="cosine"),)
+    with pytest.raises(UsageError, match="phases cannot be scaled"):
+        whole.model_copy(update={"phases": phases}).scaled(0.5)
 
 
 def test_the_cosine_schedule_warms_up_and_ends_at_zero():
