@@ -58,6 +58,12 @@ def add(commands: Any) -> None:
     text = "samples per second of the training loop beside a bare one"
     command = add_command(group, "training", bench_training, text)
     command.add_argument("--config", metavar="CONFIG", default="small", help="name or YAML file (default small)")
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="default cpu")
+    command.add_argument(
+        "--batch", type=positive, metavar="N", help="rows of every batch (default: as the config says)"
+    )
+    text = "of the products (default: as the config says)"
+    command.add_argument("--precision", choices=("fp32", "bf16"), help=text)
     command.add_argument("--turns", type=positive, default=3, metavar="N", help="turns of each loop (default 3)")
 
 
@@ -103,6 +109,8 @@ def bench_export(options: Options) -> list[Table]:
 
 def bench_training(options: Options) -> list[Table]:
     """Table of the training loop's throughput."""
+    from chemnet.training.options import choose_device
     from chemnet.training.throughput import TrainingTask, bench_training
 
-    return bench_training(TrainingTask(options.config, options.turns))
+    device = choose_device(options.device)
+    return bench_training(TrainingTask(options.config, options.turns, device, options.batch, options.precision))

@@ -15,6 +15,7 @@ from chemnet.surrogate.network import NetConfig, build
 from chemnet.training import options as training_options
 from chemnet.training.batches import TrainingData, validation_loss
 from chemnet.training.checkpoint import read_checkpoint
+from chemnet.training.config import load_config
 from chemnet.training.distributed import Team
 from chemnet.training.loop import fit
 from chemnet.training.options import FitOptions, Phase
@@ -246,6 +247,9 @@ def test_the_bench_of_the_loop_takes_turns_over_the_steps_between_two_reports(tm
     found = measure(TrainingTask(str(tmp_path / "tiny.yaml"), turns=2))
     assert list(found) == ["bare", "chemnet"]
     assert all(len(rates) == 2 and min(rates) > 0.0 for rates in found.values())
+    config = load_config(tmp_path / "tiny.yaml")
+    options = TrainingTask(batch=64, precision="bf16").options(config)
+    assert (options.steps, options.batch_at(0), options.batch_at(6)) == (7, 64, 64)
 
 
 class TwoThreads(Team):
