@@ -79,6 +79,6 @@ def survey(model: nn.Module, example_input: Any) -> Table:
     """Table of the layers that `condense` can make smaller, and for the others of the reason why it cannot.
 
     `example_input` is what `condense` takes.
-    Raises UsageError for a model that cannot be traced or does not take the input.
+    Raises UsageError for a model that does not run on the input or cannot be copied.
     """
     return Channels(model, example_input).table()

@@ -82,8 +82,17 @@ RANDOM = {F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2}  # the p
 
 # ---- questions that read no channel
 
-SHAPES = {"shape", "size"}
-HARMLESS = {"ndim", "dtype", "device", "layout", "requires_grad", "is_cuda", "dim", "element_size", "is_floating_point"}
+HARMLESS = {
+    *("ndim", "dtype", "device", "layout", "requires_grad", "requires_grad_", "dim", "element_size", "itemsize"),
+    *("stride", "storage_offset", "get_device", "names", "has_names", "grad", "grad_fn", "data_ptr", "_version"),
+    *("untyped_storage", "__hash__", "__format__", "__repr__", "register_hook", "retain_grad", "_is_view"),
+    *("result_type", "can_cast"),
+}
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a function or property tells of a tensor no more than of what kind it is."""
+    return name in HARMLESS or (name.startswith("is_") and name != "is_nonzero")
 
 
 def strangeness(name: str, module: nn.Module) -> str | None:

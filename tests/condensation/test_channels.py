@@ -514,7 +514,6 @@ def test_a_width_that_a_forward_asks_for_is_kept():
     assert condense(model, torch.randn(4, 3), threshold=1.0).first.out_features == 8
 
 
-@torch.fx.wrap
 def dropped_by_input(x, share, training):
     """Stochastic depth: nothing in use; in training whole inputs are dropped."""
     if not training:

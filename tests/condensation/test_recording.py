@@ -1,0 +1,210 @@
+"""Whatever runs on an example is followed: control flow, keywords, mappings, outputs of any kind, asked-for values."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from net_zoo import randomised, repeat_channel
+from numpy.testing import assert_allclose
+from torch import nn
+from torch.nn import functional as F
+
+from chemnet.condensation import condense, survey
+from chemnet.condensation.capture import captured
+from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.sizes import Origin, Size, plain
+from chemnet.runtime.errors import UsageError
+
+
+def rows(n=16, m=8, seed=1):
+    return torch.randn(n, m, generator=torch.Generator().manual_seed(seed))
+
+
+def states(model, example):
+    return {layer: state for layers, _, state in survey(model, example).rows for layer in layers.split(", ")}
+
+
+@dataclasses.dataclass
+class Output:
+    logits: torch.Tensor
+    parts: dict
+
+
+class Net(nn.Module):
+    """Two layers around a function of them and of what is given."""
+
+    def __init__(self, function, **layers):
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(8, 12), nn.Linear(12, 2), function
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, *args, **kwargs):
+        return self.function(self, *args, **kwargs)
+
+
+def by_keywords(net, **given):
+    mask = given.get("mask")
+    x = net.first(input=given["x"])
+    return net.last(input=F.relu(input=x if mask is None else x * mask))
+
+
+def of_a_mapping(net, batch, scale=1.0):
+    x = F.relu(net.first(batch["x"] * scale))
+    return Output(net.last(x), {"half": [net.last.weight.new_zeros(1)]})
+
+
+def as_long_as_it_is(net, x):
+    for _ in range(len(x) // 5):
+        x = x + 1.0
+    y = net.first(x)
+    return net.last(torch.relu(y) if y.ndim == 2 and x.shape[0] > 2 else y)
+
+
+def by_shapes(net, x):
+    n, c = net.first(x).shape
+    return net.last(net.first(x).relu().view(n, c))
+
+
+def with_a_script(net, x):
+    assert not torch.jit.is_scripting() and torch.is_tensor(x)
+    with torch.autocast("cpu", enabled=False):
+        return {"out": (net.last(net.first(x).relu_()), None, "name")}
+
+
+@pytest.mark.parametrize(
+    ("function", "example"),
+    [
+        (by_keywords, {"x": rows()}),
+        (of_a_mapping, ({"x": rows()}, 0.5)),
+        (as_long_as_it_is, rows()),
+        (with_a_script, rows()),
+    ],
+)
+def test_a_forward_of_any_kind_is_condensed(function, example):
+    model = randomised(Net(function))
+    repeat_channel(model.first)
+    assert states(model, example)["first"] == "can be condensed"
+    reduced = condense(model, example, threshold=1.0)
+    assert reduced.first.out_features == 11
+    inputs = Inputs.of(example, model)
+
+    def first_tensor(net):
+        result = inputs(net)
+        result = result.logits if isinstance(result, Output) else result
+        return (result["out"][0] if isinstance(result, dict) else result).detach()
+
+    assert_allclose(first_tensor(reduced), first_tensor(model), rtol=1e-5, atol=1e-6)
+
+
+def in_training_alone(net, x):
+    return net.last(net.first(x)) if net.training else net.last(torch.relu(net.first(x)))
+
+
+def going_by_values(net, x):
+    x = torch.relu(net.first(x))
+    return net.last(x) if net.norm(x).abs().sum() >= 0.0 else net.other(x)
+
+
+def divided(net, x):
+    x = torch.relu(net.first(x))
+    return net.last(x / x.abs().amax().item())
+
+
+def listed(net, x):
+    y = torch.relu(net.first(x))
+    return net.last(y) * len(y.tolist())
+
+
+@pytest.mark.parametrize(
+    ("function", "layers", "reason"),
+    [
+        (going_by_values, {"norm": nn.Linear(12, 1), "other": nn.Linear(12, 2)}, "other may read it then"),
+        (divided, {}, "amax (amax) is not known"),
+        (listed, {}, "tolist (tolist) reads its channels"),
+        (by_shapes, {}, "is used more than once"),
+    ],
+)
+def test_a_layer_whose_values_the_forward_asks_for_is_left_alone_with_the_reason(function, layers, reason):
+    model = randomised(Net(function, **layers))
+    repeat_channel(model.first)
+    assert reason in states(model, rows())["first"]
+    assert condense(model, rows(), threshold=1.0).first.out_features == 12
+
+
+def test_a_model_that_cannot_be_copied_is_named():
+    class Locked(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise TypeError("no copies")
+
+    with pytest.raises(UsageError, match="Locked cannot be copied: no copies"):
+        survey(Locked(8, 2), rows())
+
+
+def test_nothing_is_watched_any_more_after_a_model_that_fails():
+    call = nn.Module.__call__
+
+    def failing(net, x):
+        raise ValueError(f"{net.first(x).shape[1]} channels")
+
+    with pytest.raises(UsageError) as caught:
+        survey(Net(failing), rows())
+    first, second, third = str(caught.value).splitlines()
+    assert first == "Net does not take an example input of shape (16, 8)" and second == "12 channels"
+    assert third.startswith("line ") and "raise ValueError" in third
+    assert nn.Module.__call__ is call
+
+
+def test_results_of_several_tensors_are_taken_apart():
+    def sorted_and_split(net, x):
+        values, places = net.first(x).sort(1)
+        return net.last(values) + places[:, :2]
+
+    graph = captured(Net(sorted_and_split), Inputs.of(rows(), Net(sorted_and_split))).graph
+    items = [node for node in graph.nodes if node.name.startswith("getitem")]
+    assert [node.meta["shape"] for node in items] == [(16, 12), (16, 12), (16, 2)]
+    assert [node.meta["dtype"] for node in items] == [torch.float32, torch.int64, torch.int64]
+
+
+# ---- sizes
+
+
+def size(value):
+    origin = Origin(lambda: True)
+    return Size(value, (origin,)), origin
+
+
+def test_arithmetic_of_sizes_gives_sizes():
+    a, of_a = size(12)
+    b, of_b = size(5)
+    made = [(a + b, 17), (3 - a, -9), (a * b, 60), (a // b, 2), (-a % 5, 3), (2**b, 32), (abs(-a), 12), (a << 1, 24)]
+    for result, expected in made:
+        assert type(result) is Size and plain(result) == expected
+    assert set((a * b).origins) == {of_a, of_b} and (b + 1).origins == (of_b,)
+    assert of_a.reader is None and of_b.reader is None
+    assert [0] * b == [0] * 5 and list(range(b)) == [0, 1, 2, 3, 4] and {12: "x"}[plain(a)] == "x"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda n: n**-0.5,
+        lambda n: n * 0.5,
+        lambda n: 3 / n,
+        lambda n: math.sqrt(n),
+        lambda n: n > 3,
+        lambda n: n * 2 == 5,
+        lambda n: float(n),
+        lambda n: int(n),
+    ],
+)
+def test_what_makes_a_number_of_a_size_is_noted(use):
+    n, origin = size(12)
+    assert use(n) == use(12) and origin.reader is not None
+
+
+def test_sizes_that_are_compared_with_each_other_are_not_read():
+    (a, of_a), (b, of_b) = size(3), size(3)
+    assert a == b and not a < b and (a, b) == (b, a)
+    assert of_a.reader is None and of_b.reader is None
