@@ -4,16 +4,15 @@ Every node of the graph notes in its `meta`
 
 * `shape` and `dtype` of its tensor, None where it is no single tensor;
 * `hidden`: earlier nodes whose tensors it has changed in place without giving them back, as through a view;
-* `read`: for each axis whose size the model's own code has made a number of, by what.
-
-A function that gives back what it was given, unchanged, as a dropout in use does, is no node.
+* `is input`: whether it gives back a tensor that it was given, unchanged, as a dropout in use does;
+* `read`: of the size of a tensor, whether the model's own code has made a number of it that is no node.
 """
 
 from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from chemnet.condensation.graph import Layer, read_by
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.recording import Recorder
 from chemnet.runtime.errors import UsageError
@@ -56,10 +56,13 @@ def duplicate(model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Capture:
-    """The graph of a model in use, and the modules of which the model's own code reads a width."""
+    """The graph of a model in use, and the modules of which the model's own code reads a width. `not_run` are, where it
+    goes by the values of a tensor, the layers that the example does not run, each with the number of channels it reads.
+    """
 
     graph: fx.Graph
     read_widths: frozenset[str]
+    not_run: Mapping[str, int]
 
 
 def captured(model: nn.Module, inputs: Inputs) -> Capture:
@@ -78,7 +81,15 @@ def captured(model: nn.Module, inputs: Inputs) -> Capture:
         raise UsageError(
             f"{name} {what} an example input of shape {inputs.shapes}\n{first_line(error)}\n{_where(error)}"
         ) from None
-    return Capture(recorder.graph, recorder.read_widths)
+    return Capture(recorder.graph, recorder.read_widths, _not_run(model, recorder.graph))
+
+
+def _not_run(model: nn.Module, graph: fx.Graph) -> dict[str, int]:
+    if not any(node.target == "__bool__" for node in graph.nodes):
+        return {}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+    run = {node.target for node in graph.nodes if node.op == "call_module"}
+    return {name: read_by(layer) for name, layer in layers.items() if name not in run}
 
 
 def _runs(model: nn.Module, inputs: Inputs) -> bool:

@@ -33,6 +33,10 @@ class Channels:
             self._attach(name, "followers")
         for name in tracer.consumers:
             self._attach(name, "consumers")
+        for name, width in tracer.not_run.items():
+            for space in self.spaces:
+                if space.width == width:
+                    space.leave_alone(f"the forward goes by the values of a tensor, and {name} may read it then")
         for space in self.spaces:
             if not space.consumers:
                 space.leave_alone("no layer reads its channels")

@@ -103,6 +103,11 @@ def is_depthwise(module: nn.Module) -> bool:
     return isinstance(module, Convolution) and 1 < module.groups == module.in_channels == module.out_channels
 
 
+def read_by(layer: Layer) -> int:
+    """Number of channels that a layer reads."""
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
+
+
 def as_float64(tensor: torch.Tensor) -> Floats:
     """The numbers of a tensor as a float64 array on the CPU, shared with it where they are so already."""
     array: Floats = tensor.detach().to("cpu", torch.float64).numpy()

@@ -82,6 +82,7 @@ RANDOM = {F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2}  # the p
 
 # ---- questions that read no channel
 
+SHAPES = {"shape", "size"}
 HARMLESS = {
     *("ndim", "dtype", "device", "layout", "requires_grad", "requires_grad_", "dim", "element_size", "itemsize"),
     *("stride", "storage_offset", "get_device", "names", "has_names", "grad", "grad_fn", "data_ptr", "_version"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -20,11 +21,24 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves, parts
 from chemnet.condensation.operations import is_harmless
-from chemnet.condensation.sizes import SHAPING, Origin, Size, plain, sizes_in
+from chemnet.condensation.recorded_sizes import Size, Watch, plain, replaced, sizes_in
 
 # What a forward can read of a module to know its width.
 _WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "num_parameters")
 _SIZES = {"shape", "size", "__len__", "numel", "nelement"}
+# What may be given the width of a module to say which shape a tensor has.
+_SHAPING = {
+    "view",
+    "reshape",
+    "expand",
+    "flatten",
+    "unflatten",
+    "split",
+    "chunk",
+    "narrow",
+    "__getitem__",
+    "interpolate",
+}
 _OF_A_KIND = {"to", "type_as"}  # may be given another tensor for its type alone, as may all that is called new_
 # Operators whose tensor stands on the right, and others that have a function of their own.
 _SWAPPED = {
@@ -48,19 +62,18 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.graph = fx.Graph()
+        self._watch = Watch()
+        self.graph = self._watch.graph
         self._model = model
-        self._is_watching = False
         self._known = WeakTensorKeyDictionary()  # tensor -> its node
         self._named = {id(module): name for name, module in model.named_modules()}
         self._stored = {id(x): name for name, x in [*model.named_parameters(), *model.named_buffers()]}
-        self._origins: dict[Any, Origin] = {}  # of a tensor's node, or a module, and an axis
         self._count = 0
 
     @property
     def read_widths(self) -> frozenset[str]:
         """Modules whose widths were made numbers of."""
-        return frozenset(key[0] for key, each in self._origins.items() if isinstance(key[0], str) and each.reader)
+        return frozenset(self._watch.read)
 
     def record(self, inputs: Inputs) -> None:
         """Run the model, which is changed: numbers of channels become sizes."""
@@ -69,13 +82,13 @@ class Recorder(TorchFunctionMode):
         for name, module in self._model.named_modules():
             for key in _WIDTHS:
                 if isinstance(module, Layer | Follower) and type(vars(module).get(key)) is int:
-                    setattr(module, key, Size(vars(module)[key], (self._origin(name, key),)))
+                    setattr(module, key, Size(vars(module)[key], self._watch, modules=frozenset({name})))
         with _calls_of_modules(self._called), self:
-            self._is_watching = True
+            self._watch.is_on = True
             try:
                 result = inputs(self._model)
             finally:
-                self._is_watching = False
+                self._watch.is_on = False
         self.graph.create_node("output", "output", (tuple(self._node_of(x) for x in leaves(result)),))
         self._finish()
 
@@ -84,43 +97,42 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A function or method of torch."""
         kwargs = kwargs or {}
-        if not self._is_watching:
+        if not self._watch.is_on:
             return func(*args, **kwargs)
         name = _name_of(func)
-        numbers = sizes_in((args, kwargs))
-        args, kwargs = plain(args), plain(kwargs)
         if name in _SIZES and isinstance(args[0], torch.Tensor):
-            return self._sizes(func(*args, **kwargs), name, args)
+            return self._sizes(func(*plain(args), **plain(kwargs)), name, args[0], (*args[1:], *kwargs.values()))
         if is_harmless(name):
             return func(*args, **kwargs)
-        if name not in SHAPING:
-            for number in numbers:
-                number.note(name)
-        return self._recorded(lambda: func(*args, **kwargs), *_call(func, name, args, kwargs))
+        for size in sizes_in((args, kwargs)):
+            if size.modules and name not in _SHAPING:
+                size.note()
+        return self._recorded(lambda: func(*plain(args), **plain(kwargs)), *_call(func, name, args, kwargs))
 
     def _called(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module: a layer of torch.nn as one node, any other by what it calls."""
         name = self._named.get(id(module))
-        if not self._is_watching or name is None or not _is_leaf(module):
+        if not self._watch.is_on or name is None or not _is_leaf(module):
             return call(module, *args, **kwargs)
         given, named = (args, kwargs) if args else (tuple(kwargs.values()), {})
-        return self._recorded(lambda: call(module, *args, **kwargs), "call_module", name, given, named)
+        return self._recorded(lambda: call(module, *plain(args), **plain(kwargs)), "call_module", name, given, named)
 
     def _recorded(self, run: Callable[[], Any], kind: str, target: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a call, which becomes a node unless it gives back what it was given."""
+        """The result of a call, which becomes a node."""
         given = leaves((args, kwargs))
-        nodes = self._nodes((plain(args), plain(kwargs)))
         versions = [_version(x) for x in given]
-        self._is_watching = False
+        self._watch.is_on = False
         try:
             result = run()
         finally:
-            self._is_watching = True
+            self._watch.is_on = True
         changed = [x for x, old in zip(given, versions, strict=True) if _version(x) != old]
-        if not changed and isinstance(result, torch.Tensor) and any(x is result for x in given):
-            return result
+        is_input = not changed and isinstance(result, torch.Tensor) and any(x is result for x in given)
+        if is_input and result not in self._known:
+            return result  # a weight, as it is
         if given or leaves(result):
-            node = self.graph.create_node(kind, target, *nodes)
+            node = self.graph.create_node(kind, target, self._nodes(args), self._nodes(kwargs))
+            node.meta["is input"] = is_input
             self._make(node, changed[0] if target is operator.setitem and changed else result, changed)
         return result
 
@@ -130,8 +142,8 @@ class Recorder(TorchFunctionMode):
         mine = leaves(result)
         node.meta["hidden"] = [
             other
-            for x, other in list(self._known.items())
-            if storages and _storage(x) in storages and not any(x is each for each in mine)
+            for x, other in (list(self._known.items()) if changed else ())
+            if _storage(x) in storages and not any(x is each for each in mine)
         ]
         if isinstance(result, torch.Tensor):
             self._place(node, result)
@@ -144,6 +156,7 @@ class Recorder(TorchFunctionMode):
         for key, each in parts(value):
             if leaves(each):
                 item = self.graph.create_node("call_function", operator.getitem, (node, key))
+                item.meta["is input"] = False
                 if isinstance(each, torch.Tensor):
                     self._place(item, each)
                 else:
@@ -168,45 +181,47 @@ class Recorder(TorchFunctionMode):
         return node
 
     def _nodes(self, value: Any) -> Any:
-        """A value with nodes in the place of tensors."""
+        """A value with nodes in the place of tensors and sizes."""
         if isinstance(value, torch.Tensor):
             return self._node_of(value)
         if isinstance(value, Mapping):
             return {key: self._nodes(each) for key, each in value.items()}
         if isinstance(value, tuple | list):
-            parts = [self._nodes(each) for each in value]
-            return parts if isinstance(value, list) else tuple(parts)
-        if isinstance(value, slice):
-            return slice(*(self._nodes(each) for each in (value.start, value.stop, value.step)))
-        return value
+            made = [self._nodes(each) for each in value]
+            return made if isinstance(value, list) else tuple(made)
+        if isinstance(value, Size) and value.watch is not self._watch:
+            return plain(value)  # of a recording before, kept by the model's own code
+        return replaced(value, lambda size: plain(size) if size.node is None else size.node)
 
-    def _origin(self, of: Any, axis: Any) -> Origin:
-        return self._origins.setdefault((of, axis), Origin(lambda: self._is_watching))
-
-    def _sizes(self, result: Any, name: str, args: tuple[Any, ...]) -> Any:
+    def _sizes(self, result: Any, name: str, x: torch.Tensor, asked: tuple[Any, ...]) -> Any:
         """Sizes of a tensor, which remember that they are."""
-        x, of = args[0], self._known.get(args[0])
-        if of is None or of.op == "get_attr":
-            stored = self._stored.get(id(x))
-            of = None if stored is None else stored.rpartition(".")[0]
+        watch, of = self._watch, self._known.get(x)
+        stored = self._stored.get(id(x))
+        if stored is not None:
+            width = partial(Size, watch=watch, modules=frozenset({stored.rpartition(".")[0]}))
+            return torch.Size(map(width, result)) if isinstance(result, torch.Size) else width(result)
         if of is None:
             return result
-        every = [Size(n, (self._origin(of, axis),)) for axis, n in enumerate(x.shape)]
-        if name in ("numel", "nelement"):
-            return Size(result, tuple(origin for size in every for origin in size.origins))
-        if isinstance(result, torch.Size):
-            return torch.Size(every)
-        return every[args[1] if len(args) > 1 else 0] if every else result
+        if not isinstance(result, torch.Size):
+            target, given = ("size", (0,)) if name == "__len__" else (name, asked)
+            return Size(result, watch, partial(self._number, "call_method", target, (of, *given)))
+        whole = cache(partial(self._number, "call_function", getattr, (of, "shape")))
+        return torch.Size(Size(n, watch, partial(self._item, whole, axis)) for axis, n in enumerate(result))
+
+    def _item(self, whole: Callable[[], fx.Node], axis: int) -> fx.Node:
+        return self._number("call_function", operator.getitem, (whole(), axis))
+
+    def _number(self, kind: str, target: Any, args: tuple[Any, ...]) -> fx.Node:
+        node = self.graph.create_node(kind, target, self._nodes(args))
+        _describe(node, None)
+        return node
 
     def _finish(self) -> None:
         """Keep of what was noted only what matters later."""
         place = {node: number for number, node in enumerate(self.graph.nodes)}
         for node in self.graph.nodes:
-            hidden = node.meta.setdefault("hidden", [])
+            hidden = node.meta.get("hidden", [])
             node.meta["hidden"] = [old for old in hidden if any(place[user] > place[node] for user in old.users)]
-        for (of, axis), origin in self._origins.items():
-            if origin.reader and isinstance(of, fx.Node):
-                of.meta.setdefault("read", {})[axis] = origin.reader
 
 
 @contextmanager

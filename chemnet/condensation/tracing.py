@@ -28,6 +28,7 @@ from chemnet.condensation.graph import (
     Transposed,
     has_one_slope,
     is_depthwise,
+    read_by,
 )
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.operations import arguments, name_of, shape_of
@@ -40,19 +41,16 @@ class Tracer:
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         capture = captured(model, Inputs.of(example_input, model))
         self.modules = dict(model.named_modules())
-        self.spaces = Spaces()
+        self.spaces, self.not_run = Spaces(), capture.not_run
         self.layouts: dict[fx.Node, Layout] = {}
         self.inputs: dict[str, Layout] = {}
         self.followers: list[str] = []
         self.consumers: list[str] = []
         self.normalised: dict[str, str] = {}  # layer -> the BatchNorm that alone reads it
         self._shared = _shared(capture.graph, model)
-        self._called = {node.target for node in capture.graph.nodes if node.op == "call_module"}
-        self._goes_by_values = False
+        self._axes: dict[fx.Node, tuple[fx.Node, tuple[int, ...]]] = {}  # of whose tensor a node holds which sizes
         for node in capture.graph.nodes:
             self._visit(node)
-            self._sizes(node)
-        self._leave_for_other_ways()
         for name in sorted(capture.read_widths & self.inputs.keys()):
             made = [space for space in self.spaces.every if name in space.layers]
             for space in (*made, *self.spaces.of(self.inputs[name])):
@@ -78,29 +76,33 @@ class Tracer:
             self._function(node, node.target, shape)
 
     def _question(self, node: fx.Node, tensors: Sequence[Layout]) -> None:
-        """What is no tensor: of the values of a tensor something is made that is not followed."""
-        if node.op == "call_module" and isinstance(module := self.modules[str(node.target)], nn.RNNBase):
+        """What is no tensor: sizes may be read, but for the number of channels, and nothing else."""
+        source = node.args[0] if node.args else None
+        asked = node.args[1] if node.target is getattr else node.target
+        if isinstance(source, fx.Node) and asked in ops.SHAPES:
+            axes = tuple(range(len(shape_of(source) or ())))
+            if node.target == "size" and isinstance(place := arguments(node, ("dim", None))[0], int):
+                axes = (axes[place],)
+            self._sizes(node, source, axes)
+        elif isinstance(source, fx.Node) and source in self._axes and ops.is_getitem(node):
+            whole, axes = self._axes[source]
+            taken = axes[node.args[1]] if isinstance(node.args[1], int | slice) else axes
+            self._sizes(node, whole, taken if isinstance(taken, tuple) else (taken,))
+        elif node.op == "call_module" and isinstance(module := self.modules[str(node.target)], nn.RNNBase):
             reason = f"{node.target} ({type(module).__name__}) feeds its channels back into its own gates"
             self.spaces.new(Space(module.hidden_size, [str(node.target)], reason=reason))
             self.spaces.leave(tensors, f"{node.target} ({type(module).__name__}) reads it")
-        else:
+        elif asked not in ops.HARMLESS:
             self.spaces.leave(tensors, f"{name_of(node)} reads its channels")
-            self._goes_by_values |= node.target == "__bool__"
 
-    def _sizes(self, node: fx.Node) -> None:
-        """What a forward makes of the number of channels would be another thing after a cut."""
-        layout = self.layouts.get(node)
-        reader = node.meta.get("read", {}).get(layout.axis) if layout is not None else None
-        if layout is not None and reader is not None:
-            self.spaces.leave([layout], f"the forward reads its width, for {reader}")
-
-    def _leave_for_other_ways(self) -> None:
-        """Where a forward goes by the values of a tensor, layers that the example does not run may be run by others."""
-        for name, module in self.modules.items() if self._goes_by_values else ():
-            if isinstance(module, Layer) and name not in self._called:
-                for space in self.spaces.every:
-                    if space.width == _read_by(module):
-                        space.leave_alone(f"the forward goes by the values of a tensor, and {name} may read it then")
+    def _sizes(self, node: fx.Node, source: fx.Node, axes: tuple[int, ...]) -> None:
+        """Sizes of a tensor: what a forward makes of the number of channels would be another thing after a cut."""
+        self._axes[node] = source, axes
+        layout = self.layouts.get(source)
+        users = [user for user in node.users if not ops.is_getitem(user)]
+        if layout is not None and layout.axis in axes and (users or node.meta.get("read")):
+            what = f", for {name_of(users[0])}" if users else ""
+            self.spaces.leave([layout], f"the forward reads its width ({node.name}{what})")
 
     def _module(self, node: fx.Node, name: str, module: nn.Module, shape: Sequence[int]) -> None:
         source = node.args[0] if node.args else None
@@ -142,6 +144,8 @@ class Tracer:
             self._concatenate(node, shape)
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
             self._combine(node, node.args[0], node.args[1], shape)
+        elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in self.layouts:
+            self._pass(node, self.layouts[tensors[0]], is_plain=True)
         elif target in ops.CASTS and node.args[0] in self.layouts:
             self._cast(node, self.layouts[node.args[0]])
         elif len(tensors) == 1 and tensors[0] in self.layouts:
@@ -180,9 +184,9 @@ class Tracer:
         is_linear = isinstance(module, nn.Linear)
         axis = len(shape) - 1 if is_linear else 1
         if layout.axis != axis and not self.spaces.of(layout):
-            layout = Layout(axis, (Segment(None, _read_by(module)),))
+            layout = Layout(axis, (Segment(None, read_by(module)),))
         read = sum(segment.width * segment.repeats for segment in layout.segments)
-        if layout.axis != axis or read != _read_by(module) or not (is_linear or len(shape) == _dimensions(module) + 2):
+        if layout.axis != axis or read != read_by(module) or not (is_linear or len(shape) == _dimensions(module) + 2):
             self._unknown(node, shape, f"{name} reads another axis than that of the channels")
             return
         self.inputs[name] = layout
@@ -352,10 +356,6 @@ class Tracer:
             sizes = tuple(sizes[0])
         shape, result = shape_of(source) or (), shape_of(node) or ()
         return target in ops.RESHAPINGS and len(sizes) == 2 and sizes[1] == -1 and result[:1] == shape[:1]
-
-
-def _read_by(layer: Layer) -> int:
-    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
 def _dimensions(convolution: Layer) -> int:

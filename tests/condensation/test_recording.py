@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import operator
+import pickle
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from chemnet.condensation import condense, survey
 from chemnet.condensation.capture import captured
 from chemnet.condensation.inputs import Inputs
-from chemnet.condensation.sizes import Origin, Size, plain
+from chemnet.condensation.recorded_sizes import Size, Watch, plain
 from chemnet.runtime.errors import UsageError
 
 
@@ -170,28 +172,30 @@ def test_results_of_several_tensors_are_taken_apart():
 # ---- sizes
 
 
-def size(value):
-    origin = Origin(lambda: True)
-    return Size(value, (origin,)), origin
+def sizes(*values):
+    watch = Watch()
+    watch.is_on = True
+    nodes = [watch.graph.placeholder(f"n{k}") for k in range(len(values))]
+    return watch, [Size(value, watch, node) for value, node in zip(values, nodes, strict=True)]
 
 
-def test_arithmetic_of_sizes_gives_sizes():
-    a, of_a = size(12)
-    b, of_b = size(5)
+def test_arithmetic_of_sizes_gives_sizes_with_nodes():
+    watch, (a, b) = sizes(12, 5)
     made = [(a + b, 17), (3 - a, -9), (a * b, 60), (a // b, 2), (-a % 5, 3), (2**b, 32), (abs(-a), 12), (a << 1, 24)]
     for result, expected in made:
         assert type(result) is Size and plain(result) == expected
-    assert set((a * b).origins) == {of_a, of_b} and (b + 1).origins == (of_b,)
-    assert of_a.reader is None and of_b.reader is None
+    node = made[1][0].node
+    assert node.target is operator.sub and node.args == (3, a.node)
+    assert not any("read" in node.meta for node in watch.graph.nodes)
     assert [0] * b == [0] * 5 and list(range(b)) == [0, 1, 2, 3, 4] and {12: "x"}[plain(a)] == "x"
 
 
 @pytest.mark.parametrize(
     "use",
     [
+        lambda n: 3 / n,
         lambda n: n**-0.5,
         lambda n: n * 0.5,
-        lambda n: 3 / n,
         lambda n: math.sqrt(n),
         lambda n: n > 3,
         lambda n: n * 2 == 5,
@@ -200,11 +204,31 @@ def test_arithmetic_of_sizes_gives_sizes():
     ],
 )
 def test_what_makes_a_number_of_a_size_is_noted(use):
-    n, origin = size(12)
-    assert use(n) == use(12) and origin.reader is not None
+    watch, (n,) = sizes(12)
+    module = Size(12, watch, modules=frozenset({"first"}))
+    assert use(n) == use(12) == use(module)
+    assert any("read" in node.meta for node in watch.graph.nodes) and watch.read == {"first"}
 
 
 def test_sizes_that_are_compared_with_each_other_are_not_read():
-    (a, of_a), (b, of_b) = size(3), size(3)
+    watch, (a, b) = sizes(3, 3)
     assert a == b and not a < b and (a, b) == (b, a)
-    assert of_a.reader is None and of_b.reader is None
+    assert not any("read" in node.meta for node in watch.graph.nodes)
+
+
+def test_sizes_are_ordinary_numbers_once_the_recording_is_over():
+    watch, (a, b) = sizes(3, 4)
+    watch.is_on = False
+    assert type(a * b) is int and type(pickle.loads(pickle.dumps(a))) is int and a > 2
+    assert len(watch.graph.nodes) == 2 and "read" not in a.node.meta
+
+
+def test_sizes_are_nodes_in_what_they_are_given_to():
+    def shaped(net, x):
+        n, c = net.first(x).shape
+        return net.last(net.other(x).view(n, c // 2, 2).flatten(1))
+
+    model = Net(shaped, other=nn.Linear(8, 12))
+    graph = captured(model, Inputs.of(rows(), model)).graph
+    (view,) = [node for node in graph.nodes if node.target == "view"]
+    assert [node.target for node in view.args[1:3]] == [operator.getitem, operator.floordiv] and view.args[3] == 2
