@@ -119,7 +119,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         of("torchvision.models:VisionTransformer", 32, 8, 2, 4, 32, 64, num_classes=10),
         lambda: image(32),
     ),
-    "tv.deeplabv3_mobilenet_v3_large": tv("segmentation:deeplabv3_mobilenet_v3_large".replace(":", ".")),
+    "tv.deeplabv3_mobilenet_v3_large": tv("segmentation.deeplabv3_mobilenet_v3_large", weights_backbone=None),
     "tv.fcn_resnet50": tv("segmentation.fcn_resnet50", weights_backbone=None),
     "tv.lraspp_mobilenet_v3_large": tv("segmentation.lraspp_mobilenet_v3_large", weights_backbone=None),
     "tv.r2plus1d_18": (

@@ -74,7 +74,7 @@ def of_channels(model: nn.Module, inputs: Inputs) -> tuple[float, str]:
             width = module.out_features if isinstance(module, nn.Linear) else module.out_channels
             if not getattr(module, "groups", 1) > 1:
                 every += width
-                reasons["it is not listed"] += width
+                reasons["the example does not run it, or the layer is not known"] += width
     held = sum(reasons.values())
     most = f"{reasons.most_common(1)[0][0]} ({100 * reasons.most_common(1)[0][1] / every:.0f} %)" if held else ""
     return (1.0 - held / every if every else 0.0), most
