@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from chemnet.condensation.called_layers import at_input, at_result
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
@@ -51,7 +52,7 @@ def received(
         if len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
-    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
+    hooks = [at_input(modules[place.module], partial(keep, place)) for place in places]
     with removed(hooks):
         _run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
@@ -69,7 +70,7 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
         rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
         found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
-    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
+    hooks = [at_input(modules[place.module], partial(keep, place)) for place in places]
     with removed(hooks), evaluating(model):
         example.map(torch.clone)(model)
     return found
@@ -89,7 +90,7 @@ def moments(model: nn.Module, calibration: Inputs) -> Moments:
     def watch(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         found.setdefault(name, []).append(_moments(inputs[0]))
 
-    hooks = [module.register_forward_pre_hook(partial(watch, name)) for name, module in _normalisations(model).items()]
+    hooks = [at_input(module, partial(watch, name)) for name, module in _normalisations(model).items()]
     if hooks:
         with removed(hooks):
             _run(model, calibration)
@@ -117,7 +118,7 @@ def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, cali
         return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
 
     if norms:
-        with removed([module.register_forward_hook(partial(watch, name)) for name, module in norms.items()]):
+        with removed([at_result(module, partial(watch, name)) for name, module in norms.items()]):
             _run(surgery.model, calibration)
     for name, seen in now.items():
         every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
@@ -194,5 +195,5 @@ def removed(hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None
     try:
         yield
     finally:
-        for hook in hooks:
+        for hook in reversed(hooks):
             hook.remove()

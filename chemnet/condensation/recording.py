@@ -18,6 +18,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from chemnet.condensation.called_layers import is_of_torch, layer_called, layer_computed
 from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves, parts
 from chemnet.condensation.operations import is_harmless
@@ -68,6 +69,7 @@ class Recorder(TorchFunctionMode):
         self._known = WeakTensorKeyDictionary()  # tensor -> its node
         self._named = {id(module): name for name, module in model.named_modules()}
         self._stored = {id(x): name for name, x in [*model.named_parameters(), *model.named_buffers()]}
+        self._running: list[nn.Module] = []
         self._count = 0
 
     @property
@@ -107,17 +109,52 @@ class Recorder(TorchFunctionMode):
         for size in sizes_in((args, kwargs)):
             if size.modules and name not in _SHAPING:
                 size.note()
-        return self._recorded(lambda: func(*plain(args), **plain(kwargs)), *_call(func, name, args, kwargs))
+        call = self._layer(name, args, kwargs) or _call(func, name, args, kwargs)
+        return self._recorded(lambda: func(*plain(args), **plain(kwargs)), *call)
+
+    def _layer(self, name: str, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
+        """A function with the weights of the module that runs, as a call of that module, with an objection to it where
+        the weights are computed; None if it is none."""
+        x = args[:1] or (kwargs.get("input"),)
+        module = layer_called(name, args, kwargs, self._running)
+        if module is not None:
+            return "call_module", self._named[id(module)], x, {}, None
+        module = layer_computed(name, self._running)
+        weights = leaves((args[1:], kwargs))
+        if module is not None and all(self._is_constant(each) for each in weights if each is not x[0]):
+            name = self._named[id(module)]
+            return "call_module", name, x, {}, f"{name} is called with weights that are not its own"
+        return None
+
+    def _is_constant(self, x: torch.Tensor) -> bool:
+        """Whether a tensor does not depend on the inputs of the model."""
+        waiting = [self._known[x]] if x in self._known else []
+        seen = set(waiting)
+        while waiting:
+            node = waiting.pop()
+            if node.op == "placeholder":
+                return False
+            waiting += [n for n in node.all_input_nodes if n not in seen]
+            seen |= set(node.all_input_nodes)
+        return True
 
     def _called(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module: a layer of torch.nn as one node, any other by what it calls."""
         name = self._named.get(id(module))
-        if not self._watch.is_on or name is None or not _is_leaf(module):
+        if not self._watch.is_on or name is None:
             return call(module, *args, **kwargs)
+        if not _is_leaf(module):
+            self._running.append(module)
+            try:
+                return call(module, *args, **kwargs)
+            finally:
+                self._running.pop()
         given, named = (args, kwargs) if args else (tuple(kwargs.values()), {})
         return self._recorded(lambda: call(module, *plain(args), **plain(kwargs)), "call_module", name, given, named)
 
-    def _recorded(self, run: Callable[[], Any], kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+    def _recorded(
+        self, run: Callable[[], Any], kind: str, target: Any, args: Any, kwargs: Any, objection: str | None = None
+    ) -> Any:
         """The result of a call, which becomes a node."""
         given = leaves((args, kwargs))
         versions = [_version(x) for x in given]
@@ -133,6 +170,7 @@ class Recorder(TorchFunctionMode):
         if given or leaves(result):
             node = self.graph.create_node(kind, target, self._nodes(args), self._nodes(kwargs))
             node.meta["is input"] = is_input
+            node.meta["objection"] = objection
             self._make(node, changed[0] if target is operator.setitem and changed else result, changed)
         return result
 
@@ -241,7 +279,7 @@ def _calls_of_modules(called: Callable[..., Any]) -> Iterator[None]:
 
 def _is_leaf(module: nn.Module) -> bool:
     """Whether a module is one of torch.nn itself, with its weights as they are or parametrised."""
-    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, _CONTAINERS)
+    return is_of_torch(module) and not isinstance(module, _CONTAINERS)
 
 
 def _name_of(func: Any) -> str:

@@ -107,7 +107,7 @@ class Tracer:
     def _module(self, node: fx.Node, name: str, module: nn.Module, shape: Sequence[int]) -> None:
         source = node.args[0] if node.args else None
         layout = self.layouts.get(source) if isinstance(source, fx.Node) else None
-        reason, kind = self._objection(name, module, layout), type(module)
+        reason, kind = node.meta.get("objection") or self._objection(name, module, layout), type(module)
         if layout is None or reason:
             self._unknown(node, shape, reason or f"the input of {name} has no channels that are known")
         elif is_depthwise(module) or (isinstance(module, Follower) and not has_one_slope(module)):

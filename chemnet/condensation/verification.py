@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from chemnet.condensation.called_layers import at_input
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.cutting import Condensation
@@ -140,7 +141,7 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
             substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
-            modules[place.module].register_forward_pre_hook(substitution)
+            at_input(modules[place.module], substitution)
     return model
 
 

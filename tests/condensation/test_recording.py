@@ -7,12 +7,12 @@ import pickle
 
 import pytest
 import torch
-from net_zoo import randomised, repeat_channel
+from net_zoo import images, randomised, repeat_channel
 from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn import functional as F
 
-from chemnet.condensation import condense, survey
+from chemnet.condensation import condense, resize, survey
 from chemnet.condensation.capture import captured
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.recorded_sizes import Size, Watch, plain
@@ -167,6 +167,97 @@ def test_results_of_several_tensors_are_taken_apart():
     items = [node for node in graph.nodes if node.name.startswith("getitem")]
     assert [node.meta["shape"] for node in items] == [(16, 12), (16, 12), (16, 2)]
     assert [node.meta["dtype"] for node in items] == [torch.float32, torch.int64, torch.int64]
+
+
+# ---- classes derived from layers
+
+
+class PaddedConv(nn.Conv2d):
+    """A convolution that pads by itself."""
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1)), self.weight, self.bias)
+
+
+class ActiveNorm(nn.BatchNorm2d):
+    """A normalisation with an activation in it."""
+
+    def forward(self, x):
+        return F.relu(F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps))
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return F.conv2d(x, weight, self.bias)
+
+
+class Residual(nn.Linear):
+    """A layer with more beside it."""
+
+    def __init__(self, m, n):
+        super().__init__(m, n)
+        self.more = nn.Linear(m, n, bias=False)
+
+    def forward(self, x):
+        return F.linear(x, bias=self.bias, weight=self.weight) + self.more(x)
+
+
+def derived():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        PaddedConv(3, 8, 3),
+        ActiveNorm(8),
+        PaddedConv(8, 6, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        Residual(6, 10),
+        nn.Tanh(),
+        nn.Linear(10, 2),
+    )
+
+
+def test_layers_of_derived_classes_are_condensed():
+    model, x = randomised(derived()), images(4)
+    repeat_channel(model[0], model[1], model[2], model[6], model[6].more)
+    for calibration in (None, images(20)):
+        reduced = condense(model, x, threshold=1.0, calibration=calibration)
+        assert [reduced[0].out_channels, reduced[2].out_channels, reduced[6].out_features] == [7, 5, 9]
+        other = images(3, seed=4)
+        assert_allclose(reduced(other).detach(), model(other).detach(), rtol=1e-5, atol=1e-6)
+        rebuilt = resize(derived(), reduced.state_dict()).eval()
+        assert_allclose(rebuilt(other).detach(), reduced(other).detach(), rtol=0, atol=0)
+    assert "forward" not in vars(reduced[0])
+    smaller = condense(model, x, ratio=0.6, choice="forward", calibration=images(40))
+    assert smaller[0].out_channels < 7 and smaller[1].num_features == smaller[0].out_channels
+
+
+def test_statistics_of_a_derived_normalisation_are_estimated_without_its_activation():
+    """The same network with the activation as a layer of its own is condensed to the same weights."""
+    model, x = randomised(derived()), images(40)
+    plain_norm = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU())
+    plain_norm[0].load_state_dict(model[1].state_dict())
+    other = nn.Sequential(*model[:1], plain_norm, *model[2:]).eval()
+    first, second = (condense(each, x[:2], widths={"0": 4}, choice="forward", calibration=x) for each in (model, other))
+    assert_allclose(first[1].running_var, second[1][0].running_var, rtol=1e-6, atol=0)
+    assert_allclose(first[2].weight.detach(), second[2].weight.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_whose_weights_its_own_code_computes_is_left_alone_with_the_reason():
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), Standardised(8, 6, 1), nn.Conv2d(6, 2, 1)))
+    repeat_channel(model[0])
+    found = states(model, images(2))
+    assert found["0"] == found["1"] == "1 is called with weights that are not its own"
+
+
+def test_weights_that_depend_on_the_inputs_are_followed_as_a_function():
+    class Dynamic(nn.Conv2d):
+        def forward(self, x):
+            return F.conv2d(x, self.weight * x.mean(), self.bias)
+
+    model = randomised(nn.Sequential(nn.Conv2d(3, 8, 1), Dynamic(8, 6, 1), nn.Conv2d(6, 2, 1)))
+    assert "conv2d" in states(model, images(2))["0"] or "mean" in states(model, images(2))["0"]
 
 
 # ---- sizes
