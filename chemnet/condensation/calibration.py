@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from chemnet.condensation.called_layers import at_input, at_result
+from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
@@ -43,17 +42,16 @@ def received(
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
-    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
-        wanted = min(len(rows), max(-(-count // blocks), len(inputs[0])))
+    def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
+        rows = _rows(x.detach(), channels, place, isinstance(module, nn.Linear))
+        wanted = min(len(rows), max(-(-count // blocks), len(x)))
         chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
         kept = rows[chosen.to(rows.device)].cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
         if len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
-    hooks = [at_input(modules[place.module], partial(keep, place)) for place in places]
-    with removed(hooks):
+    with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
         _run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
@@ -66,12 +64,11 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
     """Values (m,) of the channels that are the same at all positions of all examples, by place; nan for the others."""
     modules, found = dict(model.named_modules()), dict[Place, Floats]()
 
-    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
+    def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
+        rows = as_float64(_rows(x, channels, place, isinstance(module, nn.Linear)))
         found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
-    hooks = [at_input(modules[place.module], partial(keep, place)) for place in places]
-    with removed(hooks), evaluating(model):
+    with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]), evaluating(model):
         example.map(torch.clone)(model)
     return found
 
@@ -87,12 +84,11 @@ def moments(model: nn.Module, calibration: Inputs) -> Moments:
     """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
     found: Moments = {}
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found.setdefault(name, []).append(_moments(inputs[0]))
+    def watch(name: str, module: nn.Module, x: torch.Tensor) -> None:
+        found.setdefault(name, []).append(_moments(x))
 
-    hooks = [at_input(module, partial(watch, name)) for name, module in _normalisations(model).items()]
-    if hooks:
-        with removed(hooks):
+    if norms := _normalisations(model):
+        with Watched(model, [(module, partial(watch, name)) for name, module in norms.items()]):
             _run(model, calibration)
     return found
 
@@ -110,15 +106,14 @@ def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, cali
 
     left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        x = inputs[0]
+    def watch(name: str, module: nn.Module, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
         seen = now.setdefault(name, [])
         seen.append(_moments(x))
         mean, variance = _moved(originals[name], left[name], before[name][len(seen) - 1], seen[-1])
         return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
 
     if norms:
-        with removed([at_result(module, partial(watch, name)) for name, module in norms.items()]):
+        with Watched(surgery.model, after=[(module, partial(watch, name)) for name, module in norms.items()]):
             _run(surgery.model, calibration)
     for name, seen in now.items():
         every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
@@ -187,13 +182,3 @@ def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
 
 class _Enough(Exception):
     """All samples of this block of inputs are complete."""
-
-
-@contextmanager
-def removed(hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    """Context at the end of which the hooks are removed."""
-    try:
-        yield
-    finally:
-        for hook in reversed(hooks):
-            hook.remove()

@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from chemnet.condensation.called_layers import is_of_torch, layer_called, layer_computed
+from chemnet.condensation.called_layers import Layers, calls_a_layer
 from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves, parts
 from chemnet.condensation.operations import is_harmless
@@ -69,7 +69,7 @@ class Recorder(TorchFunctionMode):
         self._known = WeakTensorKeyDictionary()  # tensor -> its node
         self._named = {id(module): name for name, module in model.named_modules()}
         self._stored = {id(x): name for name, x in [*model.named_parameters(), *model.named_buffers()]}
-        self._running: list[nn.Module] = []
+        self._layers, self._running = Layers(model), list[nn.Module]()
         self._count = 0
 
     @property
@@ -113,15 +113,17 @@ class Recorder(TorchFunctionMode):
         return self._recorded(lambda: func(*plain(args), **plain(kwargs)), *call)
 
     def _layer(self, name: str, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
-        """A function with the weights of the module that runs, as a call of that module, with an objection to it where
-        the weights are computed; None if it is none."""
+        """A function that is called with the weights of a layer as a call of that layer, with an objection to it where
+        they are computed of them; None if it is none."""
         x = args[:1] or (kwargs.get("input"),)
-        module = layer_called(name, args, kwargs, self._running)
+        module = None if kwargs.get("training") else self._layers.called(name, args, kwargs)
         if module is not None:
             return "call_module", self._named[id(module)], x, {}, None
-        module = layer_computed(name, self._running)
+        module = self._running[-1] if self._running else None
         weights = leaves((args[1:], kwargs))
-        if module is not None and all(self._is_constant(each) for each in weights if each is not x[0]):
+        if module is None or not calls_a_layer(name, module):
+            return None
+        if all(self._is_constant(each) for each in weights if each is not x[0]):
             name = self._named[id(module)]
             return "call_module", name, x, {}, f"{name} is called with weights that are not its own"
         return None
@@ -279,7 +281,7 @@ def _calls_of_modules(called: Callable[..., Any]) -> Iterator[None]:
 
 def _is_leaf(module: nn.Module) -> bool:
     """Whether a module is one of torch.nn itself, with its weights as they are or parametrised."""
-    return is_of_torch(module) and not isinstance(module, _CONTAINERS)
+    return type(module).__module__.startswith("torch.nn.") and not isinstance(module, _CONTAINERS)
 
 
 def _name_of(func: Any) -> str:

@@ -15,7 +15,7 @@ import copy
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from chemnet.condensation.called_layers import at_input
+from chemnet.condensation.called_layers import Before, Watched
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.cutting import Condensation
@@ -133,6 +133,7 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
         if modules[name].running_mean is not None:
             for key in ("running_mean", "running_var"):
                 getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
+    before = list[tuple[nn.Module, Before]]()
     for cut in cuts:
         space = channels.spaces[cut.number]
         if cut.by_place is None:
@@ -141,8 +142,19 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
             substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
-            at_input(modules[place.module], substitution)
+            before.append((modules[place.module], substitution))
+    model.forward = _under(Watched(model, before), model.forward)
     return model
+
+
+def _under(context: Watched, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward in a context."""
+
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        with context:
+            return forward(*args, **kwargs)
+
+    return instead
 
 
 class _Substitution:
@@ -153,10 +165,10 @@ class _Substitution:
         self._start, self._repeats = channels.offset(place), segment.repeats
         self._share, self._kept, self._shift = share, torch.from_numpy(kept), shift
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs of the reader with other channels."""
+    def __call__(self, module: nn.Module, given: torch.Tensor) -> torch.Tensor:
+        """The input of the reader with other channels."""
         axis = -1 if isinstance(module, nn.Linear) else 1
-        x = inputs[0].movedim(axis, -1)
+        x = given.movedim(axis, -1)
         m = len(self._share)
         mine = x[..., self._start : self._start + m * self._repeats]
         every = mine.reshape(*mine.shape[:-1], m, self._repeats).transpose(-1, -2).double()
@@ -165,7 +177,7 @@ class _Substitution:
             made = made + torch.from_numpy(self._shift).to(every)
         made = made.transpose(-1, -2).reshape(mine.shape).to(x)
         whole = torch.cat([x[..., : self._start], made, x[..., self._start + m * self._repeats :]], dim=-1)
-        return (whole.movedim(-1, axis), *inputs[1:])
+        return whole.movedim(-1, axis)
 
 
 def _transplant(
