@@ -58,8 +58,13 @@ class Layers:
         return module if _has_options(module, name, args, kwargs) else None
 
 
-def calls_a_layer(name: str, module: nn.Module) -> bool:
-    """Whether a function is the one that the layer which a module is derived from calls."""
+def is_of_layers(name: str) -> bool:
+    """Whether a function is one that layers call with their weights."""
+    return name in _FUNCTIONS
+
+
+def calls(name: str, module: nn.Module) -> bool:
+    """Whether a module is a layer that calls this function, or derived from one."""
     return name in _FUNCTIONS and isinstance(module, _FUNCTIONS[name][0])
 
 

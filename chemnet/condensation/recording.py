@@ -18,7 +18,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from chemnet.condensation.called_layers import Layers, calls_a_layer
+from chemnet.condensation.called_layers import Layers, calls, is_of_layers
 from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves, parts
 from chemnet.condensation.operations import is_harmless
@@ -69,7 +69,7 @@ class Recorder(TorchFunctionMode):
         self._known = WeakTensorKeyDictionary()  # tensor -> its node
         self._named = {id(module): name for name, module in model.named_modules()}
         self._stored = {id(x): name for name, x in [*model.named_parameters(), *model.named_buffers()]}
-        self._layers, self._running = Layers(model), list[nn.Module]()
+        self._layers = Layers(model)
         self._count = 0
 
     @property
@@ -119,38 +119,40 @@ class Recorder(TorchFunctionMode):
         module = None if kwargs.get("training") else self._layers.called(name, args, kwargs)
         if module is not None:
             return "call_module", self._named[id(module)], x, {}, None
-        module = self._running[-1] if self._running else None
-        weights = leaves((args[1:], kwargs))
-        if module is None or not calls_a_layer(name, module):
+        weights = [each for each in leaves((args[1:], kwargs)) if each is not x[0]]
+        if not is_of_layers(name) or any(self._depends(each) for each in weights):
             return None
-        if all(self._is_constant(each) for each in weights if each is not x[0]):
-            name = self._named[id(module)]
-            return "call_module", name, x, {}, f"{name} is called with weights that are not its own"
+        owners = {name.rpartition(".")[0] for each in weights for name in self._stored_in(each)}
+        layers = [owner for owner in owners if calls(name, self._model.get_submodule(owner))]
+        if len(layers) == 1:
+            return "call_module", layers[0], x, {}, f"{layers[0]} is called with weights that are not its own"
         return None
 
-    def _is_constant(self, x: torch.Tensor) -> bool:
-        """Whether a tensor does not depend on the inputs of the model."""
+    def _depends(self, x: torch.Tensor) -> bool:
+        """Whether a tensor depends on the inputs of the model."""
+        return any(node.op == "placeholder" for node in self._sources(x))
+
+    def _stored_in(self, x: torch.Tensor) -> list[str]:
+        """Names of the parameters and buffers of which a tensor is made."""
+        if x not in self._known:
+            return [self._stored[id(x)]] if id(x) in self._stored else []
+        return [str(node.target) for node in self._sources(x) if node.op == "get_attr"]
+
+    def _sources(self, x: torch.Tensor) -> set[fx.Node]:
+        """The nodes of which a tensor is made, with its own."""
         waiting = [self._known[x]] if x in self._known else []
-        seen = set(waiting)
+        found = set(waiting)
         while waiting:
-            node = waiting.pop()
-            if node.op == "placeholder":
-                return False
-            waiting += [n for n in node.all_input_nodes if n not in seen]
-            seen |= set(node.all_input_nodes)
-        return True
+            new = set(waiting.pop().all_input_nodes) - found
+            found |= new
+            waiting += new
+        return found
 
     def _called(self, call: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """A module: a layer of torch.nn as one node, any other by what it calls."""
         name = self._named.get(id(module))
-        if not self._watch.is_on or name is None:
+        if not self._watch.is_on or name is None or not _is_leaf(module):
             return call(module, *args, **kwargs)
-        if not _is_leaf(module):
-            self._running.append(module)
-            try:
-                return call(module, *args, **kwargs)
-            finally:
-                self._running.pop()
         given, named = (args, kwargs) if args else (tuple(kwargs.values()), {})
         return self._recorded(lambda: call(module, *plain(args), **plain(kwargs)), "call_module", name, given, named)
 
