@@ -312,6 +312,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
             uno_out_channels=[16, 16, 16],
             uno_n_modes=[[4, 4]] * 3,
             uno_scalings=[[1, 1]] * 3,
+            channel_mlp_skip="linear",
         ),
         lambda: image(16, 1),
     ),

@@ -241,7 +241,9 @@ class Recorder(TorchFunctionMode):
         stored = self._stored.get(id(x))
         if stored is not None:
             width = partial(Size, watch=watch, modules=frozenset({stored.rpartition(".")[0]}))
-            return torch.Size(map(width, result)) if isinstance(result, torch.Size) else width(result)
+            if isinstance(result, torch.Size):  # behind the channels lie the places of a filter
+                return torch.Size([*map(width, result[:2]), *result[2:]])
+            return result if asked and asked[0] % x.ndim > 1 else width(result)
         if of is None:
             return result
         if not isinstance(result, torch.Size):

@@ -314,6 +314,16 @@ def test_sizes_are_ordinary_numbers_once_the_recording_is_over():
     assert len(watch.graph.nodes) == 2 and "read" not in a.node.meta
 
 
+def test_the_size_of_a_filter_is_no_width():
+    class Same(nn.Conv2d):
+        def forward(self, x):
+            kernel = self.weight.size()[-1] if self.weight.shape[2] > 1 else self.weight.size(3)
+            return F.conv2d(F.pad(x, (0, kernel - 1, 0, kernel - 1)), self.weight, self.bias)
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Same(8, 6, 3), nn.Conv2d(6, 2, 1))
+    assert states(model, images(2))["0"] == states(model, images(2))["1"] == "can be condensed"
+
+
 def test_sizes_are_nodes_in_what_they_are_given_to():
     def shaped(net, x):
         n, c = net.first(x).shape
