@@ -50,6 +50,11 @@ class Size(int):
             self._node = self._node()
         return self._node
 
+    @property
+    def is_remainder(self) -> bool:
+        """Whether it says only whether a size can be divided: a network that then stops, or pads, is checked for it."""
+        return self.node is not None and self.node.target is operator.mod
+
     def note(self) -> None:
         """Something is made of the number that is not followed."""
         if self.watch.is_on:
@@ -135,7 +140,7 @@ def _comparison(operation: Callable[[Any, Any], bool]) -> Callable[[Size, Any], 
     def method(self: Size, other: Any) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
-        if not isinstance(other, Size):
+        if not (isinstance(other, Size) or self.is_remainder):
             self.note()
         return operation(plain(self), plain(other))
 

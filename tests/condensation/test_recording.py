@@ -307,6 +307,21 @@ def test_sizes_that_are_compared_with_each_other_are_not_read():
     assert not any("read" in node.meta for node in watch.graph.nodes)
 
 
+def test_whether_a_size_can_be_divided_may_be_asked():
+    def divided(net, x):
+        y = net.first(x)
+        if y.shape[1] % 4 != 0:
+            raise ValueError("expected a multiple of 4")
+        return net.last(torch.relu(y))
+
+    model = randomised(Net(divided))
+    repeat_channel(model.first)
+    assert states(model, rows())["first"] == "can be condensed"
+    assert condense(model, rows(), threshold=0.1, round_to=4).first.out_features in (4, 8)
+    with pytest.warns(UserWarning, match="first: the network does not run: expected a multiple of 4"):
+        assert condense(model, rows(), threshold=1.0).first.out_features == 12
+
+
 def test_sizes_are_ordinary_numbers_once_the_recording_is_over():
     watch, (a, b) = sizes(3, 4)
     watch.is_on = False
