@@ -25,8 +25,8 @@ from chemnet.condensation import similarity
 from chemnet.condensation.calibration import Moments, moments, move_statistics, output_change, received
 from chemnet.condensation.capture import duplicate
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.choices import Alike, Choice, Indices, Ranked, Sample, View
-from chemnet.condensation.graph import Floats, Normalisation, Place, Space
+from chemnet.condensation.choices import Alike, Choice, Ranked, Sample, View
+from chemnet.condensation.graph import Floats, Indices, Normalisation, Place, Space
 from chemnet.condensation.groups import grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
 from chemnet.condensation.selection import shares

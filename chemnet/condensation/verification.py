@@ -25,10 +25,11 @@ from torch.overrides import TorchFunctionMode
 
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
+from chemnet.condensation.columns import gathered
 from chemnet.condensation.cutting import Condensation
-from chemnet.condensation.graph import Floats, Place, Space
+from chemnet.condensation.graph import Floats, Indices, Place, Space
 from chemnet.condensation.inputs import Inputs, drawn, leaves
-from chemnet.condensation.surgery import Cut, Indices, Surgery, resize
+from chemnet.condensation.surgery import Cut, Surgery, resize
 
 _INPUTS = 16
 _TIMES = 32.0  # the change by the last place of all weights
@@ -148,23 +149,22 @@ class _Substitution:
     """Puts in front of a reader what it gets of the channels of one space that stay."""
 
     def __init__(self, channels: Channels, place: Place, share: Floats, kept: Indices, shift: Floats | None) -> None:
-        segment = channels.inputs[place.module][place.segment]
-        self._start, self._repeats = channels.offset(place), segment.repeats
-        self._share, self._kept, self._shift = share, torch.from_numpy(kept), shift
+        self._table = channels.columns_of(place)
+        self._share, self._kept, self._shift = torch.from_numpy(share), torch.from_numpy(kept), shift
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs of the reader with other channels."""
         axis = -1 if isinstance(module, nn.Linear) else 1
-        x = inputs[0].movedim(axis, -1)
-        m = len(self._share)
-        mine = x[..., self._start : self._start + m * self._repeats]
-        every = mine.reshape(*mine.shape[:-1], m, self._repeats).transpose(-1, -2).double()
-        made = every[..., self._kept] @ torch.from_numpy(self._share.T).to(every)
+        x = inputs[0].movedim(axis, 0)
+        every = gathered(x, self._table).double()  # (m, r, ...)
+        made = torch.tensordot(self._share.to(every), every[self._kept], dims=1)
         if self._shift is not None:
-            made = made + torch.from_numpy(self._shift).to(every)
-        made = made.transpose(-1, -2).reshape(mine.shape).to(x)
-        whole = torch.cat([x[..., : self._start], made, x[..., self._start + m * self._repeats :]], dim=-1)
-        return (whole.movedim(-1, axis), *inputs[1:])
+            shift = torch.from_numpy(self._shift).to(every)
+            made = made + shift.reshape(-1, *[1] * (made.ndim - 1))
+        there = self._table >= 0
+        whole = x.clone()
+        whole[torch.from_numpy(self._table[there])] = made[torch.from_numpy(there)].to(x)
+        return (whole.movedim(0, axis), *inputs[1:])
 
 
 def _transplant(
