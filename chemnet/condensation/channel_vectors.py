@@ -37,6 +37,7 @@ from chemnet.condensation.graph import (
     Place,
     Signal,
     Space,
+    Together,
     Transposed,
     as_float64,
 )
@@ -155,7 +156,7 @@ def _followed(module: nn.Module) -> tuple[Floats, Floats]:
     """Weights (n, d) and biases (n,) of a module that follows its n channels one by one."""
     if isinstance(module, Normalisation):
         return scale_and_shift(module)
-    if isinstance(module, Instance):
+    if isinstance(module, Instance | Together):
         return _affine(module)
     weight = as_float64(module.weight)
     if isinstance(module, nn.PReLU):
@@ -173,10 +174,12 @@ def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
 
 
 def _affine(norm: nn.Module) -> tuple[Floats, Floats]:
-    """Factor and offset of each channel behind a normalisation by its own statistics (m,)."""
+    """Factors (n,) or (n, d) and offsets of the channels behind a normalisation by the statistics of its input."""
     if norm.weight is None:
-        return np.ones(norm.num_features), np.zeros(norm.num_features)
-    return as_float64(norm.weight), as_float64(norm.bias)
+        count = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
+        return np.ones(count), np.zeros(count)
+    weight, bias = norm.weight.flatten(1) if norm.weight.ndim > 1 else norm.weight, getattr(norm, "bias", None)
+    return as_float64(weight), np.zeros(len(weight)) if bias is None else as_float64(bias).reshape(len(weight), -1)
 
 
 def smallest(matrices: Iterable[Floats]) -> Floats:

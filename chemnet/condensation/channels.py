@@ -30,7 +30,7 @@ class Channels:
             roots = [numbering.space_of(name, segment) for segment in range(len(layout.signals))]
             numbers = [None if root is None else numbering.roots.index(root) for root in roots]
             self.inputs[name] = tuple(map(Segment, numbers, layout.signals))
-        for kind in ("followers", "consumers"):
+        for kind in ("followers", "consumers", "together"):
             for name in getattr(traced, kind):
                 self._attach(name, kind)
         for space in self.spaces:

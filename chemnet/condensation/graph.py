@@ -28,7 +28,8 @@ Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Normalisation: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 Instance: TypeAlias = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
-Follower: TypeAlias = Normalisation | Instance | nn.PReLU  # besides depthwise convolutions
+Together: TypeAlias = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm  # over several channels at a time
+Follower: TypeAlias = Normalisation | Instance | Together | nn.PReLU  # besides depthwise convolutions
 Layer: TypeAlias = Convolution | Transposed | nn.Linear
 
 
@@ -42,6 +43,7 @@ class Space:
     reason: str | None = None
     followers: list[Place] = field(default_factory=list)
     consumers: list[Place] = field(default_factory=list)
+    together: list[Place] = field(default_factory=list)  # of the followers, those that normalise channels together
     activations: list[str] = field(default_factory=list)  # names of what changes them value by value
     is_homogeneous: bool = True  # a positive factor of a channel stays one through all of these
 
@@ -114,6 +116,11 @@ class Place:
 
     module: str
     segment: int
+
+
+def is_each_alone(norm: nn.Module) -> bool:
+    """Whether a normalisation over groups has every channel in a group of its own."""
+    return isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
 
 
 def has_one_slope(module: nn.Module) -> bool:

@@ -17,9 +17,11 @@ from chemnet.condensation.graph import (
     Layout,
     Normalisation,
     Signal,
+    Together,
     Transposed,
     has_one_slope,
     is_depthwise,
+    is_each_alone,
     nameless,
 )
 from chemnet.condensation.operations import shape_of
@@ -31,7 +33,13 @@ def follows(module: nn.Module) -> bool:
     return (isinstance(module, Follower) and not has_one_slope(module)) or is_depthwise(module)
 
 
-def objection(traced: Traced, name: str, module: nn.Module, layout: Layout | None) -> str | None:
+def channel_axis(module: nn.Module, dimensions: int) -> int:
+    """The axis of the channels in the input of a module that follows them."""
+    is_last = isinstance(module, nn.LayerNorm | nn.RMSNorm)
+    return dimensions - len(module.normalized_shape) if is_last else 1
+
+
+def objection(traced: Traced, name: str, module: nn.Module, layout: Layout | None, dimensions: int) -> str | None:
     """Why a module has to be left as it is, if it has."""
     if name in traced.shared and not has_one_slope(module):
         return f"{name} is used more than once, or shares its weights"
@@ -41,7 +49,9 @@ def objection(traced: Traced, name: str, module: nn.Module, layout: Layout | Non
         return f"{name} keeps no running statistics"
     if isinstance(module, Instance) and module.running_mean is not None:
         return f"{name} keeps running statistics, as torch does not for instances elsewhere"
-    if layout is not None and follows(module) and layout.axis != 1:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is None:
+        return f"{name} has no weights by which its width would be known again"
+    if layout is not None and follows(module) and layout.axis != channel_axis(module, dimensions):
         return f"{name} reads another axis than that of the channels"
     return None
 
@@ -78,10 +88,15 @@ def _read_by(layer: Layer) -> int:
 
 
 def follow(traced: Traced, node: fx.Node, name: str, module: nn.Module, layout: Layout) -> None:
-    """A normalisation, a PReLU or a depthwise convolution: channel by channel, with weights."""
-    if isinstance(module, Instance):
+    """A normalisation, a PReLU or a depthwise convolution: with weights for each channel."""
+    if isinstance(module, Instance | Together):
         for space in traced.spaces.of(layout):
             space.is_homogeneous = False  # a factor is normalised away
+    if isinstance(module, Together) and not is_each_alone(module):
+        traced.together.append(name)
+        if isinstance(module, nn.GroupNorm):
+            reason = f"{name} normalises it in groups that would not keep as many"
+            traced.spaces.part(layout.atoms.reshape(module.num_groups, -1), reason)
     traced.inputs[name] = layout
     traced.followers.append(name)
     signals = tuple(_followed(module, name, layout, segment) for segment in range(len(layout.signals)))
@@ -105,4 +120,4 @@ def _followed(module: nn.Module, name: str, layout: Layout, segment: int) -> Sig
         blocks = (Block((*block.modules, (name, segment)), block.before),)
     else:
         blocks = (Block(((name, segment),), signal),)
-    return Signal(blocks, is_mixed=signal.is_mixed)
+    return Signal(blocks, is_mixed=signal.is_mixed or isinstance(module, Together))

@@ -11,6 +11,7 @@ Source: Chen and Xu, eq. 36-38; eq. 36 has v_k where u_k is meant.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,10 @@ from chemnet.condensation.graph import (
     Normalisation,
     Place,
     Space,
+    Together,
     Transposed,
     is_depthwise,
+    is_each_alone,
 )
 from chemnet.runtime.errors import UsageError
 
@@ -42,9 +45,9 @@ class Surgery:
         self.model, self.channels = model, channels
         self._modules = dict(model.named_modules())
         self.survivors = {
-            name: np.arange(module.num_features)
+            name: np.arange(_channels_of(module))
             for name, module in self._modules.items()
-            if isinstance(module, Normalisation)
+            if isinstance(module, Normalisation | Together)
         }
         self.rewritten: set[str] = set()
 
@@ -85,6 +88,14 @@ class Surgery:
         """The columns of a module that stay."""
         segments = {place.segment for place in places if place.module == name}
         return self.channels.columns[name].cut(segments, kept, space.width, space.blocks)
+
+    def left_by(self, space: Space, kept: Indices) -> dict[str, Indices]:
+        """Columns that a cut would leave of each module that normalises channels of a space together."""
+        surgery = copy.copy(self)
+        surgery.channels = copy.deepcopy(self.channels)
+        space = surgery.channels.spaces[self.channels.spaces.index(space)]
+        names = dict.fromkeys(place.module for place in space.together)
+        return {name: surgery._cut_columns(name, space.together, space, kept) for name in names}
 
     def _add_shift(self, place: Place, shift: Floats | None) -> None:
         """The bias of a reader takes up constants."""
@@ -127,7 +138,7 @@ class Surgery:
 
     def _keep_followed(self, name: str, left: Indices) -> None:
         module = self._modules[name]
-        if isinstance(module, Normalisation):
+        if isinstance(module, Normalisation | Together):
             self.survivors[name] = self.survivors[name][left]
         for key in ("weight", "bias", "running_mean", "running_var"):
             if getattr(module, key, None) is not None:
@@ -184,7 +195,7 @@ def _unfit(model: nn.Module, reason: str) -> UsageError:
 def _describe(module: nn.Module) -> None:
     """Set the numbers of channels of a module to those of its weights."""
     if isinstance(module, Follower):
-        one = module.weight if module.weight is not None else module.running_mean
+        one = module.weight if module.weight is not None else getattr(module, "running_mean", None)
         _set_channels(module, _channels_of(module) if one is None else len(one))
         return
     weight = module.weight
@@ -200,13 +211,20 @@ def _describe(module: nn.Module) -> None:
 
 def _channels_of(module: nn.Module) -> int:
     """Channels that a module follows one by one."""
-    names = "num_features", "num_parameters", "out_channels"
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return int(module.normalized_shape[0])
+    names = "num_features", "num_parameters", "num_channels", "out_channels"
     return next(int(getattr(module, name)) for name in names if hasattr(module, name))
 
 
 def _set_channels(module: nn.Module, count: int) -> None:
     if isinstance(module, nn.PReLU):
         module.num_parameters = count
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = (count, *module.normalized_shape[1:])
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = count if is_each_alone(module) else module.num_groups
+        module.num_channels = count
     elif isinstance(module, Follower):
         module.num_features = count
     else:

@@ -27,6 +27,7 @@ class Traced:
         self.inputs: dict[str, Layout] = {}
         self.followers: list[str] = []
         self.consumers: list[str] = []
+        self.together: list[str] = []  # followers that normalise several channels together
         self.normalised: dict[str, str] = {}  # layer -> the BatchNorm that alone reads it
 
     def layout(self, node: Any) -> Layout | None:

@@ -77,7 +77,7 @@ class Tracer:
     def _module(self, node: fx.Node, name: str, module: nn.Module) -> None:
         source = node.args[0] if node.args else None
         layout = self.traced.layout(source)
-        reason = layers.objection(self.traced, name, module, layout)
+        reason = layers.objection(self.traced, name, module, layout, len(shape_of(source) or ()))
         if layout is None or not isinstance(source, fx.Node) or reason:
             self.traced.unknown(node, reason or f"the input of {name} has no channels that are known")
         elif layers.follows(module):

@@ -25,10 +25,10 @@ from torch.overrides import TorchFunctionMode
 
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.columns import gathered
 from chemnet.condensation.cutting import Condensation
-from chemnet.condensation.graph import Floats, Indices, Place, Space
+from chemnet.condensation.graph import Indices, Normalisation, Space
 from chemnet.condensation.inputs import Inputs, drawn, leaves
+from chemnet.condensation.prediction import Substitution, over_some
 from chemnet.condensation.surgery import Cut, Surgery, resize
 
 _INPUTS = 16
@@ -130,7 +130,9 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
     model = duplicate(original)
     modules, results = dict(model.named_modules()), dict(surgery.model.named_modules())
     for name, left in surgery.survivors.items():
-        if modules[name].running_mean is not None:
+        if not isinstance(modules[name], Normalisation):
+            over_some(modules[name], left)
+        elif modules[name].running_mean is not None:
             for key in ("running_mean", "running_var"):
                 getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
     for cut in cuts:
@@ -140,31 +142,9 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
             continue
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
-            substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
+            substitution = Substitution(channels, place, share, cut.kept, shift if takes_up else None)
             modules[place.module].register_forward_pre_hook(substitution)
     return model
-
-
-class _Substitution:
-    """Puts in front of a reader what it gets of the channels of one space that stay."""
-
-    def __init__(self, channels: Channels, place: Place, share: Floats, kept: Indices, shift: Floats | None) -> None:
-        self._table = channels.columns_of(place)
-        self._share, self._kept, self._shift = torch.from_numpy(share), torch.from_numpy(kept), shift
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs of the reader with other channels."""
-        axis = -1 if isinstance(module, nn.Linear) else 1
-        x = inputs[0].movedim(axis, 0)
-        every = gathered(x, self._table).double()  # (m, r, ...)
-        made = torch.tensordot(self._share.to(every), every[self._kept], dims=1)
-        if self._shift is not None:
-            shift = torch.from_numpy(self._shift).to(every)
-            made = made + shift.reshape(-1, *[1] * (made.ndim - 1))
-        there = self._table >= 0
-        whole = x.clone()
-        whole[torch.from_numpy(self._table[there])] = made[torch.from_numpy(there)].to(x)
-        return (whole.movedim(0, axis), *inputs[1:])
 
 
 def _transplant(
