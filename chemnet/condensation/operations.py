@@ -77,9 +77,12 @@ DIVISIONS = {operator.truediv, operator.itruediv, torch.div, torch.true_divide, 
 PRODUCTS = {operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply", *DIVISIONS}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 STACKS = {torch.stack}
+MATRIX_PRODUCTS = {torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm"}
+EINSTEIN_SUMS = {torch.einsum}
+ATTENTION = {F.scaled_dot_product_attention}
 MEANS = {torch.mean, torch.sum, torch.amax, "mean", "sum", "amax"}
 SOFTMAXES = {F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, "softmax", "log_softmax"}
-GATES = {F.glu, torch.nn.functional.glu}
+GATES = {F.glu}
 # What puts numbers elsewhere, by the name of the function in torch or of the method.
 REARRANGEMENTS = {
     *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chemnet.condensation import functions, layers, sums
+from chemnet.condensation import functions, layers, products, sums
 from chemnet.condensation import operations as ops
 from chemnet.condensation.capture import captured
 from chemnet.condensation.graph import Layer, Layout, Space
@@ -21,6 +21,12 @@ from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.operations import name_of, shape_of
 from chemnet.condensation.sizes import Sizes
 from chemnet.condensation.traced import Traced
+
+_SUMS_OVER = {
+    **dict.fromkeys(ops.MATRIX_PRODUCTS, products.multiply),
+    **dict.fromkeys(ops.EINSTEIN_SUMS, products.sum_products),
+    **dict.fromkeys(ops.ATTENTION, products.attend),
+}
 
 
 class Tracer:
@@ -94,6 +100,8 @@ class Tracer:
             sums.concatenate(traced, node)
         elif target in ops.STACKS:
             sums.stack(traced, node)
+        elif target in _SUMS_OVER:
+            _SUMS_OVER[target](traced, node)
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
             sums.combine(traced, node, node.args[0], node.args[1])
         elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in traced.layouts:
