@@ -24,6 +24,7 @@ class Numbering:
         self._spaces, self._rows, self._inputs = spaces, rows, inputs
         self._component = spaces.components()
         self._channel = np.zeros(len(self._component), dtype=np.int64)
+        self._owner = np.empty(len(self._component), dtype=np.int64)
         self.roots = [number for number in range(len(spaces.every)) if spaces.root(number) == number]
         for root in self.roots:
             self._number(root)
@@ -47,7 +48,11 @@ class Numbering:
     def space_of(self, module: str, segment: int) -> int | None:
         """Number of the space that a segment of a module's input belongs to; None if it is no layer's."""
         layout = self._inputs[module]
-        return next(iter(self._spaces.of_atoms(layout.atoms[layout.segments == segment])), None)
+        return next(iter(self._owners(layout.atoms[layout.segments == segment])), None)
+
+    def _owners(self, atoms: Indices) -> list[int]:
+        """Numbers of the spaces that some atoms belong to."""
+        return [int(root) for root in np.unique(self._owner[atoms[atoms >= 0]])]
 
     def _columns(self, atoms: Indices, segments: Indices) -> Columns:
         channels = np.where(atoms >= 0, self._channel[atoms], np.arange(len(atoms)))
@@ -60,6 +65,7 @@ class Numbering:
     def _number(self, root: int) -> None:
         """In the order of the atoms."""
         atoms = self._spaces.atoms_of(root)
+        self._owner[atoms] = root
         _, first, inverse = np.unique(self._component[atoms], return_index=True, return_inverse=True)
         ranks = np.empty(len(first), dtype=np.int64)
         ranks[np.argsort(first)] = np.arange(len(first))
@@ -68,18 +74,16 @@ class Numbering:
 
     def _counts(self, root: int, parts: Sequence[Indices]) -> Indices:
         """How often each channel of a space is in each of some parts (m, k)."""
-        owned = np.zeros(len(self._component), dtype=bool)
-        owned[self._spaces.atoms_of(root)] = True
         result = np.zeros((self._spaces.every[root].width, len(parts)), dtype=np.int64)
         for number, part in enumerate(parts):
             named = part[part >= 0]
-            np.add.at(result[:, number], self._channel[named[owned[named]]], 1)
+            np.add.at(result[:, number], self._channel[named[self._owner[named] == root]], 1)
         return result
 
     def _part(self, keys: dict[int, list[Indices]]) -> None:
         """Parts of which each has as many of every space."""
         for parts, reason in self._spaces.partings:
-            every = self._spaces.of_atoms(parts.ravel())
+            every = self._owners(parts)
             counts = {root: self._counts(root, list(parts)) for root in every}
             unnamed = (parts < 0).sum(axis=1)
             for root in every:
@@ -95,7 +99,7 @@ class Numbering:
         for layout in self._inputs.values():
             used += [layout.atoms[layout.segments == segment] for segment in range(len(layout.signals))]
         for atoms in used:
-            for root in self._spaces.of_atoms(atoms):
+            for root in self._owners(atoms):
                 keys[root].append(self._counts(root, [atoms]))
 
     def _divide(self, root: int, keys: Indices) -> None:
@@ -111,6 +115,6 @@ class Numbering:
         order = np.argsort(first[cells.ravel()], kind="stable")
         numbers = np.empty(space.width, dtype=np.int64)
         numbers[order] = np.arange(space.width)
-        atoms = self._spaces.atoms_of(root)
-        self._channel[atoms] = numbers[self._channel[atoms]]
+        mine = self._owner == root
+        self._channel[mine] = numbers[self._channel[mine]]
         space.blocks = space.width // size
