@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
+from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.condensation.surgery import Surgery
@@ -153,12 +154,10 @@ def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) -> torch.Tensor:
-    """The input of a module as rows (n, m) of the channels of one segment."""
-    start, repeats = channels.offset(place), channels.repeats(place)
-    width = channels.width_of(channels.inputs[place.module][place.segment])
+    """The input of a module as rows (n, m) of the channels of one segment; zeros for those that it does not read."""
     x = x if is_linear else x.movedim(1, -1)
-    mine = x[..., start : start + width * repeats]
-    return mine.reshape(-1, width, repeats).transpose(1, 2).reshape(-1, width)
+    mine = gathered(x.movedim(-1, 0), channels.columns_of(place))  # (m, r, ...)
+    return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
 
 
 def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:

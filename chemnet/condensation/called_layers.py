@@ -8,11 +8,13 @@ what it gives, is known at the function.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from chemnet.condensation.graph import Normalisation
 
@@ -30,8 +32,9 @@ _FUNCTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     "prelu": (nn.PReLU, ("weight",)),
     "layer_norm": (nn.LayerNorm, _WEIGHTS),
     "group_norm": (nn.GroupNorm, _WEIGHTS),
+    "rms_norm": (nn.RMSNorm, ("weight",)),
 }
-_OPTIONS = {"layer_norm": 1, "group_norm": 1}  # arguments between the input and the tensors
+_OPTIONS = {"layer_norm": 1, "group_norm": 1, "rms_norm": 1}  # arguments between the input and the tensors
 _GROUPS = {**{f"conv{n}d": 6 for n in (1, 2, 3)}, **{f"conv_transpose{n}d": 6 for n in (1, 2, 3)}}
 
 
@@ -44,6 +47,10 @@ class Layers:
             for kind, keys in _FUNCTIONS.values():
                 if isinstance(module, kind) and getattr(module, keys[0]) is not None:
                     self._of.setdefault(id(getattr(module, keys[0])), module)
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a layer has weights by which it is known."""
+        return any(each is module for each in self._of.values())
 
     def called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
         """The layer that a call of a function with its weights is; None for any other call."""
@@ -81,6 +88,15 @@ def _has_options(module: nn.Module, name: str, args: Sequence[Any], kwargs: Mapp
     return True
 
 
+def _first(function: Before, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    instead = function(module, inputs[0])
+    return None if instead is None else (instead, *inputs[1:])
+
+
+def _then(function: After, module: nn.Module, inputs: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor:
+    return function(module, inputs[0], result)
+
+
 class Watched(TorchFunctionMode):
     """Context in which functions are called `before` layers of a model, with what they read, and `after` them."""
 
@@ -92,6 +108,24 @@ class Watched(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._layers, self._before, self._after = Layers(model), before, after
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> Watched:
+        """Watch; layers without weights at their calls."""
+        for module, first in self._before:
+            if not self._layers.knows(module):
+                self._hooks.append(module.register_forward_pre_hook(partial(_first, first)))
+        for module, then in self._after:
+            if not self._layers.knows(module):
+                self._hooks.append(module.register_forward_hook(partial(_then, then)))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """Stop watching."""
+        super().__exit__(*raised)
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A function of torch, perhaps that of a layer."""

@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.condensation.choices import CHOICES, Choice
-from chemnet.condensation.cutting import Condensation, Loss, Merge, Method
+from chemnet.condensation.cutting import Condensation, Loss
 from chemnet.condensation.inputs import Inputs, calibration_inputs
+from chemnet.condensation.method import Merge, Method
 from chemnet.condensation.verification import faults
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError

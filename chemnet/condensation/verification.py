@@ -23,13 +23,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from chemnet.condensation.called_layers import Before, Watched
+from chemnet.condensation.called_layers import After, Before, Watched
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.cutting import Condensation
-from chemnet.condensation.graph import Floats, Place, Space
+from chemnet.condensation.graph import Indices, Normalisation, Space
 from chemnet.condensation.inputs import Inputs, drawn, leaves
-from chemnet.condensation.surgery import Cut, Indices, Surgery, resize
+from chemnet.condensation.prediction import Substitution, over_some
+from chemnet.condensation.surgery import Cut, Surgery, resize
 
 _INPUTS = 16
 _TIMES = 32.0  # the change by the last place of all weights
@@ -129,8 +130,11 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
     its normalisations have the statistics of the condensed model."""
     model = duplicate(original)
     modules, results = dict(model.named_modules()), dict(surgery.model.named_modules())
+    after = list[tuple[nn.Module, After]]()
     for name, left in surgery.survivors.items():
-        if modules[name].running_mean is not None:
+        if not isinstance(modules[name], Normalisation):
+            after.append((modules[name], over_some(left)))
+        elif modules[name].running_mean is not None:
             for key in ("running_mean", "running_var"):
                 getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
     before = list[tuple[nn.Module, Before]]()
@@ -141,9 +145,9 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
             continue
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
-            substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
+            substitution = Substitution(channels, place, share, cut.kept, shift if takes_up else None)
             before.append((modules[place.module], substitution))
-    model.forward = _under(Watched(model, before), model.forward)
+    model.forward = _under(Watched(model, before, after), model.forward)
     return model
 
 
@@ -155,29 +159,6 @@ def _under(context: Watched, forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(*args, **kwargs)
 
     return instead
-
-
-class _Substitution:
-    """Puts in front of a reader what it gets of the channels of one space that stay."""
-
-    def __init__(self, channels: Channels, place: Place, share: Floats, kept: Indices, shift: Floats | None) -> None:
-        segment = channels.inputs[place.module][place.segment]
-        self._start, self._repeats = channels.offset(place), segment.repeats
-        self._share, self._kept, self._shift = share, torch.from_numpy(kept), shift
-
-    def __call__(self, module: nn.Module, given: torch.Tensor) -> torch.Tensor:
-        """The input of the reader with other channels."""
-        axis = -1 if isinstance(module, nn.Linear) else 1
-        x = given.movedim(axis, -1)
-        m = len(self._share)
-        mine = x[..., self._start : self._start + m * self._repeats]
-        every = mine.reshape(*mine.shape[:-1], m, self._repeats).transpose(-1, -2).double()
-        made = every[..., self._kept] @ torch.from_numpy(self._share.T).to(every)
-        if self._shift is not None:
-            made = made + torch.from_numpy(self._shift).to(every)
-        made = made.transpose(-1, -2).reshape(mine.shape).to(x)
-        whole = torch.cat([x[..., : self._start], made, x[..., self._start + m * self._repeats :]], dim=-1)
-        return whole.movedim(-1, axis)
 
 
 def _transplant(
