@@ -176,8 +176,7 @@ def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
 def _affine(norm: nn.Module) -> tuple[Floats, Floats]:
     """Factors (n,) or (n, d) and offsets of the channels behind a normalisation by the statistics of its input."""
     if norm.weight is None:
-        count = norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features
-        return np.ones(count), np.zeros(count)
+        return np.ones(norm.num_features), np.zeros(norm.num_features)
     weight, bias = norm.weight.flatten(1) if norm.weight.ndim > 1 else norm.weight, getattr(norm, "bias", None)
     return as_float64(weight), np.zeros(len(weight)) if bias is None else as_float64(bias).reshape(len(weight), -1)
 

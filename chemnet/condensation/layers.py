@@ -50,7 +50,7 @@ def objection(traced: Traced, name: str, module: nn.Module, layout: Layout | Non
         return f"{name} keeps no running statistics"
     if isinstance(module, Instance) and module.running_mean is not None:
         return f"{name} keeps running statistics, as torch does not for instances elsewhere"
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm) and module.weight is None:
+    if isinstance(module, Together) and module.weight is None:
         return f"{name} has no weights by which its width would be known again"
     if layout is not None and follows(module) and layout.axis != channel_axis(module, dimensions):
         return f"{name} reads another axis than that of the channels"

@@ -259,7 +259,7 @@ def _keep(module: nn.Module, name: str, kept: Indices) -> None:
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
     """Replace a parameter or buffer, keeping its memory format."""
     old = getattr(module, name)
-    is_last = value.ndim == 4 and old.is_contiguous(memory_format=torch.channels_last)
+    is_last = value.ndim == 4 and not old.is_contiguous() and old.is_contiguous(memory_format=torch.channels_last)
     value = value.detach().clone(memory_format=torch.channels_last if is_last else torch.contiguous_format)
     if isinstance(old, nn.Parameter):
         setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad))

@@ -84,7 +84,6 @@ NETS = {
     "root mean square": (lambda: Perceptron(nn.RMSNorm(8)), tokens, 1),
     "group norm of one group": (lambda: Convolutional(nn.GroupNorm(1, 8)), images, 1),
     "group norm": (lambda: Convolutional(nn.GroupNorm(2, 8)), images, 2),
-    "group norm without weights": (lambda: Convolutional(nn.GroupNorm(2, 8, affine=False)), images, 2),
     "over channels and places": (lambda: Convolutional(nn.LayerNorm([8, 8, 8])), images, 1),
     "channels last": (lambda: ChannelsLast(nn.LayerNorm(8)), images, 1),
     "trunk": (Trunk, tokens, 1),
@@ -95,7 +94,7 @@ def makers(net):
     """Layers of the space of the first one, and what follows it."""
     if isinstance(net, Trunk):
         return [net.embed, *net.downs, net.norm, *net.norms]
-    return [net.first, *([net.norm] if net.norm.weight is not None else [])]
+    return [net.first, net.norm]
 
 
 def first(net):
@@ -219,6 +218,7 @@ def test_a_normalisation_of_several_spaces_keeps_their_copies_and_is_cut_with_ca
     assert (reduced.left.out_features, reduced.right.out_features, reduced.norm.normalized_shape) == (3, 2, (5,))
 
 
-def test_a_layer_norm_without_weights_is_left_alone():
-    net, x = varied(Perceptron(nn.LayerNorm(8, elementwise_affine=False))), tokens(4)
-    assert "norm has no weights" in {row[0]: row[2] for row in survey(net, x).rows}["first"]
+@pytest.mark.parametrize("norm", [nn.LayerNorm(8, elementwise_affine=False), nn.GroupNorm(2, 8, affine=False)])
+def test_a_normalisation_without_weights_is_left_alone(norm):
+    net, x = (Perceptron(norm), tokens(4)) if isinstance(norm, nn.LayerNorm) else (Convolutional(norm), images(3))
+    assert "norm has no weights" in {row[0]: row[2] for row in survey(varied(net), x).rows}["first"]
