@@ -259,7 +259,7 @@ FIXED = {
     "a softmax over channels": (lambda net, x: x.softmax(1), "softmax"),
     "a mean over half of the axes": (lambda net, x: x - x.mean((1, 2), keepdim=True), "mean"),
     "the width of another tensor": (lambda net, x: x.view(-1, net.inner(x).size(1), 8, 8), "reads its width"),
-    "a width as a number": (lambda net, x: x * (1.0 / x.size(1)), "reads its width"),
+    "a width as a number": (lambda net, x: x * (x.size(1) / 2.0), "reads its width"),
 }
 
 
