@@ -41,6 +41,7 @@ from chemnet.condensation.graph import (
     Transposed,
     as_float64,
 )
+from chemnet.condensation.vectors import Vector, parts_of
 from chemnet.runtime.errors import NumericalError
 
 
@@ -48,7 +49,7 @@ class Folded:
     """The vectors of the channels of one space of a model, as its weights are now."""
 
     def __init__(self, model: nn.Module, channels: Channels, space: Space) -> None:
-        self._modules = dict(model.named_modules())
+        self._modules = parts_of(model)
         self._channels, self._space = channels, space
         self._parts: dict[Signal, list[tuple[Floats, Floats]]] = {}
 
@@ -159,6 +160,10 @@ def _followed(module: nn.Module) -> tuple[Floats, Floats]:
     if isinstance(module, Instance | Together):
         return _affine(module)
     weight = as_float64(module.weight)
+    if isinstance(module, Vector):  # in whatever way it is used, it has to be the same
+        return np.column_stack(
+            [np.ones_like(weight), weight / max(np.abs(weight).max(), np.finfo(float).tiny)]
+        ), np.zeros(len(weight))
     if isinstance(module, nn.PReLU):
         return np.column_stack([np.ones_like(weight), weight]), np.zeros(len(weight))
     return weight.reshape(len(weight), -1), _bias(module, len(weight))

@@ -96,7 +96,7 @@ def follow(traced: Traced, node: fx.Node, name: str, module: nn.Module, layout: 
             traced.spaces.part(layout.atoms.reshape(module.num_groups, -1), reason)
     traced.inputs[name] = layout
     traced.followers.append(name)
-    signals = tuple(_followed(module, name, layout, segment) for segment in range(len(layout.signals)))
+    signals = tuple(followed(module, name, layout, segment) for segment in range(len(layout.signals)))
     traced.layouts[node] = replace(layout, signals=signals)
     before = node.args[0]
     alone = isinstance(before, fx.Node) and before.op == "call_module" and len(before.users) == 1
@@ -104,7 +104,7 @@ def follow(traced: Traced, node: fx.Node, name: str, module: nn.Module, layout: 
         traced.normalised[str(before.target)] = name
 
 
-def _followed(module: nn.Module, name: str, layout: Layout, segment: int) -> Signal | None:
+def followed(module: nn.Module, name: str, layout: Layout, segment: int) -> Signal | None:
     """What follows a signal; a normalisation folds into the layer before it."""
     signal = layout.signals[segment]
     if signal is None:

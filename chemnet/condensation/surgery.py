@@ -34,6 +34,7 @@ from chemnet.condensation.graph import (
     is_depthwise,
     is_each_alone,
 )
+from chemnet.condensation.vectors import Vector, is_vector, parts_of
 from chemnet.runtime.errors import UsageError
 
 
@@ -43,7 +44,7 @@ class Surgery:
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self.model, self.channels = model, channels
-        self._modules = dict(model.named_modules())
+        self._modules = parts_of(model)
         self.survivors = {
             name: np.arange(_channels_of(module))
             for name, module in self._modules.items()
@@ -138,6 +139,9 @@ class Surgery:
 
     def _keep_followed(self, name: str, left: Indices) -> None:
         module = self._modules[name]
+        if isinstance(module, Vector):
+            _keep(module.owner, module.key, left, module.axis)
+            return
         if isinstance(module, Normalisation | Together):
             self.survivors[name] = self.survivors[name][left]
         for key in ("weight", "bias", "running_mean", "running_var"):
@@ -173,7 +177,8 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
             if given is not None and given.shape != tensor.shape:
-                if not isinstance(module, Layer | Follower) or given.ndim != tensor.ndim:
+                is_known = isinstance(module, Layer | Follower) or (is_vector(given) and is_vector(tensor))
+                if not is_known or given.ndim != tensor.ndim:
                     kind = type(module).__name__
                     raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
@@ -250,10 +255,10 @@ def _add_bias(layer: nn.Linear) -> None:
     layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features), requires_grad=layer.weight.requires_grad)
 
 
-def _keep(module: nn.Module, name: str, kept: Indices) -> None:
+def _keep(module: nn.Module, name: str, kept: Indices, axis: int = 0) -> None:
     tensor = getattr(module, name)
     if tensor is not None:
-        _set(module, name, tensor[torch.from_numpy(kept).to(tensor.device)])
+        _set(module, name, tensor.index_select(axis, torch.from_numpy(kept).to(tensor.device)))
 
 
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:

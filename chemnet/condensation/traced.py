@@ -28,6 +28,7 @@ class Traced:
         self.followers: list[str] = []
         self.consumers: list[str] = []
         self.together: list[str] = []  # followers that normalise several channels together
+        self.with_vectors: set[fx.Node] = set()  # products and sums of channels with vectors
         self.normalised: dict[str, str] = {}  # layer -> the BatchNorm that alone reads it
 
     def layout(self, node: Any) -> Layout | None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chemnet.condensation import functions, layers, products, sums
+from chemnet.condensation import functions, layers, products, sums, vector_following
 from chemnet.condensation import operations as ops
 from chemnet.condensation.capture import captured
 from chemnet.condensation.graph import Layer, Layout, Space
@@ -21,6 +21,7 @@ from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.operations import name_of, shape_of
 from chemnet.condensation.sizes import Sizes
 from chemnet.condensation.traced import Traced
+from chemnet.condensation.vectors import parts_of
 
 _SUMS_OVER = {
     **dict.fromkeys(ops.MATRIX_PRODUCTS, products.multiply),
@@ -34,7 +35,7 @@ class Tracer:
 
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         capture = captured(model, Inputs.of(example_input, model))
-        self.traced = Traced(dict(model.named_modules()), _shared(capture.graph, model), capture.not_run)
+        self.traced = Traced(parts_of(model), _shared(capture.graph, model), capture.not_run)
         self._sizes = Sizes(self.traced)
         for node in capture.graph.nodes:
             self._visit(node)
@@ -44,6 +45,7 @@ class Tracer:
             for space in (*made, *spaces.of(self.traced.inputs[name])):
                 space.leave_alone(f"the forward reads the width of {name}")
         self._sizes.settle()
+        vector_following.settle(self.traced, capture.graph)
 
     def _visit(self, node: fx.Node) -> None:
         traced, shape = self.traced, shape_of(node)
@@ -105,7 +107,8 @@ class Tracer:
         elif target in _SUMS_OVER:
             _SUMS_OVER[target](traced, node)
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
-            sums.combine(traced, node, node.args[0], node.args[1])
+            if not vector_following.follow(traced, node):
+                sums.combine(traced, node, node.args[0], node.args[1])
         elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in traced.layouts:
             traced.pass_on(node, traced.layouts[tensors[0]], is_plain=True)
         elif target in ops.CASTS and node.args[0] in traced.layouts:

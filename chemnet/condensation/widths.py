@@ -10,6 +10,7 @@ from torch import nn
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Follower, Space, is_depthwise
+from chemnet.condensation.vectors import parts_of
 from chemnet.runtime.errors import UsageError
 
 Widths = dict[Space, int]
@@ -24,7 +25,7 @@ class Sizes:
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self._channels = channels
-        self._modules = dict(model.named_modules())
+        self._modules = parts_of(model)
         counted = sum(self._count(name, {}) for name in channels.inputs)
         self._rest = sum(p.numel() for p in model.parameters()) - counted
 
