@@ -234,9 +234,18 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         hidden_dim=64,
     ),
     "hf.GPT2LMHeadModel": hf(
-        "GPT2LMHeadModel", "GPT2Config", lambda: {"input_ids": ids()}, vocab_size=100, n_embd=32, n_layer=2, n_head=4
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        lambda: {"input_ids": ids()},
+        vocab_size=100,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        use_cache=False,
     ),
-    "hf.LlamaForCausalLM": hf("LlamaForCausalLM", "LlamaConfig", tokens_and_mask, **TEXT, num_key_value_heads=2),
+    "hf.LlamaForCausalLM": hf(
+        "LlamaForCausalLM", "LlamaConfig", tokens_and_mask, **TEXT, num_key_value_heads=2, use_cache=False
+    ),
     "hf.ConvNextModel": hf(
         "ConvNextModel",
         "ConvNextConfig",
