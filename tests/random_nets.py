@@ -101,7 +101,72 @@ def _aux(net, step, x):
     )
 
 
+def _halves_multiplied(net, step, x):
+    left, right = x.chunk(2, 1)
+    return F.silu(left) * right
+
+
+def _halves_by_size(net, step, x):
+    half = x.shape[1] // 2
+    return torch.cat([2.0 * x[:, half:], F.relu(x[:, :half])], 1)
+
+
+def _half_again(net, step, x):
+    """As in a C2f block: one half goes on, and all is read."""
+    left, right = x.split(x.shape[1] // 2, 1)
+    return torch.cat([left, right, right + F.relu(getattr(net, step.module)(right))], 1)
+
+
+def _shuffle(net, step, x):
+    n, c, *places = x.shape
+    return x.view(n, 2, c // 2, *places).transpose(1, 2).reshape(n, -1, *places)
+
+
+def _tokens(net, step, x):
+    """To the last axis and back."""
+    n, _, h, w = x.shape
+    return F.gelu(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, -1, h, w)
+
+
+def _attend(net, step, q, k, v):
+    """Attention of all places to all, the values in two heads."""
+    places = v.shape[2:]
+    q, k = (part.flatten(2).transpose(1, 2) for part in (q, k))
+    v = v.reshape(v.shape[0], 2, v.shape[1] // 2, -1)
+    weights = (q @ k.transpose(1, 2)).softmax(-1)[:, None]
+    return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, places)
+
+
+def _selected(net, step, x, y):
+    """The sum of two branches, weighted by a softmax over them."""
+    both = torch.stack([x, y], 1)
+    return (both * both.softmax(1)).sum(1)
+
+
+def _last(net, step, x):
+    """A normalisation over channels on the last axis."""
+    return getattr(net, step.module)(x.movedim(1, -1)).movedim(-1, 1)
+
+
 STEPS = {
+    "halves_multiplied": _halves_multiplied,
+    "glu": lambda net, step, x: F.glu(x, 1),
+    "halves_by_size": _halves_by_size,
+    "half_again": _half_again,
+    "swap": lambda net, step, x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "shuffle": _shuffle,
+    "pixel_shuffle": lambda net, step, x: F.pixel_shuffle(x, 2),
+    "pixel_unshuffle": lambda net, step, x: F.pixel_unshuffle(x, 2),
+    "tokens": _tokens,
+    "attend": _attend,
+    "selected": _selected,
+    "last": _last,
+    "heads": lambda net, step, x: x.unflatten(1, (2, -1)).softmax(1).flatten(1, 2),
+    "stack_max": lambda net, step, x, y: torch.stack([x, y]).amax(0),
+    "expand": lambda net, step, x: x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:]),
+    "height": lambda net, step, x: torch.cat([x, x.sin()], 2),
+    "fixed_half": lambda net, step, x: torch.cat([x[:, 2:], x[:, :2]], 1),
+    "fixed_view": lambda net, step, x: x.unflatten(1, (2, int(step.number))).flatten(1, 2),
     "add": lambda net, step, x, y: x + y,
     "subtract": lambda net, step, x, y: torch.sub(x, y, alpha=0.5),
     "multiply": lambda net, step, x, y: x * y,
@@ -216,9 +281,11 @@ class _Builder:
     def step(self, x):
         shape, draw = self.shapes[x], self.draw
         kind = draw.choices(
-            ["layer", "activation", "norm", "branch", "other", "in_place", "depthwise", "odd", "reuse"],
-            [5, 5, 2, 3, 2, 2, 1, 1.5, 0.7],
+            ["layer", "activation", "norm", "branch", "other", "in_place", "depthwise", "odd", "reuse", "shape"],
+            [5, 5, 2, 3, 2, 2, 1, 1.5, 0.7, 4],
         )[0]
+        if kind == "shape":
+            return self.shape(x, shape)
         if kind == "layer":
             return self.layer(x, self.width)
         if kind == "activation":
@@ -230,6 +297,8 @@ class _Builder:
                 is_named = which != "relu" or not made.inplace or draw.random() < 0.5
                 return self.add("module", [x], shape, self.module(made), is_named=is_named) or x
             return self.add("activation", [x], shape, which)
+        if kind == "norm" and draw.random() < 0.4:
+            return self.norm_together(x, shape)
         if kind == "norm":
             options = {"affine": draw.random() < 0.8}
             norm = nn.BatchNorm1d(shape[0], **options) if len(shape) == 1 else nn.BatchNorm2d(shape[0], **options)
@@ -254,6 +323,45 @@ class _Builder:
         if kind == "reuse":
             return self.reuse(x, shape)
         return self.odd(x, shape) if kind == "odd" else self.other(x, shape)
+
+    def norm_together(self, x, shape):
+        """Over several channels at a time."""
+        which = self.draw.choice(("group", "layer", "square", "whole"))
+        if which == "group":
+            groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0])
+            return self.add("module", [x], shape, self.module(nn.GroupNorm(groups, shape[0])))
+        if which == "whole":
+            return self.add("module", [x], shape, self.module(nn.LayerNorm(shape)))
+        norm = nn.LayerNorm(shape[0]) if which == "layer" else nn.RMSNorm(shape[0])
+        return self.add("last", [x], shape, self.module(norm))
+
+    def shape(self, x, shape):
+        """What puts channels elsewhere."""
+        c, *places = shape
+        known = [("swap", shape), ("halves_by_size", shape), ("shuffle", shape), ("heads", shape)]
+        known += [("fixed_half", shape), ("fixed_view", shape)]
+        known += [("halves_multiplied", (c // 2, *places)), ("glu", (c // 2, *places))] if c >= 8 else []
+        if places and places[0] == places[1]:
+            known += [("tokens", shape), ("expand", shape), ("attend", shape)]
+            known += [("pixel_shuffle", (c // 4, 2 * places[0], 2 * places[1]))] if c >= 8 and places[0] < 7 else []
+            known += [("pixel_unshuffle", (4 * c, places[0] // 2, places[1] // 2))] if c < 9 else []
+            known += [("height", (c, 2 * places[0], places[1]))] if places[0] < 7 else []
+        if c % 4:
+            return x
+        which, result = self.draw.choice(known)
+        if which == "pixel_unshuffle" and places[0] % 2:
+            return x
+        if which == "attend":
+            if places[0] > 6:
+                return x
+            return self.add(which, [self.layer(x, 4), self.layer(x, 4), self.layer(x, c)], shape)
+        if self.draw.random() < 0.15:
+            other = self.like(x)
+            return self.add(self.draw.choice(("selected", "stack_max")), [x, other], shape) if other else x
+        if self.draw.random() < 0.15 and c < 20:
+            inner = nn.Linear(c // 2, c // 2) if not places else nn.Conv2d(c // 2, c // 2, 1)
+            return self.add("half_again", [x], (3 * c // 2, *places), self.module(inner))
+        return self.add(which, [x], result, number=c // 2)
 
     def like(self, x):
         known = [name for name in self.made if name != x and self.shapes[name] == self.shapes[x]]
@@ -375,6 +483,9 @@ def _randomise(net):
             if module.affine:
                 nn.init.uniform_(module.weight, -1.3, 1.3)
                 nn.init.normal_(module.bias, 0.0, 0.5)
+        elif isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+            for parameter in module.parameters():
+                nn.init.uniform_(parameter, -1.3, 1.3)
 
 
 def _take(net, scale):
@@ -387,30 +498,32 @@ def _take(net, scale):
 
 def _plant(net, draw):
     """Channel k + 1 of some layers becomes channel k: exactly, times a factor, almost, or of all layers alike."""
-    how = draw.choice(("exact", "exact", "exact", "scaled", "almost", "some"))
+    how = draw.choice(("exact", "exact", "exact", "scaled", "almost", "some", "pairs", "pairs", "blocks"))
+    pairs = {"pairs": [(k, k + 1) for k in range(0, 64, 2)], "blocks": [(k, k + 4) for k in range(4)]}
     with torch.no_grad():
         for module in net.modules():
             if how == "some" and draw.random() < 0.5:
                 continue
             factor = draw.choice((0.5, 3.0)) if how == "scaled" else 1.0
             jitter = 1e-3 if how == "almost" else 0.0
-            _copy(module, factor, jitter)
+            _copy(module, factor, jitter, pairs.get(how, ((0, 1), (2, 3))))
 
 
-def _copy(module, factor, jitter):
-    pairs = ((0, 1), (2, 3))
+def _copy(module, factor, jitter, pairs):
     is_layer = isinstance(module, (nn.Linear, *CONVOLUTIONS, nn.ConvTranspose2d))
     if isinstance(module, NORMALISATIONS):
         keys = ("weight", "bias", "running_mean", "running_var")
         scaled = ("bias", "running_mean")
     elif is_layer:
         keys, scaled = ("weight", "bias"), ("bias",) if is_depthwise(module) else ("weight", "bias")
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
+        keys, scaled = ("weight", "bias"), ()
     elif isinstance(module, _Factor):
         keys, scaled = ("factor",), ()
     else:
         return
     for key in keys:
-        tensor = getattr(module, key)
+        tensor = getattr(module, key, None)
         if tensor is None:
             continue
         rows = tensor.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) and key == "weight" else tensor

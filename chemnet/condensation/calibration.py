@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
+from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.condensation.surgery import Surgery
@@ -42,17 +43,16 @@ def received(
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
-    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows = _rows(inputs[0].detach(), channels, place, isinstance(module, nn.Linear))
-        wanted = min(len(rows), max(-(-count // blocks), len(inputs[0])))
+    def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
+        rows = _rows(x.detach(), channels, place, isinstance(module, nn.Linear))
+        wanted = min(len(rows), max(-(-count // blocks), len(x)))
         chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
         kept = rows[chosen.to(rows.device)].cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
         if len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
-    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
-    with removed(hooks):
+    with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
         _run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
@@ -65,12 +65,11 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
     """Values (m,) of the channels that are the same at all positions of all examples, by place; nan for the others."""
     modules, found = dict(model.named_modules()), dict[Place, Floats]()
 
-    def keep(place: Place, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows = as_float64(_rows(inputs[0], channels, place, isinstance(module, nn.Linear)))
+    def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
+        rows = as_float64(_rows(x, channels, place, isinstance(module, nn.Linear)))
         found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
-    hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
-    with removed(hooks), evaluating(model):
+    with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]), evaluating(model):
         example.map(torch.clone)(model)
     return found
 
@@ -86,12 +85,11 @@ def moments(model: nn.Module, calibration: Inputs) -> Moments:
     """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
     found: Moments = {}
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found.setdefault(name, []).append(_moments(inputs[0]))
+    def watch(name: str, module: nn.Module, x: torch.Tensor) -> None:
+        found.setdefault(name, []).append(_moments(x))
 
-    hooks = [module.register_forward_pre_hook(partial(watch, name)) for name, module in _normalisations(model).items()]
-    if hooks:
-        with removed(hooks):
+    if norms := _normalisations(model):
+        with Watched(model, [(module, partial(watch, name)) for name, module in norms.items()]):
             _run(model, calibration)
     return found
 
@@ -109,15 +107,14 @@ def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, cali
 
     left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
 
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        x = inputs[0]
+    def watch(name: str, module: nn.Module, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
         seen = now.setdefault(name, [])
         seen.append(_moments(x))
         mean, variance = _moved(originals[name], left[name], before[name][len(seen) - 1], seen[-1])
         return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
 
     if norms:
-        with removed([module.register_forward_hook(partial(watch, name)) for name, module in norms.items()]):
+        with Watched(surgery.model, after=[(module, partial(watch, name)) for name, module in norms.items()]):
             _run(surgery.model, calibration)
     for name, seen in now.items():
         every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
@@ -157,12 +154,10 @@ def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) -> torch.Tensor:
-    """The input of a module as rows (n, m) of the channels of one segment."""
-    start, repeats = channels.offset(place), channels.repeats(place)
-    width = channels.width_of(channels.inputs[place.module][place.segment])
+    """The input of a module as rows (n, m) of the channels of one segment; zeros for those that it does not read."""
     x = x if is_linear else x.movedim(1, -1)
-    mine = x[..., start : start + width * repeats]
-    return mine.reshape(-1, width, repeats).transpose(1, 2).reshape(-1, width)
+    mine = gathered(x.movedim(-1, 0), channels.columns_of(place))  # (m, r, ...)
+    return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
 
 
 def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
@@ -186,13 +181,3 @@ def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
 
 class _Enough(Exception):
     """All samples of this block of inputs are complete."""
-
-
-@contextmanager
-def removed(hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    """Context at the end of which the hooks are removed."""
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

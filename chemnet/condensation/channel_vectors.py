@@ -27,17 +27,21 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
+from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import (
     Block,
     Floats,
+    Indices,
     Instance,
     Normalisation,
     Place,
     Signal,
     Space,
+    Together,
     Transposed,
     as_float64,
 )
+from chemnet.condensation.vectors import Vector, parts_of
 from chemnet.runtime.errors import NumericalError
 
 
@@ -45,7 +49,7 @@ class Folded:
     """The vectors of the channels of one space of a model, as its weights are now."""
 
     def __init__(self, model: nn.Module, channels: Channels, space: Space) -> None:
-        self._modules = dict(model.named_modules())
+        self._modules = parts_of(model)
         self._channels, self._space = channels, space
         self._parts: dict[Signal, list[tuple[Floats, Floats]]] = {}
 
@@ -119,33 +123,50 @@ class Folded:
         (first, position), *norms = block.modules
         module = self._modules[first]
         if block.before is None:
-            rows = as_float64(module.weight.transpose(0, 1) if isinstance(module, Transposed) else module.weight)
-            rows, bias = rows.reshape(len(rows), -1), _bias(module, len(rows))
+            weight = as_float64(module.weight.transpose(0, 1) if isinstance(module, Transposed) else module.weight)
+            table = self._channels.rows_of(first)
+            rows, bias = (_by_channel(x, table) for x in (weight.reshape(len(weight), -1), _bias(module, len(weight))))
         else:
-            if isinstance(module, Normalisation):
-                rows, bias = scale_and_shift(module)
-            elif isinstance(module, Instance):
-                rows, bias = _affine(module)
-            elif isinstance(module, nn.PReLU):
-                slopes = as_float64(module.weight)
-                rows, bias = np.column_stack([np.ones_like(slopes), slopes]), np.zeros(len(slopes))
-            else:
-                rows, bias = as_float64(module.weight), _bias(module, module.out_channels)
-            rows, bias = self._mine(rows, first, position), self._mine(bias, first, position)
-            rows = rows * np.linalg.norm(self.vectors(block.before), axis=1)[:, None]
-        bias = bias.reshape(len(rows), -1)
-        for name, place in norms:
-            scale, shift = (self._mine(column, name, place) for column in scale_and_shift(self._modules[name]))
-            rows, bias = rows * scale, bias * scale + shift
+            table = self._channels.columns_of(Place(first, position))
+            rows, bias = (_by_channel(values, table) for values in _followed(module))
+            rows = rows * np.linalg.norm(self.vectors(block.before), axis=1)[:, None, None]
+        for norm in norms:
+            columns = self._channels.columns_of(Place(*norm))
+            scale, shift = (_by_channel(values, columns) for values in scale_and_shift(self._modules[norm[0]]))
+            rows, bias = _times(rows, scale), _times(bias, scale) + _times(np.ones_like(bias), shift)
+        rows, bias = (values.reshape(self._space.width, -1) for values in (rows, bias))
         if not (np.isfinite(rows).all() and np.isfinite(bias).all()):
             raise NumericalError(f"the weights of {first} are not all finite")
         return rows, bias
 
-    def _mine(self, values: Floats, module: str, segment: int) -> Floats:
-        """Values of a module by channel of its input, as rows (m, d) of the channels of one segment."""
-        place = Place(module, segment)
-        start, count = self._channels.offset(place), self._space.width * self._channels.repeats(place)
-        return values[start : start + count].reshape(self._space.width, -1)
+
+def _by_channel(values: Floats, table: Indices) -> Floats:
+    """Values of a module (n,) or (n, d) as (m, r, d) of the channels in r of its rows or columns; zeros for none."""
+    result: Floats = gathered(torch.from_numpy(values.reshape(len(values), -1)), table).numpy()
+    return result
+
+
+def _times(values: Floats, factors: Floats) -> Floats:
+    """Values (m, r, d) times the factors (m, r, 1) of the same rows, or each by each where there are other rows."""
+    if factors.shape[1] in (1, values.shape[1]):
+        return values * factors
+    return (values[:, None] * factors[:, :, None]).reshape(len(values), -1, values.shape[2])
+
+
+def _followed(module: nn.Module) -> tuple[Floats, Floats]:
+    """Weights (n, d) and biases (n,) of a module that follows its n channels one by one."""
+    if isinstance(module, Normalisation):
+        return scale_and_shift(module)
+    if isinstance(module, Instance | Together):
+        return _affine(module)
+    weight = as_float64(module.weight)
+    if isinstance(module, Vector):  # in whatever way it is used, it has to be the same
+        return np.column_stack(
+            [np.ones_like(weight), weight / max(np.abs(weight).max(), np.finfo(float).tiny)]
+        ), np.zeros(len(weight))
+    if isinstance(module, nn.PReLU):
+        return np.column_stack([np.ones_like(weight), weight]), np.zeros(len(weight))
+    return weight.reshape(len(weight), -1), _bias(module, len(weight))
 
 
 def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
@@ -158,10 +179,11 @@ def scale_and_shift(norm: nn.Module) -> tuple[Floats, Floats]:
 
 
 def _affine(norm: nn.Module) -> tuple[Floats, Floats]:
-    """Factor and offset of each channel behind a normalisation by its own statistics (m,)."""
+    """Factors (n,) or (n, d) and offsets of the channels behind a normalisation by the statistics of its input."""
     if norm.weight is None:
         return np.ones(norm.num_features), np.zeros(norm.num_features)
-    return as_float64(norm.weight), as_float64(norm.bias)
+    weight, bias = norm.weight.flatten(1) if norm.weight.ndim > 1 else norm.weight, getattr(norm, "bias", None)
+    return as_float64(weight), np.zeros(len(weight)) if bias is None else as_float64(bias).reshape(len(weight), -1)
 
 
 def smallest(matrices: Iterable[Floats]) -> Floats:

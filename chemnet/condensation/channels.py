@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from chemnet.condensation.graph import Place, Segment, Space
+from chemnet.condensation.graph import Indices, Place, Segment, Space
+from chemnet.condensation.numbering import Numbering
 from chemnet.condensation.tracing import Tracer
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.tables import Table
@@ -17,22 +19,24 @@ class Channels:
     """The spaces of a model, and how its modules read them. The model itself is not changed."""
 
     def __init__(self, model: nn.Module, example_input: Any) -> None:
-        tracer = Tracer(model, example_input)
-        self.inputs = {name: layout.segments for name, layout in tracer.inputs.items()}
-        self.normalised = tracer.normalised
-        names: dict[int, int] = {}
-        self.spaces: list[Space] = []
-        every = tracer.spaces
-        for number in range(len(every.every)):
-            root = every.root(number)
-            if root not in names:
-                names[root] = len(self.spaces)
-                self.spaces.append(every.every[root])
-        self._number = {number: names[every.root(number)] for number in range(len(every.every))}
-        for name in tracer.followers:
-            self._attach(name, "followers")
-        for name in tracer.consumers:
-            self._attach(name, "consumers")
+        traced = Tracer(model, example_input).traced
+        numbering = Numbering(traced.spaces, traced.rows, traced.inputs)
+        self.spaces = [traced.spaces.every[root] for root in numbering.roots]
+        self.normalised = traced.normalised
+        self.rows = {layer: numbering.made(layer) for layer in traced.rows}
+        self.columns = {name: numbering.read(name) for name in traced.inputs}
+        self.inputs: dict[str, tuple[Segment, ...]] = {}
+        for name, layout in traced.inputs.items():
+            roots = [numbering.space_of(name, segment) for segment in range(len(layout.signals))]
+            numbers = [None if root is None else numbering.roots.index(root) for root in roots]
+            self.inputs[name] = tuple(map(Segment, numbers, layout.signals))
+        for kind in ("followers", "consumers", "together"):
+            for name in getattr(traced, kind):
+                self._attach(name, kind)
+        for name, width in traced.not_run.items():
+            for space in self.spaces:
+                if space.width == width:
+                    space.leave_alone(f"the forward goes by the values of a tensor, and {name} may read it then")
         for space in self.spaces:
             if not space.consumers:
                 space.leave_alone("no layer reads its channels")
@@ -40,25 +44,39 @@ class Channels:
     def _attach(self, module: str, kind: str) -> None:
         for position, segment in enumerate(self.inputs[module]):
             if segment.space is not None:
-                getattr(self.space_of(segment), kind).append(Place(module, position))
+                getattr(self.spaces[segment.space], kind).append(Place(module, position))
 
-    def space_of(self, segment: Segment) -> Space:
-        """The space of a segment that has one."""
+    def columns_of(self, place: Place) -> Indices:
+        """Columns (m, r) of the input of a module that each channel of a space lies in; -1 for none."""
+        space = self._of(self.inputs[place.module][place.segment])
+        return self.columns[place.module].table(place.segment, space.width)
+
+    def rows_of(self, layer: str) -> Indices:
+        """Rows (m, r) of a layer that make each channel of a space; -1 for none."""
+        return self.rows[layer].table(0, self.made_by(layer).width)
+
+    def made_by(self, layer: str) -> Space:
+        """The space of the channels that a layer makes."""
+        return next(space for space in self.spaces if layer in space.layers)
+
+    def read(self, module: str, widths: Mapping[Space, int]) -> int:
+        """Columns of a module's input, at these widths of some spaces."""
+        columns, result = self.columns[module], 0
+        for number, segment in enumerate(self.inputs[module]):
+            count = columns.count_of(number)
+            if segment.space is not None and (space := self._of(segment)) in widths:
+                count = count * widths[space] // space.width
+            result += count
+        return result
+
+    def made(self, layer: str, widths: Mapping[Space, int]) -> int:
+        """Rows of a layer, at these widths of some spaces."""
+        space, count = self.made_by(layer), self.rows[layer].count
+        return count * widths[space] // space.width if space in widths else count
+
+    def _of(self, segment: Segment) -> Space:
         assert segment.space is not None
-        return self.spaces[self._number[segment.space]]
-
-    def width_of(self, segment: Segment) -> int:
-        """Channels that a segment has now."""
-        return segment.width if segment.space is None else self.space_of(segment).width
-
-    def offset(self, place: Place) -> int:
-        """The first column of a segment in the input of a module, now."""
-        before = self.inputs[place.module][: place.segment]
-        return sum(self.width_of(segment) * segment.repeats for segment in before)
-
-    def repeats(self, place: Place) -> int:
-        """Columns of each channel in the input of a module."""
-        return self.inputs[place.module][place.segment].repeats
+        return self.spaces[segment.space]
 
     def named(self, layer: str) -> Space:
         """The space that a layer makes or follows. UsageError, naming the nearest ones, where there is none."""

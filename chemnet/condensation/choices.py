@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from chemnet.condensation import similarity
 from chemnet.condensation.calibration import constants
 from chemnet.condensation.channel_vectors import Folded, alike, smallest
-from chemnet.condensation.graph import Floats, Place, Space, as_float64
+from chemnet.condensation.graph import Floats, Indices, Place, Space, as_float64
 from chemnet.condensation.published_rule import is_block, kernel_similarity, merge_as_published
 from chemnet.condensation.selection import Reader, forward_selection, spanning_columns
 from chemnet.condensation.similarity import Grouping
-from chemnet.condensation.surgery import Indices, Surgery
+from chemnet.condensation.surgery import Surgery
 
 Flags = NDArray[np.bool_]
 

@@ -1,4 +1,4 @@
-"""Condenser of any network that torch.fx can trace: chooses channels that stay, merges the others into them.
+"""Condenser of any network that runs on an example: chooses channels that stay, merges the others into them.
 
 What can be condensed are the spaces of `channels.py`; `cutting.py` cuts them one after the other. A result is checked
 by `verification.py` before it is returned: a layer with which it does not do what merging predicts is left alone, with
@@ -15,8 +15,9 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.condensation.choices import CHOICES, Choice
-from chemnet.condensation.cutting import Condensation, Loss, Merge, Method
+from chemnet.condensation.cutting import Condensation, Loss
 from chemnet.condensation.inputs import Inputs, calibration_inputs
+from chemnet.condensation.method import Merge, Method
 from chemnet.condensation.verification import faults
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -83,7 +84,7 @@ def condense(
     is checked: it has to do what merging predicts, in use and in training, also when saved and read again. A layer with
     which it does not is left alone, with a warning.
 
-    Raises UsageError for a model that cannot be traced, an example input of the wrong shape, a measure out of range, a
+    Raises UsageError for a model that does not run on the example or cannot be copied, a measure out of range, a
     layer that does not exist or cannot be condensed; NumericalError for weights or activations that are not finite, and
     for a layer asked for by name with which the result does not do what merging predicts.
     """

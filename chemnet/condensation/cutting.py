@@ -13,7 +13,6 @@ import bisect
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,38 +24,23 @@ from chemnet.condensation import similarity
 from chemnet.condensation.calibration import Moments, moments, move_statistics, output_change, received
 from chemnet.condensation.capture import duplicate
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.choices import Alike, Choice, Indices, Ranked, Sample, View
-from chemnet.condensation.graph import Floats, Normalisation, Place, Space
-from chemnet.condensation.groups import grouped, prepared, published_share
+from chemnet.condensation.choices import Alike, Ranked, Sample, View
+from chemnet.condensation.graph import Floats, Indices, Normalisation, Place, Space
+from chemnet.condensation.groups import even, grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
+from chemnet.condensation.method import Method
+from chemnet.condensation.prediction import received_after
 from chemnet.condensation.selection import shares
 from chemnet.condensation.surgery import Cut, Surgery
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import ChemnetError, NumericalError, UsageError
 
-Merge = Callable[[View, Indices], Floats]
 Loss = Callable[[Any], float]
 
 _NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
 _SAME = 1e-6  # relative change of the outputs that rounding may cause
 _PROBES = 256
 _DRAWN_ROWS = 1024
-
-
-@dataclass(frozen=True)
-class Method:
-    """Choice and merge of channels, with their options."""
-
-    choice: Choice
-    given: str | Choice
-    merge: str | Merge
-    ridge: float
-    round_to: int
-
-    @property
-    def name(self) -> str:
-        """Name of the choice in messages."""
-        return self.given if isinstance(self.given, str) else getattr(self.given, "__name__", type(self.given).__name__)
 
 
 def _check_finite(model: nn.Module) -> None:
@@ -98,6 +82,8 @@ class Condensation:
         self._spaces: list[Space] = []
         self._is_stale = False  # statistics of the result are of before its last cut
         self._warns = False
+        self._kept_together: list[str] = []  # why copies stay, where statistics of several channels would change
+        self._is_at_one = False  # whether only what is equal is asked for
         self._moments: Moments | None = None
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
         self._active: dict[Place, torch.Tensor] | None = None  # the same, on drawn inputs
@@ -108,6 +94,9 @@ class Condensation:
     def take(self, measures: Mapping[str, Any], layers: str | Sequence[str] | None) -> None:
         """Condense the requested spaces, in the order of the data."""
         named = [layer for each in measures.values() if isinstance(each, Mapping) for layer in each]
+        threshold, *others = [measures["threshold"], *(v for k, v in measures.items() if k != "threshold")]
+        every = threshold.values() if isinstance(threshold, Mapping) else [threshold]
+        self._is_at_one = all(each == 1.0 for each in every) and all(each is None for each in others)
         self._spaces = self.chosen(named or layers)
         if self.method.merge == "refit":
             self._receive()
@@ -140,8 +129,13 @@ class Condensation:
         return [space for space in self.channels.spaces if space in named]
 
     def _refusal(self, space: Space) -> str | None:
+        if space.reason:
+            return space.reason
+        if space.together and not self._is_at_one and self.method.merge != "refit":
+            name = space.together[0].module
+            return f"{name} normalises its channels together: below a threshold of 1 that takes calibration inputs"
         objection = getattr(self.method.choice, "objection", None)
-        return space.reason or (objection(self._view(space)) if objection else None)
+        return objection(self._view(space)) if objection else None
 
     def _check_width(self, space: Space, width: int) -> None:
         if width > space.width:
@@ -209,6 +203,8 @@ class Condensation:
         if loss_increase is not None:
             widths = self._by_loss(view, found, loss_increase)
         main_of = self._grouping(view, found, threshold, widths)
+        if space.together and threshold == 1.0 and isinstance(found, Alike):
+            main_of = self._even(space, main_of)
         if similarity.n_groups(main_of) == space.width:
             return
         self.is_exact &= threshold == 1.0 and isinstance(found, Alike) and found.is_exact and found.merge is None
@@ -258,6 +254,18 @@ class Condensation:
         enough = np.flatnonzero(self._left(found) <= max(1.0 - threshold**2, _NOTHING_LEFT))
         return self._rounded(space, int(enough[0]) if len(enough) else space.width)
 
+    def _even(self, space: Space, main_of: similarity.Grouping) -> similarity.Grouping:
+        """Groups with which what is normalised together keeps its statistics."""
+        columns = self.channels.columns
+        is_mixed = any(columns[p.module].count_of(p.segment) < columns[p.module].count for p in space.together)
+        result = even(space, main_of, 1 if is_mixed else space.width, self._rounded)
+        if similarity.n_groups(main_of) < similarity.n_groups(result) == space.width:
+            name = space.together[0].module
+            self._kept_together.append(
+                f"{space.layers[0]}: {name} normalises its channels together, and not all have as many copies"
+            )
+        return result
+
     # -- merges
 
     def _merged(
@@ -292,6 +300,10 @@ class Condensation:
     def _refit(self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats]) -> None:
         """Shares with which the input of every reader is closest to its input before anything was cut."""
         for place, sample in view.samples().items():
+            if view.space.together:
+                assert self.calibration is not None
+                now = received_after(self.surgery, view.space, kept, place, given, shifts, self.calibration)
+                sample = Sample(now, self._wanted[place], self.surgery.shifts(place))
             gram, cross = sample.products
             if shifts[place].any() and not self.surgery.shifts(place):
                 cross = np.where(shifts[place] != 0.0, 0.0, cross)  # a bias that the reader is given takes these up
@@ -371,6 +383,8 @@ class Condensation:
 
     def warn(self) -> None:
         """A warning where merging could not be exact, with the change it made."""
+        if self._kept_together:
+            warnings.warn("copies were left alone:\n" + "\n".join(self._kept_together), stacklevel=3)
         if not self._warns:
             return
         x, on = self.calibration, "the calibration inputs"

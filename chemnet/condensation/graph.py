@@ -6,9 +6,10 @@ channel of a space by itself and *follow* it; other layers *consume* it::
 
     conv -> BatchNorm -> ReLU -> conv          layers: conv          followers: BatchNorm          consumers: conv
 
-Tensors are described by segments: after a concatenation the channels of several spaces lie one after the other, after a
-flattening each channel lies in as many columns as it had places. A `Signal` remembers by which weights the channels of
-a segment were made; `channel_vectors.py` makes vectors of it.
+Every output of a layer is an *atom*. Atoms that can only be condensed alike, as those on both sides of a sum, or those
+that a PixelShuffle puts into one place, are one *channel*; a layer may have several rows for a channel, and a reader
+several columns, as after a flattening. A `Layout` says which atom lies where along the axes of a tensor, and a `Signal`
+by which weights what lies there was made; `channel_vectors.py` makes vectors of it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from chemnet.condensation.vectors import Vector
+
 Floats: TypeAlias = NDArray[np.float64]
+Indices: TypeAlias = NDArray[np.int64]
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Normalisation: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 Instance: TypeAlias = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
-Follower: TypeAlias = Normalisation | Instance | nn.PReLU  # besides depthwise convolutions
+Together: TypeAlias = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm  # over several channels at a time
+Follower: TypeAlias = Normalisation | Instance | Together | nn.PReLU | Vector  # besides depthwise convolutions
 Layer: TypeAlias = Convolution | Transposed | nn.Linear
 
 
@@ -36,10 +41,11 @@ class Space:
 
     width: int
     layers: list[str]
-    blocks: int = 1  # of equal width, which are not mixed
+    blocks: int = 1  # of equal width, one after the other, which are not mixed and keep as many each
     reason: str | None = None
     followers: list[Place] = field(default_factory=list)
     consumers: list[Place] = field(default_factory=list)
+    together: list[Place] = field(default_factory=list)  # of the followers, those that normalise channels together
     activations: list[str] = field(default_factory=list)  # names of what changes them value by value
     is_homogeneous: bool = True  # a positive factor of a channel stays one through all of these
 
@@ -67,22 +73,43 @@ class Signal:
     is_mixed: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The channels along the `axes` of a tensor: `atoms` of layers, -1 for those of none, and the number of the segment
+    that each belongs to, whose `signals` say how it was made, both of the sizes of these axes.
+
+    At the place `moving` among the axes is the one that is as long as there are channels; the others stay as they are,
+    as the number of heads does where channels are split into heads.
+    """
+
+    axes: tuple[int, ...]
+    atoms: Indices
+    segments: Indices
+    signals: tuple[Signal | None, ...]
+    moving: int = 0
+
+    @property
+    def axis(self) -> int | None:
+        """The only axis along which channels lie; None if there are several."""
+        return self.axes[0] if len(self.axes) == 1 else None
+
+    @property
+    def moving_axis(self) -> int:
+        """The axis of the tensor that is as long as there are channels."""
+        return self.axes[self.moving]
+
+
+def nameless(axis: int, width: int) -> Layout:
+    """Channels along an axis that are no layer's."""
+    return Layout((axis,), np.full(width, -1), np.zeros(width, dtype=np.int64), (None,))
+
+
 @dataclass(frozen=True)
 class Segment:
-    """Channels of a tensor that belong to one space (None: to none), each in `repeats` neighbouring columns."""
+    """Columns of a module's input that belong to one space (None: to none) and were made alike."""
 
     space: int | None
-    width: int
-    repeats: int = 1
     signal: Signal | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The segments along the channel axis of a tensor."""
-
-    axis: int
-    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True)
@@ -93,6 +120,11 @@ class Place:
     segment: int
 
 
+def is_each_alone(norm: nn.Module) -> bool:
+    """Whether a normalisation over groups has every channel in a group of its own."""
+    return isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
+
+
 def has_one_slope(module: nn.Module) -> bool:
     """Whether a PReLU has the same slope for all channels."""
     return type(module) is nn.PReLU and module.num_parameters == 1
@@ -101,6 +133,11 @@ def has_one_slope(module: nn.Module) -> bool:
 def is_depthwise(module: nn.Module) -> bool:
     """Whether a convolution filters every channel by itself."""
     return isinstance(module, Convolution) and 1 < module.groups == module.in_channels == module.out_channels
+
+
+def read_by(layer: Layer) -> int:
+    """Number of channels that a layer reads."""
+    return int(layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
 
 
 def as_float64(tensor: torch.Tensor) -> Floats:

@@ -47,6 +47,22 @@ def grouped(
     return np.concatenate(parts)
 
 
+def even(
+    space: Space, main_of: similarity.Grouping, most: int, rounded: Callable[[Space, int], int]
+) -> similarity.Grouping:
+    """Groups of equal size, at most of `most` channels, within groups; channels in none are by themselves."""
+    groups = np.where(main_of == similarity.NO_GROUP, np.arange(len(main_of)), main_of)
+    common = int(np.gcd.reduce(np.unique(groups, return_counts=True)[1]))
+    width = space.width
+    possible = [size for size in range(1, min(common, most) + 1) if common % size == 0]
+    size = max(size for size in possible if rounded(space, width // size) * size == width)
+    result = np.empty_like(groups)
+    for main in np.unique(groups):
+        members = np.flatnonzero(groups == main)
+        result[members] = np.repeat(members[::size], size)
+    return result
+
+
 def published_share(found: Alike | Ranked, main_of: similarity.Grouping, place: Place) -> Floats:
     """Eq. 36: a channel is its main one, times the ratio of their lengths (m, k)."""
     kept = similarity.mains(main_of)

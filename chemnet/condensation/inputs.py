@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Inputs:
         model that has no parameters of these names."""
         if isinstance(given, Inputs):
             return given
-        if isinstance(given, Mapping) and given.keys() <= inspect.signature(model.forward).parameters.keys():
+        if isinstance(given, Mapping) and _takes_by_name(model, given):
             return cls((), dict(given))
         return cls(tuple(given) if isinstance(given, tuple | list) else (given,), {})
 
@@ -85,6 +86,18 @@ class Inputs:
         return ", ".join(str(tuple(x.shape)) for x in self.tensors)
 
 
+def _takes_by_name(model: nn.Module, given: Mapping[Any, Any]) -> bool:
+    """Whether the forward of a model has these names, or takes any."""
+    signature = inspect.signature(model.forward)
+    if given.keys() <= signature.parameters.keys():
+        return True
+    try:
+        signature.bind(**given)
+    except TypeError:
+        return False
+    return True
+
+
 def mapped(function: Tensors, value: Any) -> Any:
     """A value with a function of each of its tensors in the place of it."""
     if isinstance(value, torch.Tensor):
@@ -99,14 +112,21 @@ def mapped(function: Tensors, value: Any) -> Any:
 
 
 def leaves(value: Any) -> list[torch.Tensor]:
-    """The tensors of a value, in their order."""
-    found: list[torch.Tensor] = []
+    """The tensors of a value, in their order: of tuples, lists, mappings and data classes, one in another."""
     if isinstance(value, torch.Tensor):
         return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    for part in parts:
-        found += leaves(part)
-    return found
+    return [x for _, part in parts(value) for x in leaves(part)]
+
+
+def parts(value: Any) -> list[tuple[Any, Any]]:
+    """What a value consists of, each with its key, place or name."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, tuple | list):
+        return list(enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [(each.name, getattr(value, each.name)) for each in dataclasses.fields(value)]
+    return []
 
 
 def calibration_inputs(given: Any, example: Inputs, model: nn.Module) -> Inputs:

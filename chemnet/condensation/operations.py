@@ -7,6 +7,7 @@ bound of 30 or a threshold of 1e-3 is in no range that could be tried.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from chemnet.condensation.graph import Follower, Layer, Layout
+from chemnet.condensation.graph import Layout
 
 # ---- modules, by their exact class: a class derived from them may do anything
 
@@ -75,15 +76,44 @@ ADDITIONS = {
 DIVISIONS = {operator.truediv, operator.itruediv, torch.div, torch.true_divide, "div", "div_", "true_divide"}
 PRODUCTS = {operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply", *DIVISIONS}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
-FLATTENINGS = {torch.flatten, "flatten"}
-RESHAPINGS = {torch.reshape, "view", "reshape"}
+STACKS = {torch.stack}
+MATRIX_PRODUCTS = {torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm"}
+EINSTEIN_SUMS = {torch.einsum}
+ATTENTION = {F.scaled_dot_product_attention}
 MEANS = {torch.mean, torch.sum, torch.amax, "mean", "sum", "amax"}
+SOFTMAXES = {F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, "softmax", "log_softmax"}
+GATES = {F.glu}
+# What puts numbers elsewhere, by the name of the function in torch or of the method.
+REARRANGEMENTS = {
+    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
+    *("squeeze", "unsqueeze", "expand", "repeat", "tile", "repeat_interleave", "flip", "roll", "narrow", "chunk"),
+    *("split", "split_with_sizes", "tensor_split", "unbind", "select", "getitem", "pixel_unshuffle", "channel_shuffle"),
+}
+PLAIN_REARRANGEMENTS = {"view", "reshape", "flatten", "unflatten", "chunk", "split", "getitem"}
 RANDOM = {F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2}  # the place of `training`, true by default
+
+# ---- numbers
+
+ARITHMETIC = {
+    *(operator.add, operator.sub, operator.mul, operator.floordiv, operator.truediv, operator.mod, operator.neg),
+    *(operator.pow, operator.getitem, operator.index, int, float, max, min, round, math.floor, math.ceil, math.sqrt),
+    *(math.prod, torch.Size),
+}
 
 # ---- questions that read no channel
 
 SHAPES = {"shape", "size"}
-HARMLESS = {"ndim", "dtype", "device", "layout", "requires_grad", "is_cuda", "dim", "element_size", "is_floating_point"}
+HARMLESS = {
+    *("ndim", "dtype", "device", "layout", "requires_grad", "requires_grad_", "dim", "element_size", "itemsize"),
+    *("stride", "storage_offset", "get_device", "names", "has_names", "grad", "grad_fn", "data_ptr", "_version"),
+    *("untyped_storage", "__hash__", "__format__", "__repr__", "register_hook", "retain_grad", "_is_view"),
+    *("result_type", "can_cast"),
+}
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a function or property tells of a tensor no more than of what kind it is."""
+    return name in HARMLESS or (name.startswith("is_") and name != "is_nonzero")
 
 
 def strangeness(name: str, module: nn.Module) -> str | None:
@@ -95,8 +125,6 @@ def strangeness(name: str, module: nn.Module) -> str | None:
         return f"{name} has a forward hook, which may change what it gives"
     if "forward" in vars(module):
         return f"the forward of {name} has been replaced"
-    if isinstance(module, Layer | Follower) and not type(module).__module__.startswith("torch.nn.modules."):
-        return f"{name} ({type(module).__name__}) is not known to keep channels apart"
     return None
 
 
@@ -115,7 +143,7 @@ def pads_places(node: fx.Node, layout: Layout) -> bool:
     if node.target is not F.pad:
         return False
     pad, mode, value = arguments(node, ("pad", None), ("mode", "constant"), ("value", None))
-    places = len(shape_of(node) or ()) - 1 - layout.axis
+    places = len(shape_of(node) or ()) - 1 - max(layout.axes)
     return isinstance(pad, tuple | list) and len(pad) <= 2 * places and (mode != "constant" or not value)
 
 
@@ -159,6 +187,35 @@ def with_a_number(node: fx.Node) -> str | None:
 def is_getitem(node: fx.Node) -> bool:
     """Whether a node takes an item, or some, of another."""
     return node.op == "call_function" and node.target is operator.getitem
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether a node computes something of numbers alone, or takes one of several."""
+    return node.op == "call_function" and node.target in ARITHMETIC and shape_of(node) is None
+
+
+def shapes_by(user: fx.Node, number: fx.Node) -> bool:
+    """Whether a node uses a number to say which shape a tensor has, or where it is taken apart."""
+    return rearrangement(user) is not None and bool(user.args) and user.args[0] is not number
+
+
+def rearrangement(node: fx.Node) -> str | None:
+    """The name of what a node does if it only puts numbers elsewhere."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    if name not in REARRANGEMENTS or node.op not in ("call_function", "call_method"):
+        return None
+    ours = (name, getattr(torch, name, None), getattr(F, name, None), getattr(torch.Tensor, name, None))
+    return name if node.target in (*ours, operator.getitem) else None
+
+
+def is_open(value: Any) -> bool:
+    """Whether a size is read from a tensor, or left open."""
+    return (
+        value is None
+        or isinstance(value, fx.Node)
+        or (isinstance(value, int) and type(value) is not int)
+        or (value == -1)
+    )
 
 
 def shape_of(node: Any) -> tuple[int, ...] | None:

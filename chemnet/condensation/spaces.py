@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from chemnet.condensation.graph import Layout, Space
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from chemnet.condensation.graph import Indices, Layout, Space
 
 
 class Spaces:
-    """Spaces by number; two that are joined are one from then on."""
+    """Spaces by number; two that are joined are one from then on. The outputs of every layer are atoms, by number, of
+    which those that are joined are one channel."""
 
     def __init__(self) -> None:
         self.every: list[Space] = []
+        self.partings: list[tuple[Indices, str]] = []  # parts (k, p) of atoms that keep as many each, and the reason
         self._parent: list[int] = []
+        self._starts = np.zeros(1, dtype=np.int64)  # of the atoms of each space as it was made, and the end
+        self._joined: list[tuple[Indices, Indices]] = []
 
-    def new(self, space: Space) -> int:
-        """The number of a new space."""
+    def new(self, space: Space) -> Indices:
+        """The atoms of a new space."""
         self.every.append(space)
         self._parent.append(len(self._parent))
-        return len(self.every) - 1
+        start = self._starts[-1]
+        self._starts = np.append(self._starts, start + space.width)
+        return np.arange(start, start + space.width)
 
     def root(self, number: int) -> int:
         """The number of the space that has taken in this one."""
@@ -27,33 +36,54 @@ class Spaces:
             number = self._parent[number]
         return number
 
+    def of_atoms(self, atoms: Indices) -> list[int]:
+        """Numbers of the spaces that some atoms belong to."""
+        owners = np.unique(np.searchsorted(self._starts, atoms[atoms >= 0], side="right") - 1)
+        return list(dict.fromkeys(self.root(int(owner)) for owner in owners))
+
     def of(self, *layouts: Layout) -> list[Space]:
         """The spaces whose channels are in a tensor."""
-        numbers = [s.space for layout in layouts for s in layout.segments if s.space is not None]
-        return [self.every[root] for root in dict.fromkeys(map(self.root, numbers))]
+        return [
+            self.every[number]
+            for number in dict.fromkeys(number for layout in layouts for number in self.of_atoms(layout.atoms))
+        ]
 
-    def unite(self, first: int, second: int) -> None:
-        """Make one space of two."""
-        a, b = self.root(first), self.root(second)
-        if a == b:
-            return
-        kept, other = self.every[a], self.every[b]
-        kept.layers += other.layers
-        kept.activations += other.activations
-        kept.is_homogeneous &= other.is_homogeneous
-        if other.reason:
-            kept.leave_alone(other.reason)
-        self._parent[b] = a
-        divide(kept, other.blocks)
+    def unite(self, first: Indices, second: Indices) -> None:
+        """Make one channel of every two atoms, and one space of theirs."""
+        self._joined.append((first.ravel(), second.ravel()))
+        kept, *others = self.of_atoms(np.concatenate([first.ravel(), second.ravel()]))
+        for other in others:
+            self._take_in(kept, other)
+
+    def _take_in(self, number: int, other: int) -> None:
+        kept, gone = self.every[number], self.every[other]
+        kept.layers += gone.layers
+        kept.activations += gone.activations
+        kept.is_homogeneous &= gone.is_homogeneous
+        if gone.reason:
+            kept.leave_alone(gone.reason)
+        self._parent[other] = number
+
+    def part(self, parts: Indices, reason: str) -> None:
+        """Parts (k, ...) of atoms that keep as many each, and whose channels are not mixed; why, where they cannot."""
+        self.partings.append((parts.reshape(len(parts), -1), reason))
 
     def leave(self, layouts: Iterable[Layout], reason: str) -> None:
         """Leave the spaces of tensors alone."""
         for space in self.of(*layouts):
             space.leave_alone(reason)
 
+    def components(self) -> Indices:
+        """For every atom the number of the channel that it belongs to."""
+        count = int(self._starts[-1])
+        first, second = (np.concatenate([np.empty(0, dtype=np.int64), *side]) for side in self._sides())
+        graph = coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count))
+        return connected_components(graph, directed=False)[1].astype(np.int64)
 
-def divide(space: Space, groups: int) -> None:
-    """Channels of different groups are never merged, and every group keeps as many."""
-    space.blocks = math.lcm(space.blocks, groups)
-    if space.blocks == space.width:
-        space.leave_alone(f"no two of its {space.width} channels belong to the same groups")
+    def atoms_of(self, number: int) -> Indices:
+        """Atoms of a space, of its first layer first."""
+        mine = [each for each in range(len(self.every)) if self.root(each) == number]
+        return np.concatenate([np.arange(self._starts[each], self._starts[each + 1]) for each in mine])
+
+    def _sides(self) -> tuple[Sequence[Indices], Sequence[Indices]]:
+        return [first for first, _ in self._joined], [second for _, second in self._joined]

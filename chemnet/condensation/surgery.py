@@ -11,19 +11,31 @@ Source: Chen and Xu, eq. 36-38; eq. 36 has v_k where u_k is meant.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Floats, Follower, Layer, Normalisation, Place, Space, Transposed, is_depthwise
+from chemnet.condensation.columns import gathered
+from chemnet.condensation.graph import (
+    Floats,
+    Follower,
+    Indices,
+    Layer,
+    Normalisation,
+    Place,
+    Space,
+    Together,
+    Transposed,
+    is_depthwise,
+    is_each_alone,
+)
+from chemnet.condensation.vectors import Vector, is_vector, parts_of
 from chemnet.runtime.errors import UsageError
-
-Indices = NDArray[np.int64]
 
 
 class Surgery:
@@ -32,25 +44,20 @@ class Surgery:
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self.model, self.channels = model, channels
-        self._modules = dict(model.named_modules())
+        self._modules = parts_of(model)
         self.survivors = {
-            name: np.arange(module.num_features)
+            name: np.arange(_channels_of(module))
             for name, module in self._modules.items()
-            if isinstance(module, Normalisation)
+            if isinstance(module, Normalisation | Together)
         }
         self.rewritten: set[str] = set()
 
     def weights(self, place: Place) -> Floats:
         """Weights of a reader for each channel (m, q), of all outputs and places; of a grouped convolution those of the
         outputs that belong to the channel's group."""
-        module, columns = self._modules[place.module], self._columns(place)
-        weight = module.weight if isinstance(module, Transposed) else module.weight.transpose(0, 1)
-        m = self.channels.inputs[place.module][place.segment]
-        rows = weight.detach().to("cpu", torch.float64)
-        if getattr(module, "groups", 1) > 1:
-            of_groups = rows.reshape(len(rows), module.groups, -1).transpose(0, 1)
-            return of_groups.reshape(module.groups * len(rows), -1).numpy()
-        return rows[columns].reshape(self.channels.width_of(m), -1).numpy()
+        table = self.channels.columns_of(place)
+        rows = _by_column(self._modules[place.module]).detach().to("cpu", torch.float64)
+        return gathered(rows, table).reshape(len(table), -1).numpy()
 
     def shifts(self, place: Place, *, is_estimated: bool = True, may_add: bool = False) -> bool:
         """Whether a reader takes up a constant that its channels gain or lose: by a bias, which a Linear layer may be
@@ -67,74 +74,89 @@ class Surgery:
     def cut(self, space: Space, kept: Indices, shares: Mapping[Place, Floats], shifts: Mapping[Place, Floats]) -> None:
         """Reduce a space to its channels `kept`; the columns of every reader are merged by its share (m, k), its bias
         takes up the constants `shifts` (m,)."""
-        # backwards: the columns of a segment begin behind those before it, which may be of the same space
-        for place in reversed(space.consumers):
-            self._merge_columns(place, shares[place], shifts.get(place))
-        for place in reversed(space.followers):
-            self._keep_followed(place, kept)
+        for place in space.consumers:
+            self._add_shift(place, shifts.get(place))
+            self._merge_columns(place, shares[place], kept)
+        for name in dict.fromkeys(place.module for place in space.consumers):
+            self._keep_columns(name, self._cut_columns(name, space.consumers, space, kept))
+        for name in dict.fromkeys(place.module for place in space.followers):
+            self._keep_followed(name, self._cut_columns(name, space.followers, space, kept))
         for name in space.layers:
-            self._keep_rows(name, kept)
+            self._keep_rows(name, self.channels.rows[name].cut({0}, kept, space.width, space.blocks))
         space.width = len(kept)
 
-    def _columns(self, place: Place) -> slice:
-        start, segment = self.channels.offset(place), self.channels.inputs[place.module][place.segment]
-        return slice(start, start + self.channels.width_of(segment) * segment.repeats)
+    def _cut_columns(self, name: str, places: Sequence[Place], space: Space, kept: Indices) -> Indices:
+        """The columns of a module that stay."""
+        segments = {place.segment for place in places if place.module == name}
+        return self.channels.columns[name].cut(segments, kept, space.width, space.blocks)
 
-    def _merge_columns(self, place: Place, share: Floats, shift: Floats | None) -> None:
-        module, columns = self._modules[place.module], self._columns(place)
-        if shift is not None and shift.any():
-            if module.bias is None and isinstance(module, nn.Linear) and place.module not in self.channels.normalised:
-                _add_bias(module)
-            if module.bias is not None:
-                _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
-        if getattr(module, "groups", 1) > 1:
-            _set(module, "weight", _merged_groups(module.weight, share, module.groups))
-            module.in_channels = share.shape[1]
+    def left_by(self, space: Space, kept: Indices) -> dict[str, Indices]:
+        """Columns that a cut would leave of each module that normalises channels of a space together."""
+        surgery = copy.copy(self)
+        surgery.channels = copy.deepcopy(self.channels)
+        space = surgery.channels.spaces[self.channels.spaces.index(space)]
+        names = dict.fromkeys(place.module for place in space.together)
+        return {name: surgery._cut_columns(name, space.together, space, kept) for name in names}
+
+    def _add_shift(self, place: Place, shift: Floats | None) -> None:
+        """The bias of a reader takes up constants."""
+        module = self._modules[place.module]
+        if shift is None or not shift.any():
             return
-        axis = 0 if isinstance(module, Transposed) else 1
-        weight = module.weight.transpose(0, axis)
-        mine = weight[columns].detach().double().reshape(len(share), -1)
-        merged = (torch.from_numpy(share.T).to(mine) @ mine).reshape(-1, *weight.shape[1:])
-        whole = torch.cat([weight[: columns.start], merged.to(weight), weight[columns.stop :]])
-        _set(module, "weight", whole.transpose(0, axis))
-        setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(whole))
+        if module.bias is None and isinstance(module, nn.Linear) and place.module not in self.channels.normalised:
+            _add_bias(module)
+        if module.bias is not None:
+            _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
+
+    def _merge_columns(self, place: Place, share: Floats, kept: Indices) -> None:
+        """The columns of each kept channel become those of what it stands for; the others stay until they are cut."""
+        module, table = self._modules[place.module], self.channels.columns_of(place)
+        if getattr(module, "groups", 1) > 1:  # channels of other groups cannot stand in
+            group = table[:, 0] // (module.in_channels // module.groups)
+            share = np.where(group[:, None] == group[kept], share, 0.0)
+        columns = _by_column(module).detach().clone()
+        mine = gathered(columns.double(), table)
+        merged = torch.tensordot(torch.from_numpy(share.T).to(mine), mine, dims=1)
+        there = table[kept] >= 0
+        columns[torch.from_numpy(table[kept][there])] = merged[torch.from_numpy(there)].to(columns)
+        _set_columns(module, columns)
 
     def _summed(self, place: Place) -> Floats:
         """Weights of a reader summed over the places of each channel (m, out)."""
-        module, segment = self._modules[place.module], self.channels.inputs[place.module][place.segment]
-        outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
-        weights, m = self.weights(place), self.channels.width_of(segment)
-        groups = getattr(module, "groups", 1)
-        if isinstance(module, nn.Linear):
-            summed: Floats = weights.reshape(m, segment.repeats, outputs).sum(axis=1)
-            return summed
-        places = weights.reshape(m, outputs // groups, -1).sum(axis=2)
-        result = np.zeros((groups, m // groups, groups, outputs // groups))
-        for group in range(groups):
-            result[group, :, group] = places.reshape(groups, m // groups, -1)[group]
-        return result.reshape(m, outputs)
+        module, table = self._modules[place.module], self.channels.columns_of(place)
+        columns = _by_column(module).detach().to("cpu", torch.float64)
+        groups, n = getattr(module, "groups", 1), len(columns)
+        of_group = columns.flatten(1).reshape(*columns.shape[:2], -1).sum(dim=2)
+        whole = of_group.new_zeros(n, groups, of_group.shape[1])
+        whole[torch.arange(n), torch.arange(n) // (n // groups)] = of_group
+        summed: Floats = gathered(whole.flatten(1), table).sum(dim=1).numpy()
+        return summed
 
-    def _keep_followed(self, place: Place, kept: Indices) -> None:
-        module, columns = self._modules[place.module], self._columns(place)
-        repeats = self.channels.repeats(place)
-        every = np.arange(_channels_of(module))
-        mine = every[columns].reshape(-1, repeats)[kept].ravel()
-        left = np.concatenate([every[: columns.start], mine, every[columns.stop :]])
-        if isinstance(module, Normalisation):
-            self.survivors[place.module] = self.survivors[place.module][left]
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            if getattr(module, name, None) is not None:
-                _keep(module, name, left)
+    def _keep_columns(self, name: str, left: Indices) -> None:
+        module = self._modules[name]
+        _set_columns(module, _by_column(module).detach()[torch.from_numpy(left)])
+        setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(left))
+
+    def _keep_followed(self, name: str, left: Indices) -> None:
+        module = self._modules[name]
+        if isinstance(module, Vector):
+            _keep(module.owner, module.key, left, module.axis)
+            return
+        if isinstance(module, Normalisation | Together):
+            self.survivors[name] = self.survivors[name][left]
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            if getattr(module, key, None) is not None:
+                _keep(module, key, left)
         _set_channels(module, len(left))
 
-    def _keep_rows(self, name: str, kept: Indices) -> None:
+    def _keep_rows(self, name: str, left: Indices) -> None:
         module = self._modules[name]
         if isinstance(module, Transposed):
-            _set(module, "weight", module.weight[:, torch.from_numpy(kept)])
+            _set(module, "weight", module.weight[:, torch.from_numpy(left)])
         else:
-            _keep(module, "weight", kept)
-        _keep(module, "bias", kept)
-        setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(kept))
+            _keep(module, "weight", left)
+        _keep(module, "bias", left)
+        setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(left))
 
 
 @dataclass(frozen=True)
@@ -155,7 +177,8 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
             if given is not None and given.shape != tensor.shape:
-                if not isinstance(module, Layer | Follower) or given.ndim != tensor.ndim:
+                is_known = isinstance(module, Layer | Follower) or (is_vector(given) and is_vector(tensor))
+                if not is_known or given.ndim != tensor.ndim:
                     kind = type(module).__name__
                     raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
@@ -177,7 +200,7 @@ def _unfit(model: nn.Module, reason: str) -> UsageError:
 def _describe(module: nn.Module) -> None:
     """Set the numbers of channels of a module to those of its weights."""
     if isinstance(module, Follower):
-        one = module.weight if module.weight is not None else module.running_mean
+        one = module.weight if module.weight is not None else getattr(module, "running_mean", None)
         _set_channels(module, _channels_of(module) if one is None else len(one))
         return
     weight = module.weight
@@ -193,45 +216,55 @@ def _describe(module: nn.Module) -> None:
 
 def _channels_of(module: nn.Module) -> int:
     """Channels that a module follows one by one."""
-    names = "num_features", "num_parameters", "out_channels"
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return int(module.normalized_shape[0])
+    names = "num_features", "num_parameters", "num_channels", "out_channels"
     return next(int(getattr(module, name)) for name in names if hasattr(module, name))
 
 
 def _set_channels(module: nn.Module, count: int) -> None:
     if isinstance(module, nn.PReLU):
         module.num_parameters = count
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        module.normalized_shape = (count, *module.normalized_shape[1:])
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = count if is_each_alone(module) else module.num_groups
+        module.num_channels = count
     elif isinstance(module, Follower):
         module.num_features = count
     else:
         module.in_channels = module.out_channels = module.groups = count
 
 
-def _merged_groups(weight: torch.Tensor, share: Floats, groups: int) -> torch.Tensor:
-    """Weights (out, in / groups, ...) of a grouped convolution, each group with its own block of the share."""
-    m, k = (size // groups for size in share.shape)
-    blocks = [share[g * m : (g + 1) * m, g * k : (g + 1) * k] for g in range(groups)]
-    parts = weight.detach().double().reshape(groups, -1, *weight.shape[1:])
-    merged = [
-        torch.tensordot(part, torch.from_numpy(block).to(part), dims=([1], [0])).movedim(-1, 1)
-        for part, block in zip(parts, blocks, strict=True)
-    ]
-    return torch.cat(merged).to(weight)
+def _by_column(module: nn.Module) -> torch.Tensor:
+    """Weights of a layer by the channels that it reads (in, out, ...), of all outputs, or of those in the group."""
+    if isinstance(module, Transposed):
+        return module.weight
+    by_group = module.weight.unflatten(0, (getattr(module, "groups", 1), -1)).transpose(1, 2)
+    return by_group.flatten(0, 1)
+
+
+def _set_columns(module: nn.Module, columns: torch.Tensor) -> None:
+    """Set the weights of a layer to those by channel."""
+    if not isinstance(module, Transposed):
+        columns = columns.unflatten(0, (getattr(module, "groups", 1), -1)).transpose(1, 2).flatten(0, 1)
+    _set(module, "weight", columns)
 
 
 def _add_bias(layer: nn.Linear) -> None:
     layer.bias = nn.Parameter(layer.weight.new_zeros(layer.out_features), requires_grad=layer.weight.requires_grad)
 
 
-def _keep(module: nn.Module, name: str, kept: Indices) -> None:
+def _keep(module: nn.Module, name: str, kept: Indices, axis: int = 0) -> None:
     tensor = getattr(module, name)
     if tensor is not None:
-        _set(module, name, tensor[torch.from_numpy(kept).to(tensor.device)])
+        _set(module, name, tensor.index_select(axis, torch.from_numpy(kept).to(tensor.device)))
 
 
 def _set(module: nn.Module, name: str, value: torch.Tensor) -> None:
     """Replace a parameter or buffer, keeping its memory format."""
     old = getattr(module, name)
-    is_last = value.ndim == 4 and old.is_contiguous(memory_format=torch.channels_last)
+    is_last = value.ndim == 4 and not old.is_contiguous() and old.is_contiguous(memory_format=torch.channels_last)
     value = value.detach().clone(memory_format=torch.channels_last if is_last else torch.contiguous_format)
     if isinstance(old, nn.Parameter):
         setattr(module, name, nn.Parameter(value, requires_grad=old.requires_grad))

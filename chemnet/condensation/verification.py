@@ -15,7 +15,7 @@ import copy
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,12 +23,14 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from chemnet.condensation.called_layers import After, Before, Watched
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.cutting import Condensation
-from chemnet.condensation.graph import Floats, Place, Space
+from chemnet.condensation.graph import Indices, Normalisation, Space
 from chemnet.condensation.inputs import Inputs, drawn, leaves
-from chemnet.condensation.surgery import Cut, Indices, Surgery, resize
+from chemnet.condensation.prediction import Substitution, over_some
+from chemnet.condensation.surgery import Cut, Surgery, resize
 
 _INPUTS = 16
 _TIMES = 32.0  # the change by the last place of all weights
@@ -128,10 +130,14 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
     its normalisations have the statistics of the condensed model."""
     model = duplicate(original)
     modules, results = dict(model.named_modules()), dict(surgery.model.named_modules())
+    after = list[tuple[nn.Module, After]]()
     for name, left in surgery.survivors.items():
-        if modules[name].running_mean is not None:
+        if not isinstance(modules[name], Normalisation):
+            after.append((modules[name], over_some(left)))
+        elif modules[name].running_mean is not None:
             for key in ("running_mean", "running_var"):
                 getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
+    before = list[tuple[nn.Module, Before]]()
     for cut in cuts:
         space = channels.spaces[cut.number]
         if cut.by_place is None:
@@ -139,32 +145,20 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
             continue
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
-            substitution = _Substitution(channels, place, share, cut.kept, shift if takes_up else None)
-            modules[place.module].register_forward_pre_hook(substitution)
+            substitution = Substitution(channels, place, share, cut.kept, shift if takes_up else None)
+            before.append((modules[place.module], substitution))
+    model.forward = _under(Watched(model, before, after), model.forward)
     return model
 
 
-class _Substitution:
-    """Puts in front of a reader what it gets of the channels of one space that stay."""
+def _under(context: Watched, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward in a context."""
 
-    def __init__(self, channels: Channels, place: Place, share: Floats, kept: Indices, shift: Floats | None) -> None:
-        segment = channels.inputs[place.module][place.segment]
-        self._start, self._repeats = channels.offset(place), segment.repeats
-        self._share, self._kept, self._shift = share, torch.from_numpy(kept), shift
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        with context:
+            return forward(*args, **kwargs)
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs of the reader with other channels."""
-        axis = -1 if isinstance(module, nn.Linear) else 1
-        x = inputs[0].movedim(axis, -1)
-        m = len(self._share)
-        mine = x[..., self._start : self._start + m * self._repeats]
-        every = mine.reshape(*mine.shape[:-1], m, self._repeats).transpose(-1, -2).double()
-        made = every[..., self._kept] @ torch.from_numpy(self._share.T).to(every)
-        if self._shift is not None:
-            made = made + torch.from_numpy(self._shift).to(every)
-        made = made.transpose(-1, -2).reshape(mine.shape).to(x)
-        whole = torch.cat([x[..., : self._start], made, x[..., self._start + m * self._repeats :]], dim=-1)
-        return (whole.movedim(-1, axis), *inputs[1:])
+    return instead
 
 
 def _transplant(

@@ -9,7 +9,8 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.graph import Floats, Follower, Segment, Space, is_depthwise
+from chemnet.condensation.graph import Floats, Follower, Space, is_depthwise
+from chemnet.condensation.vectors import parts_of
 from chemnet.runtime.errors import UsageError
 
 Widths = dict[Space, int]
@@ -24,8 +25,7 @@ class Sizes:
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self._channels = channels
-        self._modules = dict(model.named_modules())
-        self._made = {name: space for space in channels.spaces for name in space.layers}
+        self._modules = parts_of(model)
         counted = sum(self._count(name, {}) for name in channels.inputs)
         self._rest = sum(p.numel() for p in model.parameters()) - counted
 
@@ -35,20 +35,15 @@ class Sizes:
 
     def _count(self, name: str, widths: Mapping[Space, int]) -> int:
         module = self._modules[name]
-        read = sum(self._width(segment, widths) * segment.repeats for segment in self._channels.inputs[name])
+        read = self._channels.read(name, widths)
         if isinstance(module, Follower):
-            return read * sum(1 for p in module.parameters(recurse=False))
+            return read * sum(p.numel() for p in module.parameters(recurse=False)) // self._channels.columns[name].count
         if is_depthwise(module):
             return read * (module.weight[0].numel() + (module.bias is not None))
-        space = self._made[name]
-        made = widths.get(space, space.width)
+        made = self._channels.made(name, widths)
         groups = 1 if isinstance(module, nn.Linear) else module.groups
         places = module.weight[0, 0].numel()
         return made * (read // groups * places + (module.bias is not None))
-
-    def _width(self, segment: Segment, widths: Mapping[Space, int]) -> int:
-        width = self._channels.width_of(segment)
-        return width if segment.space is None else widths.get(self._channels.space_of(segment), width)
 
     def by_threshold(self, matrices: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
         """Widths of the groups at the largest common threshold at which at most `target` parameters are left."""

@@ -39,9 +39,9 @@ from torch import nn
 
 from chemnet.condensation import similarity
 from chemnet.condensation.channels import Channels
-from chemnet.condensation.choices import Indices, Ranked, View
+from chemnet.condensation.choices import Ranked, View
 from chemnet.condensation.condenser import condense
-from chemnet.condensation.graph import Floats, Normalisation, as_float64
+from chemnet.condensation.graph import Floats, Indices, Normalisation, as_float64
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import UsageError

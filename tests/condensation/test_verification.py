@@ -511,7 +511,7 @@ def test_inputs_are_drawn_in_the_scale_of_the_example():
 def test_a_result_without_faults_has_none():
     model, x = perceptron(), rows()
     from chemnet.condensation.choices import folded
-    from chemnet.condensation.cutting import Method
+    from chemnet.condensation.method import Method
 
     example = Inputs.of(x, model)
     method = Method(folded, "folded", "paper", 1e-3, 1)

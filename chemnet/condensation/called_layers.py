@@ -1,0 +1,145 @@
+"""Layers as the functions of torch that are called with their weights.
+
+A class derived from a layer of torch.nn may do anything around that function: pad its input, or apply an activation to
+its result; and a forward may call it with the weights of a layer without calling the layer. What the layer reads, and
+what it gives, is known at the function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from chemnet.condensation.graph import Normalisation
+
+# Given a module and what its layer reads: what it is to read instead, or None; with its result: the result instead.
+Before: TypeAlias = Callable[[nn.Module, torch.Tensor], torch.Tensor | None]
+After: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+
+# Of functions, by their names: the classes of layers that call them, and the tensors of these in their order.
+_WEIGHTS = ("weight", "bias")
+_FUNCTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
+    "linear": (nn.Linear, _WEIGHTS),
+    **{f"conv{n}d": (getattr(nn, f"Conv{n}d"), _WEIGHTS) for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": (getattr(nn, f"ConvTranspose{n}d"), _WEIGHTS) for n in (1, 2, 3)},
+    "batch_norm": (nn.modules.batchnorm._BatchNorm, ("running_mean", "running_var", *_WEIGHTS)),
+    "prelu": (nn.PReLU, ("weight",)),
+    "layer_norm": (nn.LayerNorm, _WEIGHTS),
+    "group_norm": (nn.GroupNorm, _WEIGHTS),
+    "rms_norm": (nn.RMSNorm, ("weight",)),
+}
+_OPTIONS = {"layer_norm": 1, "group_norm": 1, "rms_norm": 1}  # arguments between the input and the tensors
+_GROUPS = {**{f"conv{n}d": 6 for n in (1, 2, 3)}, **{f"conv_transpose{n}d": 6 for n in (1, 2, 3)}}
+
+
+class Layers:
+    """The layers of a model, known by their weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._of: dict[int, nn.Module] = {}
+        for module in model.modules():
+            for kind, keys in _FUNCTIONS.values():
+                if isinstance(module, kind) and getattr(module, keys[0]) is not None:
+                    self._of.setdefault(id(getattr(module, keys[0])), module)
+
+    def knows(self, module: nn.Module) -> bool:
+        """Whether a layer has weights by which it is known."""
+        return any(each is module for each in self._of.values())
+
+    def called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
+        """The layer that a call of a function with its weights is; None for any other call."""
+        if name not in _FUNCTIONS:
+            return None
+        kind, keys = _FUNCTIONS[name]
+        first = 1 + _OPTIONS.get(name, 0)
+        given = {key: _argument(args, kwargs, place, key) for place, key in enumerate(keys, start=first)}
+        module = self._of.get(id(given[keys[0]]))
+        if not isinstance(module, kind) or not all(given[key] is getattr(module, key, None) for key in keys):
+            return None
+        return module if _has_options(module, name, args, kwargs) else None
+
+
+def is_of_layers(name: str) -> bool:
+    """Whether a function is one that layers call with their weights."""
+    return name in _FUNCTIONS
+
+
+def calls(name: str, module: nn.Module) -> bool:
+    """Whether a module is a layer that calls this function, or derived from one."""
+    return name in _FUNCTIONS and isinstance(module, _FUNCTIONS[name][0])
+
+
+def _argument(args: Sequence[Any], kwargs: Mapping[str, Any], place: int, name: str) -> Any:
+    return args[place] if len(args) > place else kwargs.get(name)
+
+
+def _has_options(module: nn.Module, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a function is called as the layer would."""
+    if name in _GROUPS:
+        return bool((_argument(args, kwargs, _GROUPS[name], "groups") or 1) == getattr(module, "groups", 1))
+    if isinstance(module, Normalisation):
+        return bool(_argument(args, kwargs, 7, "eps") == module.eps)
+    return True
+
+
+def _first(function: Before, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    instead = function(module, inputs[0])
+    return None if instead is None else (instead, *inputs[1:])
+
+
+def _then(function: After, module: nn.Module, inputs: tuple[Any, ...], result: torch.Tensor) -> torch.Tensor:
+    return function(module, inputs[0], result)
+
+
+class Watched(TorchFunctionMode):
+    """Context in which functions are called `before` layers of a model, with what they read, and `after` them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        before: Sequence[tuple[nn.Module, Before]] = (),
+        after: Sequence[tuple[nn.Module, After]] = (),
+    ) -> None:
+        super().__init__()
+        self._layers, self._before, self._after = Layers(model), before, after
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> Watched:
+        """Watch; layers without weights at their calls."""
+        for module, first in self._before:
+            if not self._layers.knows(module):
+                self._hooks.append(module.register_forward_pre_hook(partial(_first, first)))
+        for module, then in self._after:
+            if not self._layers.knows(module):
+                self._hooks.append(module.register_forward_hook(partial(_then, then)))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        """Stop watching."""
+        super().__exit__(*raised)
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """A function of torch, perhaps that of a layer."""
+        kwargs = dict(kwargs or {})
+        module = self._layers.called(getattr(func, "__name__", ""), args, kwargs)
+        if module is None:
+            return func(*args, **kwargs)
+        x, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
+        for each, first in self._before:
+            if each is module:
+                instead = first(module, x)
+                x = x if instead is None else instead
+        result = func(x, *rest, **kwargs)
+        for each, then in self._after:
+            if each is module:
+                result = then(module, x, result)
+        return result

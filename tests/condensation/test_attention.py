@@ -1,0 +1,171 @@
+"""Transformers: the values of attention are condensed head by head, queries and keys stay, and the layers that are fed
+forward are condensed."""
+
+import copy
+
+import pytest
+import torch
+from net_zoo import randomised
+from numpy.testing import assert_allclose
+from torch import nn
+from torch.nn import functional as F
+
+from chemnet.condensation import condense, resize, survey
+from chemnet.condensation.channels import Channels
+
+
+def output(model, x):
+    with torch.no_grad():
+        return model(x)
+
+
+def states(model, example):
+    return {layer: state for layers, _, state in survey(model, example).rows for layer in layers.split(", ")}
+
+
+def tokens(n=4, seed=1):
+    return torch.randn(n, 6, 8, generator=torch.Generator().manual_seed(seed))
+
+
+class Attention(nn.Module):
+    """Two heads of four channels; `attend` makes a result of queries, keys and values."""
+
+    def __init__(self, attend, heads=2):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4 * heads)
+        self.out, self.heads, self.attend = nn.Linear(8, 8), heads, attend
+
+    def forward(self, x):
+        n, length = x.size(0), x.size(1)
+        q, k = (part(x).view(n, length, 2, 4).transpose(1, 2) for part in (self.q, self.k))
+        v = self.v(x).view(n, length, self.heads, -1).transpose(1, 2)
+        return self.out(self.attend(q, k, v).transpose(1, 2).reshape(n, length, -1))
+
+
+def fused(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def by_hand(q, k, v):
+    return (q @ k.transpose(-2, -1) * 0.5).softmax(-1) @ v
+
+
+def transposed(q, k, v):
+    weights = torch.matmul(q, k.transpose(-2, -1)).softmax(-1)
+    return torch.matmul(v.transpose(-2, -1), weights.transpose(-2, -1)).transpose(-2, -1)
+
+
+def summed(q, k, v):
+    weights = torch.einsum("bhid, bhjd -> bhij", q, k).softmax(-1)
+    return torch.einsum("bhij, bhjd -> bihd", weights, v).transpose(1, 2)
+
+
+def grouped_queries(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+def repeated(q, k, v):
+    n, length = v.size(0), v.size(2)
+    more = v[:, :, None].expand(-1, -1, 2, -1, -1).reshape(n, 2, length, -1)
+    return F.scaled_dot_product_attention(q, k, more)
+
+
+ATTENTION = {
+    "fused": (fused, 2),
+    "by hand": (by_hand, 2),
+    "transposed": (transposed, 2),
+    "einsum": (summed, 2),
+    "grouped queries": (grouped_queries, 1),
+    "repeated heads": (repeated, 1),
+}
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_values_are_condensed_head_by_head(name):
+    attend, heads = ATTENTION[name]
+    torch.manual_seed(0)
+    net, x = randomised(Attention(attend, heads)), tokens()
+    with torch.no_grad():
+        for head in range(heads):
+            for parameter in (net.v.weight, net.v.bias):
+                parameter[4 * head + 1] = parameter[4 * head]
+    found = states(net, x)
+    assert found["v"] == "can be condensed" and "can be" not in found["q"] and "can be" not in found["k"]
+    assert Channels(net, x).named("v").blocks == heads
+    reduced = condense(net, x, threshold=1.0)
+    assert (reduced.q.out_features, reduced.v.out_features, reduced.out.in_features) == (8, 3 * heads, 6)
+    assert_allclose(output(reduced, 2.0 * x), output(net, 2.0 * x), rtol=1e-5, atol=1e-5)
+    half = condense(net, x, widths={"v": 2 * heads}, calibration=tokens(40, 3))
+    half.train()(x).square().mean().backward()
+    rebuilt = resize(copy.deepcopy(net), half.state_dict())
+    assert_allclose(output(rebuilt, x), output(half, x), rtol=1e-6, atol=1e-7)
+
+
+def test_the_copies_of_one_head_alone_stay():
+    net = randomised(Attention(fused))
+    with torch.no_grad():
+        net.v.weight[1], net.v.bias[1] = net.v.weight[0], net.v.bias[0]
+        net.v.weight[4], net.v.bias[4] = net.v.weight[2], net.v.bias[2]  # in the other head: no copy
+    assert condense(net, tokens(), threshold=1.0).v.out_features == 8
+
+
+def test_values_of_a_head_whose_size_is_fixed_are_left_alone():
+    def attend(q, k, v):
+        return fused(q, k, v.reshape(-1, 2, 6, 4))
+
+    net = randomised(Attention(attend))
+    assert "reshape" in states(net, tokens())["v"] and "fixed size" in states(net, tokens())["v"]
+
+
+class Packed(nn.Module):
+    """A block of a vision transformer as it is usually written: one projection for queries, keys and values, whose
+    sizes come from the width of the input."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm1, self.norm2 = nn.Linear(8, 8), nn.LayerNorm(8), nn.LayerNorm(8)
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.fc1, self.fc2, self.head = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        n, length, width = x.size(0), x.size(1), x.size(2)
+        qkv = self.qkv(self.norm1(x)).reshape(n, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]).transpose(1, 2).reshape(n, length, width)
+        x = x + self.proj(y)
+        return self.head(x + self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+
+def test_the_usual_block_of_a_transformer_keeps_its_attention_and_is_condensed_where_it_feeds_forward():
+    net, x = randomised(Packed()), tokens()
+    with torch.no_grad():
+        for parameter in (net.fc1.weight, net.fc1.bias):
+            parameter[1::2] = parameter[::2]
+    found = states(net, x)
+    assert found["fc1"] == "can be condensed"
+    assert all("reads its width" in found[name] or "sums over" in found[name] for name in ("embed", "qkv", "proj"))
+    reduced = condense(net, x, threshold=1.0)
+    assert (reduced.fc1.out_features, reduced.qkv.out_features) == (8, 24)
+    assert_allclose(output(reduced, x), output(net, x), rtol=1e-5, atol=1e-5)
+    assert condense(net, x, ratio=0.8, calibration=tokens(40, 3)).fc1.out_features < 16
+
+
+def test_a_gate_of_two_halves_is_condensed_in_a_transformer():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both, self.down = nn.Linear(8, 24), nn.Linear(12, 8)
+
+        def forward(self, x):
+            gate, up = self.both(x).chunk(2, dim=-1)
+            return x + self.down(F.silu(gate) * up)
+
+    net, x = randomised(Gated()), tokens()
+    with torch.no_grad():
+        for parameter in (net.both.weight, net.both.bias):
+            parameter[1], parameter[13] = parameter[0], parameter[12]
+    assert Channels(net, x).named("both").width == 12
+    reduced = condense(net, x, threshold=1.0)
+    assert (reduced.both.out_features, reduced.down.in_features) == (22, 11)
+    assert_allclose(output(reduced, x), output(net, x), rtol=1e-5, atol=1e-5)
+    assert condense(net, x, widths={"both": 5}, calibration=tokens(40, 3)).both.out_features == 10
