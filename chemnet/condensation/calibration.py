@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
@@ -53,7 +52,7 @@ def received(
 
     hooks = [modules[place.module].register_forward_pre_hook(partial(keep, place)) for place in places]
     with removed(hooks):
-        _run(model, calibration)
+        run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
@@ -78,7 +77,7 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
 def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
     """Mean absolute difference of two models' outputs for some inputs, relative to the first's mean [-]."""
     given = Inputs.of(inputs, before)
-    expected, got = (np.concatenate([each.ravel() for each in _run(model, given)]) for model in (before, after))
+    expected, got = (np.concatenate([each.ravel() for each in run(model, given)]) for model in (before, after))
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
@@ -92,38 +91,38 @@ def moments(model: nn.Module, calibration: Inputs) -> Moments:
     hooks = [module.register_forward_pre_hook(partial(watch, name)) for name, module in _normalisations(model).items()]
     if hooks:
         with removed(hooks):
-            _run(model, calibration)
+            run(model, calibration)
     return found
 
 
-def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, calibration: Inputs) -> None:
-    """Correct the statistics of every normalisation, in place, for the change of its input on the calibration inputs.
+@contextmanager
+def correcting(surgery: Surgery, original: nn.Module, before: Moments) -> Iterator[None]:
+    """Context in which a run corrects the statistics of the normalisations for the change of their inputs, in place.
 
     The means move by the difference, and the variances by the ratio, of the moments of the two networks on the same
-    inputs (`before` are those of the original): where merging has changed nothing, nothing moves, and few inputs are
-    enough. Every normalisation receives inputs that those before it have normalised by their corrected statistics.
+    calibration inputs (`before` are those of the original): where merging has changed nothing, nothing moves, and few
+    inputs are enough. Every normalisation receives inputs that those before it have normalised by their corrected
+    statistics. Those that a run does not come to keep theirs.
     """
     norms, originals = _normalisations(surgery.model), _normalisations(original)
     norms = {name: module for name, module in norms.items() if name not in surgery.rewritten}
+    left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
     now: Moments = {}
 
-    left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
-
-    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        x = inputs[0]
-        seen = now.setdefault(name, [])
-        seen.append(_moments(x))
-        mean, variance = _moved(originals[name], left[name], before[name][len(seen) - 1], seen[-1])
-        return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
-
-    if norms:
-        with removed([module.register_forward_hook(partial(watch, name)) for name, module in norms.items()]):
-            _run(surgery.model, calibration)
-    for name, seen in now.items():
-        every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
-        mean, variance = _moved(originals[name], left[name], *every)
+    def move(name: str, then: torch.Tensor, seen: torch.Tensor) -> None:
+        mean, variance = _moved(originals[name], left[name], then, seen)
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(variance)
+
+    def watch(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen = now.setdefault(name, [])
+        seen.append(_moments(inputs[0]))
+        move(name, before[name][len(seen) - 1], seen[-1])
+
+    with removed([module.register_forward_pre_hook(partial(watch, name)) for name, module in norms.items()]):
+        yield
+    for name, seen in now.items():
+        move(name, torch.stack(before[name]).mean(0), torch.stack(seen).mean(0))
 
 
 def _moved(
@@ -165,9 +164,11 @@ def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) ->
     return mine.reshape(-1, width, repeats).transpose(1, 2).reshape(-1, width)
 
 
-def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
-    """Outputs of a model in evaluation mode, in blocks of about the same size, without those that were stopped early.
-    UsageError if it does not take the inputs."""
+def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
+    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early.
+
+    Raises UsageError if it does not take the inputs.
+    """
     outputs = []
     with evaluating(model):
         for block in inputs.blocks(_BLOCK):

@@ -1,0 +1,92 @@
+"""Budgets of a network: what its layers need at given widths, in parameters or in multiply-adds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from chemnet.condensation.calibration import removed
+from chemnet.condensation.capture import evaluating
+from chemnet.condensation.graph import Follower, Layer, Transposed, is_depthwise
+from chemnet.condensation.inputs import Inputs
+
+Numbers = NDArray[np.int64] | int
+Costs = NDArray[np.float64] | float
+
+
+class Budget(Protocol):
+    """What is to be saved: `whole` is what the model needs, in a unit that messages call `unit`."""
+
+    unit: str
+    whole: float
+
+    def of(self, name: str, read: Numbers, made: Numbers) -> Any:
+        """What a layer, or a module that follows one, needs if it reads and makes these numbers of channels."""
+
+
+class Parameters:
+    """Number of parameters."""
+
+    unit = "parameters"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = dict(model.named_modules())
+        self.whole = float(sum(p.numel() for p in model.parameters()))
+
+    def of(self, name: str, read: Numbers, made: Numbers) -> Any:
+        """Parameters of a module."""
+        module = self._modules[name]
+        if isinstance(module, Follower):
+            return read * sum(1 for p in module.parameters(recurse=False))
+        return weights(module, read, made) + made * (module.bias is not None)
+
+
+class MultiplyAdds:
+    """Number of multiply-adds of a call on an example."""
+
+    unit = "multiply-adds"
+
+    def __init__(self, model: nn.Module, example: Inputs) -> None:
+        self._modules = dict(model.named_modules())
+        layers = [name for name, module in self._modules.items() if isinstance(module, Layer)]
+        self._places: dict[str, int] = dict.fromkeys(layers, 0)
+
+        def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+            self._places[name] += _places(module, inputs[0], output)
+
+        hooks = [self._modules[name].register_forward_hook(partial(watch, name)) for name in layers]
+        with removed(hooks):
+            self.whole = float(multiply_adds(model, example))
+
+    def of(self, name: str, read: Numbers, made: Numbers) -> Any:
+        """Multiply-adds of a module, of those that are counted: normalisations count nothing."""
+        places = self._places.get(name, 0)
+        return places * weights(self._modules[name], read, made) if places else 0
+
+
+def multiply_adds(model: nn.Module, example_input: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products of a call on an example, which `condense` would take."""
+    with FlopCounterMode(display=False) as counter, evaluating(model):
+        Inputs.of(example_input, model).map(torch.clone)(model)
+    return int(counter.get_total_flops()) // 2
+
+
+def weights(module: nn.Module, read: Numbers, made: Numbers) -> Any:
+    """Weights of a layer that reads and makes these numbers of channels."""
+    if is_depthwise(module):
+        return read * module.weight[0].numel()
+    groups = 1 if isinstance(module, nn.Linear) else module.groups
+    return made * (read // groups * module.weight[0, 0].numel())
+
+
+def _places(module: nn.Module, given: torch.Tensor, output: torch.Tensor) -> int:
+    """How often each weight of a layer is used in a call."""
+    if isinstance(module, Transposed):
+        return given.numel() // module.in_channels
+    return output.numel() // (module.out_features if isinstance(module, nn.Linear) else module.out_channels)
