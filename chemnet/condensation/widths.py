@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import similarity
@@ -19,6 +20,7 @@ Rounded = Callable[[Space, int], int]
 
 _HALVINGS = 60
 _ROUNDS = 4  # updates of the costs of a space, which depend on the widths around it
+_SWEEPS = 10  # over all spaces, of exchanges between two
 _SAVING = 9.0  # power of ten of the highest and, negative, of the lowest price of the whole
 
 
@@ -86,7 +88,47 @@ class Sizes:
                 }
             return found
 
-        return self._bisected(widths, target, rounded, -_SAVING, _SAVING)
+        found = self._bisected(widths, target, rounded, -_SAVING, _SAVING)
+        for _ in range(_SWEEPS):
+            before = found
+            for space in curves:
+                found = self._exchanged(space, curves, found, target, possible)
+            if found == before:
+                break
+        return found
+
+    def _exchanged(
+        self,
+        space: Space,
+        curves: Mapping[Space, Floats],
+        widths: Widths,
+        target: float,
+        possible: Mapping[Space, NDArray[np.int64]],
+    ) -> Widths:
+        """Widths with more channels of a space, for which another one has less, if that leaves less unexplained.
+
+        No price leads to all of the best divisions: those off the convex hull have to be looked for.
+        """
+        more = possible[space][possible[space] > widths[space]]
+        if not len(more):
+            return widths
+        now, *costs = self._costs(space, widths, np.append(widths[space], more))
+        gains, extra = curves[space][widths[space]] - curves[space][more], np.array(costs) - now
+        best = int(np.argmax(gains / np.maximum(extra, np.finfo(float).tiny)))
+        wider, gain = {**widths, space: int(more[best])}, gains[best]
+        beyond = self.total(wider) - target
+        if beyond <= 0.0:
+            return wider if gain > 0.0 else widths
+        result = widths
+        for other in [each for each in curves if each is not space]:
+            less = possible[other][possible[other] < widths[other]]
+            now, *costs = self._costs(other, wider, np.append(widths[other], less))
+            fitting = less[now - np.array(costs) >= beyond]
+            if len(fitting):
+                losses = curves[other][fitting] - curves[other][widths[other]]
+                if losses.min() < gain:
+                    result, gain = {**wider, other: int(fitting[losses.argmin()])}, losses.min()
+        return result
 
     def _costs(self, space: Space, widths: Widths, possible: Numbers) -> Any:
         """What the modules around a space need at its possible widths and at these of the others."""
