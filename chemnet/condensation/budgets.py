@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from chemnet.condensation.calibration import removed
 from chemnet.condensation.capture import evaluating
 from chemnet.condensation.graph import Follower, Layer, Transposed, is_depthwise
 from chemnet.condensation.inputs import Inputs
@@ -58,10 +58,12 @@ class MultiplyAdds:
         self._places: dict[str, int] = dict.fromkeys(layers, 0)
 
         def watch(name: str, module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-            self._places[name] += _places(module, inputs[0], output)
+            if inputs:
+                self._places[name] += _places(module, inputs[0], output)
 
-        hooks = [self._modules[name].register_forward_hook(partial(watch, name)) for name in layers]
-        with removed(hooks):
+        with ExitStack() as hooks:
+            for name in layers:
+                hooks.enter_context(self._modules[name].register_forward_hook(partial(watch, name)))
             self.whole = float(multiply_adds(model, example))
 
     def of(self, name: str, read: Numbers, made: Numbers) -> Any:

@@ -21,7 +21,8 @@ from chemnet.runtime.errors import NumericalError, UsageError
 
 Moments = dict[str, list[torch.Tensor]]
 
-_BLOCK = 100  # inputs of one call
+_BLOCK = 100  # inputs of one call, at most
+_NUMBERS = 2**21  # of the inputs of one call, about: with large images activations take most of the memory
 
 
 def received(
@@ -37,7 +38,7 @@ def received(
         return {}
     parts: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
     modules = dict(model.named_modules())
-    blocks = -(-calibration.count // _BLOCK)
+    blocks = -(-calibration.count // _block(calibration))
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
@@ -171,7 +172,7 @@ def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
     """
     outputs = []
     with evaluating(model):
-        for block in inputs.blocks(_BLOCK):
+        for block in inputs.blocks(_block(inputs)):
             try:
                 output = block.like(model).map(torch.clone)(model)
             except _Enough:
@@ -183,6 +184,11 @@ def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
                 ) from None
             outputs += [as_float64(x) for x in leaves(output)]
     return outputs
+
+
+def _block(inputs: Inputs) -> int:
+    """Number of inputs of one call."""
+    return inputs.room(_BLOCK, _NUMBERS)
 
 
 class _Enough(Exception):

@@ -16,6 +16,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -26,7 +27,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation.budgets import Numbers
-from chemnet.condensation.calibration import removed
 from chemnet.condensation.capture import duplicate, evaluating
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Follower, Space, Transposed, is_depthwise
@@ -177,9 +177,9 @@ class _Run:
             if not self.given:
                 example(self._model)  # what is made at the first call
             plain = _mean_time(lambda: example(self._model), self._clock)
-            names = self._channels.inputs
-            hooks = [self._modules[name].register_forward_pre_hook(partial(stamp, name)) for name in names]
-            with removed(hooks):
+            with ExitStack() as hooks:
+                for name in self._channels.inputs:
+                    hooks.enter_context(self._modules[name].register_forward_pre_hook(partial(stamp, name)))
                 start = self._clock()
                 example(self._model)
                 end = self._clock()
