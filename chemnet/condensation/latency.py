@@ -13,6 +13,7 @@ the processor are faster than those a little smaller or larger: both kinds are m
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ _SHARES = (1.0, 0.6, 0.25, 0.05)
 _VECTOR = 64  # bytes that the widest instructions take at once
 _AT_LEAST = 0.05  # [s]; short calls are repeated in a turn until they take this long
 _TURNS, _REPEATS = 5, 3
+_LEAD = "before the first module"
 _LAYER_AT_LEAST = 1e-3  # [s], the same for a layer alone
 
 
@@ -94,11 +96,12 @@ class Latency:
             widths = [run.widths(name) for run in runs]
             if all(each == widths[0] for each in widths):
                 continue  # it cannot be cut
-            times = np.array([run.seconds[name] for run in runs])
+            times = np.array([run.of(name) for run in runs])
             if not isinstance(modules[name], Follower) and not is_depthwise(modules[name]):
                 layer = _Layer(modules[name], runs[0].given[name], clock)
-                table = self._alone[name] = _Table(layer, widths, vector)
-                times -= [table(*each) for each in widths]
+                table = _Table(layer, widths, vector, most=times[0])
+                times = np.maximum(times - [table(*each) for each in widths], 0.0)
+                self._alone[name] = table
             self._follows[name] = _interpolated([made for _, made in widths], times, vector)
 
     def of(self, name: str, read: Numbers, made: Numbers) -> Any:
@@ -153,7 +156,7 @@ class _Run:
     """
 
     def __init__(self, model: nn.Module, channels: Channels, clock: Clock) -> None:
-        self.whole, self.seconds, self.given = np.inf, dict[str, float](), dict[str, _Given]()
+        self.whole, self.given, self._seconds = np.inf, dict[str, _Given](), dict[str, float]()
         self._model, self._channels, self._clock = model, channels, clock
         self._modules = dict(model.named_modules())
         self._made = {name: space for space in channels.spaces for name in space.layers}
@@ -164,8 +167,12 @@ class _Run:
         read = sum(self._channels.width_of(segment) * segment.repeats for segment in segments)
         return read, self._made[name].width if name in self._made else read
 
+    def of(self, name: str) -> float:
+        """Time of a module until the next begins [s], so that those of all make the whole."""
+        return self._seconds[name] * self.whole / sum(self._seconds.values())
+
     def turn(self, example: Inputs) -> None:
-        """Measure once, without and with a look at the modules, of which what it costs is taken off."""
+        """Measure once, without and with a look at the modules."""
         stamps: list[tuple[str, float]] = []
 
         def stamp(name: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -184,11 +191,11 @@ class _Run:
                 example(self._model)
                 end = self._clock()
         self.whole = min(self.whole, plain)
-        ends, seconds = [at for _, at in stamps[1:]] + [end], dict[str, float]()
-        for (name, begin), until in zip(stamps, ends, strict=True):
-            seconds[name] = seconds.get(name, 0.0) + (until - begin) * min(plain / (end - start), 1.0)
+        begins, seconds = [(_LEAD, start), *stamps], dict[str, float]()
+        for (name, begin), (_, until) in itertools.pairwise([*begins, ("", end)]):
+            seconds[name] = seconds.get(name, 0.0) + until - begin
         for name, value in seconds.items():
-            self.seconds[name] = min(self.seconds.get(name, np.inf), value)
+            self._seconds[name] = min(self._seconds.get(name, np.inf), value)
 
 
 # ---- a layer alone
@@ -274,11 +281,14 @@ def _linear(x: NDArray[np.int64], knots: NDArray[np.int64], values: Floats) -> F
 
 
 class _Table:
-    """Times of a layer alone by the channels that it reads and makes."""
+    """Times of a layer alone by the channels that it reads and makes; at its own widths, which come first, at `most`
+    what it needs in the network."""
 
-    def __init__(self, layer: _Layer, widths: Sequence[tuple[int, int]], vector: int) -> None:
+    def __init__(self, layer: _Layer, widths: Sequence[tuple[int, int]], vector: int, most: float) -> None:
         reads, makes = (sorted(set(numbers)) for numbers in zip(*widths, strict=True))
         times = layer.seconds(reads, makes)
+        alone = times[reads.index(widths[0][0]), makes.index(widths[0][1])]
+        times *= min(alone, most) / max(alone, np.finfo(float).tiny)
         self._shares = _interpolated(reads, np.eye(len(reads)), vector)  # of the measured numbers
         self._times = _interpolated(makes, times.T, vector)
 

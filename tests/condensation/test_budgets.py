@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from net_zoo import NETS, mlp, mobilenet, randomised, widened
+from net_zoo import NETS, mlp, randomised, widened
 from numpy.testing import assert_allclose
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -228,9 +228,10 @@ def test_budgets_and_limits_that_cannot_be_kept_are_refused(options, message):
 # ---- what is told
 
 
+@pytest.mark.parametrize("name", ["mobilenet", "densenet"])
 @pytest.mark.parametrize("choice", ["folded", "forward"])
-def test_the_table_of_the_layers_accounts_for_all_of_both_networks(choice):
-    net = mobilenet()
+def test_the_table_of_the_layers_accounts_for_all_of_both_networks(name, choice):
+    net = NETS[name]()
     wide = widened(net).eval()
     calibration = more(net.example) if choice == "forward" else None
     lines = []
