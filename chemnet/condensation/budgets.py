@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from chemnet.condensation.capture import evaluating
+from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Follower, Layer, Transposed, is_depthwise
 from chemnet.condensation.inputs import Inputs
 
@@ -39,6 +40,11 @@ class Parameters:
         self._modules = dict(model.named_modules())
         self.whole = float(sum(p.numel() for p in model.parameters()))
 
+    @classmethod
+    def of_call(cls, model: nn.Module, channels: Channels, example: Inputs) -> Parameters:
+        """Those of a model, whatever it is called with."""
+        return cls(model)
+
     def of(self, name: str, read: Numbers, made: Numbers) -> Any:
         """Parameters of a module."""
         module = self._modules[name]
@@ -51,6 +57,11 @@ class MultiplyAdds:
     """Number of multiply-adds of a call on an example."""
 
     unit = "multiply-adds"
+
+    @classmethod
+    def of_call(cls, model: nn.Module, channels: Channels, example: Inputs) -> MultiplyAdds:
+        """Those of a model called with an example."""
+        return cls(model, example)
 
     def __init__(self, model: nn.Module, example: Inputs) -> None:
         self._modules = dict(model.named_modules())

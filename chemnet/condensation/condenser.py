@@ -29,8 +29,8 @@ from chemnet.runtime.errors import NumericalError, UsageError
 
 _MERGES = {"paper": "paper", "refit": "refit"}
 _BUDGETS: dict[str, Callable[[nn.Module, Channels, Inputs], Budget]] = {
-    "parameters": lambda model, channels, example: Parameters(model),
-    "macs": lambda model, channels, example: MultiplyAdds(model, example),
+    "parameters": Parameters.of_call,
+    "macs": MultiplyAdds.of_call,
     "latency": Latency,
 }
 _RANGES: dict[str, tuple[Any, str]] = {

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from chemnet.condensation import similarity
-from chemnet.condensation.budgets import Budget
+from chemnet.condensation.budgets import Budget, Parameters
 from chemnet.condensation.calibration import output_change
 from chemnet.condensation.capture import duplicate
 from chemnet.condensation.channels import Channels
@@ -31,7 +31,7 @@ from chemnet.condensation.graph import Floats, Normalisation, Place, Space
 from chemnet.condensation.groups import grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
 from chemnet.condensation.limits import Least, Limits
-from chemnet.condensation.progress import Report, steps
+from chemnet.condensation.progress import Report, silent, steps
 from chemnet.condensation.sampling import PROBES, Sampling
 from chemnet.condensation.selection import shares
 from chemnet.condensation.surgery import Cut, Surgery
@@ -55,9 +55,9 @@ class Method:
     merge: str | Merge
     ridge: float
     round_to: int
-    least: Least | None
-    budget: Callable[[nn.Module, Channels, Inputs], Budget]  # what a ratio is a share of
-    report: Report
+    least: Least | None = None
+    budget: Callable[[nn.Module, Channels, Inputs], Budget] = Parameters.of_call  # what a ratio is a share of
+    report: Report = silent
 
     @property
     def name(self) -> str:
