@@ -139,6 +139,14 @@ def positive_number(text: str) -> float:
     return number
 
 
+def share(text: str) -> float:
+    """Number in (0, 1]."""
+    number = positive_number(text)
+    if number > 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share in (0, 1]")
+    return number
+
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 

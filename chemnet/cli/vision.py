@@ -1,4 +1,4 @@
-"""`chemnet vision`: training, reduction, comparison and costs of a classifier of images."""
+"""`chemnet vision`: training, reduction, condensation, comparison and costs of a classifier of images."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from chemnet.cli.arguments import (
     check_way,
     given,
     positive,
+    share,
 )
 from chemnet.runtime.tables import Table
 
@@ -30,6 +31,15 @@ def add(commands: Any) -> None:
         group, "reduce", reduce, "reduce a classifier automatically: table 3, figures 6 and 7", "the reduction"
     )
     _add_common(command, "default: reduction, beside the classifier", model=True)
+    text = "condense a classifier to a share of a budget, without retraining"
+    command = add_command(group, "condense", condense, text, "the condensed classifier")
+    _add_images(command)
+    command.add_argument("model", metavar="MODEL", type=Path, help="a classifier or its run folder")
+    command.add_argument("--ratio", type=share, required=True, metavar="R", help="share that may be left, in (0, 1]")
+    kinds = ("parameters", "macs", "latency")
+    command.add_argument("--budget", choices=kinds, default="parameters", help="default parameters")
+    command.add_argument("--batch", type=positive, default=128, metavar="N", help="images of the latency (default 128)")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default: condensed.pt, beside the classifier")
     text = "compare condensation with other methods at equal parameters and retraining"
     command = add_command(group, "compare", compare, text, "runs of another model, data or settings")
     _add_common(command, "default: comparison, beside the classifier", model=True, seeds=False)
@@ -43,16 +53,20 @@ def add(commands: Any) -> None:
 def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = False, seeds: bool = True) -> None:
     if model:
         command.add_argument("model", metavar="MODEL", nargs="?", type=Path, help="default: the config's training")
-    images = "CIFAR-10's python batches, a folder, or an npz"
-    command.add_argument("--data", type=Path, required=True, metavar="IMAGES", help=images)
-    command.add_argument("--config", default="short", metavar="CONFIG", help="short (default), paper, or a YAML file")
-    add_set(command)
+    _add_images(command)
     command.add_argument("--out", type=Path, metavar="DIR", help=out)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default auto")
     add_threads(command)
     if seeds:
         command.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
         command.add_argument("--resume", action="store_true", help="go on where it was interrupted")
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    images = "CIFAR-10's python batches, a folder, or an npz"
+    command.add_argument("--data", type=Path, required=True, metavar="IMAGES", help=images)
+    command.add_argument("--config", default="short", metavar="CONFIG", help="short (default), paper, or a YAML file")
+    add_set(command)
 
 
 def train(options: Options) -> list[Table]:
@@ -75,6 +89,16 @@ def reduce(options: Options) -> list[Table]:
     config = load_config(options.config, options.changes)
     check_way(options)
     return [reduce(config, options.data, **given(options, "model", "out", "device", "seed", "resume", "overwrite"))]
+
+
+def condense(options: Options) -> list[Table]:
+    """Tables of what each layer gave and of both networks."""
+    from chemnet.vision.condensing import condense_classifier
+    from chemnet.vision.config import load_config
+
+    config = load_config(options.config, options.changes)
+    how = given(options, "ratio", "budget", "batch", "out", "overwrite")
+    return condense_classifier(options.model, options.data, config=config, **how)
 
 
 def compare(options: Options) -> list[Table]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
@@ -23,7 +23,8 @@ from chemnet.runtime.errors import NumericalError, UsageError
 
 Moments = dict[str, list[torch.Tensor]]
 
-_BLOCK = 100  # inputs of one call
+_BLOCK = 100  # inputs of one call, at most
+_NUMBERS = 2**21  # of the inputs of one call, about: with large images activations take most of the memory
 
 
 def received(
@@ -39,7 +40,7 @@ def received(
         return {}
     parts: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
     modules = dict(model.named_modules())
-    blocks = -(-calibration.count // _BLOCK)
+    blocks = -(-calibration.count // _block(calibration))
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
@@ -53,7 +54,7 @@ def received(
             raise _Enough
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
-        _run(model, calibration)
+        run(model, calibration)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
@@ -77,7 +78,7 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
 def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
     """Mean absolute difference of two models' outputs for some inputs, relative to the first's mean [-]."""
     given = Inputs.of(inputs, before)
-    expected, got = (np.concatenate([each.ravel() for each in _run(model, given)]) for model in (before, after))
+    expected, got = (np.concatenate([each.ravel() for each in run(model, given)]) for model in (before, after))
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
@@ -90,37 +91,38 @@ def moments(model: nn.Module, calibration: Inputs) -> Moments:
 
     if norms := _normalisations(model):
         with Watched(model, [(module, partial(watch, name)) for name, module in norms.items()]):
-            _run(model, calibration)
+            run(model, calibration)
     return found
 
 
-def move_statistics(surgery: Surgery, original: nn.Module, before: Moments, calibration: Inputs) -> None:
-    """Correct the statistics of every normalisation, in place, for the change of its input on the calibration inputs.
+@contextmanager
+def correcting(surgery: Surgery, original: nn.Module, before: Moments) -> Iterator[None]:
+    """Context in which a run corrects the statistics of the normalisations for the change of their inputs, in place.
 
     The means move by the difference, and the variances by the ratio, of the moments of the two networks on the same
-    inputs (`before` are those of the original): where merging has changed nothing, nothing moves, and few inputs are
-    enough. Every normalisation receives inputs that those before it have normalised by their corrected statistics.
+    calibration inputs (`before` are those of the original): where merging has changed nothing, nothing moves, and few
+    inputs are enough. Every normalisation receives inputs that those before it have normalised by their corrected
+    statistics. Those that a run does not come to keep theirs.
     """
     norms, originals = _normalisations(surgery.model), _normalisations(original)
     norms = {name: module for name, module in norms.items() if name not in surgery.rewritten}
+    left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
     now: Moments = {}
 
-    left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
-
-    def watch(name: str, module: nn.Module, x: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-        seen = now.setdefault(name, [])
-        seen.append(_moments(x))
-        mean, variance = _moved(originals[name], left[name], before[name][len(seen) - 1], seen[-1])
-        return F.batch_norm(x, mean.to(x), variance.to(x), module.weight, module.bias, eps=module.eps)
-
-    if norms:
-        with Watched(surgery.model, after=[(module, partial(watch, name)) for name, module in norms.items()]):
-            _run(surgery.model, calibration)
-    for name, seen in now.items():
-        every = torch.stack(before[name]).mean(0), torch.stack(seen).mean(0)
-        mean, variance = _moved(originals[name], left[name], *every)
+    def move(name: str, then: torch.Tensor, seen: torch.Tensor) -> None:
+        mean, variance = _moved(originals[name], left[name], then, seen)
         norms[name].running_mean.copy_(mean)
         norms[name].running_var.copy_(variance)
+
+    def watch(name: str, module: nn.Module, x: torch.Tensor) -> None:
+        seen = now.setdefault(name, [])
+        seen.append(_moments(x))
+        move(name, before[name][len(seen) - 1], seen[-1])
+
+    with Watched(surgery.model, [(module, partial(watch, name)) for name, module in norms.items()]):
+        yield
+    for name, seen in now.items():
+        move(name, torch.stack(before[name]).mean(0), torch.stack(seen).mean(0))
 
 
 def _moved(
@@ -160,12 +162,14 @@ def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) ->
     return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
 
 
-def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
-    """Outputs of a model in evaluation mode, in blocks of about the same size, without those that were stopped early.
-    UsageError if it does not take the inputs."""
+def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
+    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early.
+
+    Raises UsageError if it does not take the inputs.
+    """
     outputs = []
     with evaluating(model):
-        for block in inputs.blocks(_BLOCK):
+        for block in inputs.blocks(_block(inputs)):
             try:
                 output = block.like(model).map(torch.clone)(model)
             except _Enough:
@@ -177,6 +181,11 @@ def _run(model: nn.Module, inputs: Inputs) -> list[Floats]:
                 ) from None
             outputs += [as_float64(x) for x in leaves(output)]
     return outputs
+
+
+def _block(inputs: Inputs) -> int:
+    """Number of inputs of one call."""
+    return inputs.room(_BLOCK, _NUMBERS)
 
 
 class _Enough(Exception):

@@ -59,18 +59,18 @@ class Channels:
         """The space of the channels that a layer makes."""
         return next(space for space in self.spaces if layer in space.layers)
 
-    def read(self, module: str, widths: Mapping[Space, int]) -> int:
-        """Columns of a module's input, at these widths of some spaces."""
+    def read(self, module: str, widths: Mapping[Space, Any]) -> Any:
+        """Columns of a module's input, at these widths of some spaces, numbers or arrays."""
         columns, result = self.columns[module], 0
         for number, segment in enumerate(self.inputs[module]):
             count = columns.count_of(number)
             if segment.space is not None and (space := self._of(segment)) in widths:
                 count = count * widths[space] // space.width
-            result += count
+            result = result + count
         return result
 
-    def made(self, layer: str, widths: Mapping[Space, int]) -> int:
-        """Rows of a layer, at these widths of some spaces."""
+    def made(self, layer: str, widths: Mapping[Space, Any]) -> Any:
+        """Rows of a layer, at these widths of some spaces, numbers or arrays."""
         space, count = self.made_by(layer), self.rows[layer].count
         return count * widths[space] // space.width if space in widths else count
 

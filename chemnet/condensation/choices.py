@@ -40,7 +40,7 @@ class Sample:
     anything was cut, about their means where it takes up constants."""
 
     def __init__(self, now: torch.Tensor, wanted: torch.Tensor, is_centred: bool) -> None:
-        self._now, self._wanted, self._is_centred = now, wanted, is_centred
+        self._now, self.wanted, self._is_centred = now, wanted, is_centred
 
     @property
     def now(self) -> Floats:
@@ -51,22 +51,22 @@ class Sample:
     def means(self) -> tuple[Floats, Floats]:
         """Means now and before (m,), zeros where constants are not taken up."""
         if not self._is_centred:
-            return np.zeros(self._now.shape[1]), np.zeros(self._wanted.shape[1])
-        return self.now.mean(0), as_float64(self._wanted).mean(0)
+            return np.zeros(self._now.shape[1]), np.zeros(self.wanted.shape[1])
+        return self.now.mean(0), as_float64(self.wanted).mean(0)
 
     @cached_property
     def products(self) -> tuple[Floats, Floats]:
         """Gram matrix of the channels now, and their products with those before (m, m)."""
         now = self.now - self.means[0]
         gram = now.T @ now
-        return gram, gram if self._wanted is self._now else now.T @ (as_float64(self._wanted) - self.means[1])
+        return gram, gram if self.wanted is self._now else now.T @ (as_float64(self.wanted) - self.means[1])
 
     @cached_property
     def gram_before(self) -> Floats:
         """Gram matrix of the channels before anything was cut (m, m)."""
-        if self._wanted is self._now:
+        if self.wanted is self._now:
             return self.products[0]
-        wanted = as_float64(self._wanted) - self.means[1]
+        wanted = as_float64(self.wanted) - self.means[1]
         gram: Floats = wanted.T @ wanted
         return gram
 

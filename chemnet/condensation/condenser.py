@@ -8,26 +8,41 @@ a warning that says why, and the rest is condensed without it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import nn
 
+from chemnet.condensation.budgets import Budget, MultiplyAdds, Parameters
+from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import CHOICES, Choice
 from chemnet.condensation.cutting import Condensation, Loss
 from chemnet.condensation.inputs import Inputs, calibration_inputs
+from chemnet.condensation.latency import Latency
+from chemnet.condensation.layer_table import layer_table
+from chemnet.condensation.limits import Least
 from chemnet.condensation.method import Merge, Method
+from chemnet.condensation.progress import Report, silent
 from chemnet.condensation.verification import faults
 from chemnet.runtime.config import Config
 from chemnet.runtime.errors import NumericalError, UsageError
 
 _MERGES = {"paper": "paper", "refit": "refit"}
+_BUDGETS: dict[str, Callable[[nn.Module, Channels, Inputs], Budget]] = {
+    "parameters": Parameters.of_call,
+    "macs": MultiplyAdds.of_call,
+    "latency": Latency,
+}
 _RANGES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("threshold", "ratio"), (lambda value: 0.0 < value <= 1.0, "a number in (0, 1]")),
     **dict.fromkeys(("widths", "round_to"), (lambda value: value >= 1, "a whole number from 1 on")),
     "loss_increase": (lambda value: value >= 0.0, "a number from 0 on"),
     "ridge": (lambda value: value > 0.0, "a positive number"),
+    "least": (
+        lambda value: value >= 1 if isinstance(value, int) else 0.0 < value <= 1.0,
+        "a whole number of channels from 1 on, or a share in (0, 1]",
+    ),
 }
 
 
@@ -38,6 +53,7 @@ class Rule(Config):
     merge: Literal["paper", "refit"] | None = None
     ridge: Annotated[float, Field(gt=0.0)] = 1e-3
     round_to: Annotated[int, Field(ge=1)] = 1
+    least: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0.0, le=1.0)] | None = None
 
 
 def condense(
@@ -55,6 +71,9 @@ def condense(
     calibration: Any = None,
     ridge: float = 1e-3,
     round_to: int = 1,
+    least: Least | None = None,
+    budget: str = "parameters",
+    report: Report | None = None,
 ) -> nn.Module:
     """A condensed copy of `model`, an ordinary module of the same class; the model itself is not changed.
 
@@ -63,7 +82,8 @@ def condense(
 
     * `threshold`: to the groups at a similarity in (0, 1]; with a ranking, to the fewest channels with which the cosine
       of what the readers receive and of what they received reaches it;
-    * `ratio`: to the largest network with at most this share, in (0, 1], of the parameters;
+    * `ratio`: to the largest network with at most this share, in (0, 1], of the `budget`: of the `parameters`, of the
+      multiply-adds (`macs`) of a call on the example, or of its `latency`, measured with as many threads as torch uses;
     * `widths`: to exact widths;
     * `loss_increase`: to the smallest width at which `loss`, a function of a network, is at once at most this share
       larger than before the cut of the layer.
@@ -78,6 +98,9 @@ def condense(
       are calibration inputs. A smaller ridge is better at once, but leaves weights so large that training hardly moves
       them.
     * `round_to`: widths that follow from the other measures are rounded up to a multiple of it.
+    * `least`: the smallest width of every layer, or a mapping of layers to theirs: a whole number of channels, or a
+      share in (0, 1] of the layer's (1 is one channel, 1.0 all of them).
+    * `report`, such as `print`, gets lines of progress and, at the end, the `Table` of what each layer gave.
 
     At a threshold of 1 what is merged is equal to the rounding of the weights' type, and the outputs stay the same,
     except by a choice that ignores the activations: then a warning says by how much the outputs changed. Every result
@@ -89,12 +112,25 @@ def condense(
     for a layer asked for by name with which the result does not do what merging predicts.
     """
     measures = {"threshold": threshold, "ratio": ratio, "widths": widths, "loss_increase": loss_increase}
-    _check(measures, {"ridge": ridge, "round_to": round_to}, layers, loss)
+    _check(measures, {"ridge": ridge, "round_to": round_to, "least": least}, layers, loss)
+    if budget != "parameters" and ratio is None:
+        raise UsageError(f"budget {budget}: give the ratio, the share of it that may be left")
     example = Inputs.of(example_input, model)
     inputs = None if calibration is None else calibration_inputs(calibration, example, model)
     if merge is None:
         merge = "paper" if inputs is None else "refit"
-    method = Method(_known(choice, CHOICES, "choice"), choice, _known(merge, _MERGES, "merge"), ridge, round_to)
+    report = report or silent
+    measured = _Once(_known(budget, _BUDGETS, "budget"))
+    method = Method(
+        _known(choice, CHOICES, "choice"),
+        choice,
+        _known(merge, _MERGES, "merge"),
+        ridge,
+        round_to,
+        least,
+        measured,
+        report,
+    )
     if merge == "refit" and inputs is None:
         raise UsageError("merge refit needs calibration inputs")
     left_alone: dict[str, str] = {}
@@ -113,10 +149,25 @@ def condense(
         each = "\n".join(f"{layer}: {reason}" for layer, reason in left_alone.items())
         warnings.warn(f"layers were left alone, as what became of the network was checked:\n{each}", stacklevel=2)
     work.warn()
+    if report is not silent:
+        report(layer_table(work, measured.made))
     return result
 
 
-def _check(measures: Mapping[str, Any], numbers: Mapping[str, float], layers: object, loss: Loss | None) -> None:
+class _Once:
+    """A budget, which is measured once, if it is asked for, however often the condensation begins anew."""
+
+    def __init__(self, make: Callable[[nn.Module, Channels, Inputs], Budget]) -> None:
+        self._make = make
+        self.made: Budget | None = None
+
+    def __call__(self, model: nn.Module, channels: Channels, example: Inputs) -> Budget:
+        if self.made is None:
+            self.made = self._make(model, channels, example)
+        return self.made
+
+
+def _check(measures: Mapping[str, Any], numbers: Mapping[str, Any], layers: object, loss: Loss | None) -> None:
     given = [value for value in measures.values() if value is not None]
     if not given or (len(given) > 1 and not all(isinstance(value, Mapping) for value in given)):
         raise UsageError("give one of threshold, ratio, widths and loss_increase, or mappings of layers to numbers")

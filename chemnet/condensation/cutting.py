@@ -21,26 +21,28 @@ import torch
 from torch import nn
 
 from chemnet.condensation import similarity
-from chemnet.condensation.calibration import Moments, moments, move_statistics, output_change, received
+from chemnet.condensation.calibration import output_change
 from chemnet.condensation.capture import duplicate
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Alike, Ranked, Sample, View
 from chemnet.condensation.graph import Floats, Indices, Normalisation, Place, Space
 from chemnet.condensation.groups import even, grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
+from chemnet.condensation.limits import Limits
 from chemnet.condensation.method import Method
 from chemnet.condensation.prediction import received_after
+from chemnet.condensation.progress import steps
+from chemnet.condensation.sampling import PROBES, Sampling
 from chemnet.condensation.selection import shares
 from chemnet.condensation.surgery import Cut, Surgery
 from chemnet.condensation.widths import Sizes
-from chemnet.runtime.errors import ChemnetError, NumericalError, UsageError
+from chemnet.runtime.errors import NumericalError, UsageError
 
 Loss = Callable[[Any], float]
 
 _NOTHING_LEFT = 1e-10  # of what a reader receives, squared: the representation is exact
+_ROUNDING = 1e-12  # relative, of a share of the budget: a ratio of whole numbers stands for them
 _SAME = 1e-6  # relative change of the outputs that rounding may cause
-_PROBES = 256
-_DRAWN_ROWS = 1024
 
 
 def _check_finite(model: nn.Module) -> None:
@@ -76,18 +78,16 @@ class Condensation:
                 space.leave_alone(left_alone[layer])
         self.surgery = Surgery(self.result, self.channels)
         self.channels_before = copy.deepcopy(self.channels)
+        self._limits = Limits(self.channels, method.round_to, method.least)
         self.cuts: list[Cut] = []
+        self.similarity: dict[Space, float] = {}  # of the channels that were merged, the smallest
+        self.left: dict[Space, float] = {}  # share of what readers receive that the channels that stay do not explain
         self.is_exact = True  # whether only what is equal has been merged
         self._may_add_biases = may_add_biases
-        self._spaces: list[Space] = []
-        self._is_stale = False  # statistics of the result are of before its last cut
+        self.sampling = Sampling(model, self.channels_before, example, calibration)
         self._warns = False
         self._kept_together: list[str] = []  # why copies stay, where statistics of several channels would change
         self._is_at_one = False  # whether only what is equal is asked for
-        self._moments: Moments | None = None
-        self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
-        self._active: dict[Place, torch.Tensor] | None = None  # the same, on drawn inputs
-        self._sampled: tuple[Space, dict[Place, Sample]] | None = None
 
     # -- spaces and widths
 
@@ -97,24 +97,24 @@ class Condensation:
         threshold, *others = [measures["threshold"], *(v for k, v in measures.items() if k != "threshold")]
         every = threshold.values() if isinstance(threshold, Mapping) else [threshold]
         self._is_at_one = all(each == 1.0 for each in every) and all(each is None for each in others)
-        self._spaces = self.chosen(named or layers)
+        spaces = self.sampling.spaces = self.chosen(named or layers)
         if self.method.merge == "refit":
-            self._receive()
-        asked: dict[Space, list[tuple[str, Any]]] = {space: [] for space in self._spaces}
+            self.sampling.receive()
+        asked: dict[Space, list[tuple[str, Any]]] = {space: [] for space in spaces}
         for name, value in measures.items():
             if isinstance(value, Mapping):
                 for layer, number in value.items():
                     asked[self.channels.named(layer)].append((name, number))
             elif value is not None:
-                widths = self._by_ratio(value) if name == "ratio" else {}
-                for space in self._spaces:
+                widths = self._by_ratio(spaces, value) if name == "ratio" else {}
+                for space in spaces:
                     asked[space].append(("widths", widths[space]) if widths else (name, value))
         for space, given in asked.items():
             if len(given) > 1:
                 raise UsageError(f"layer {space.layers[0]} is named more than once, or with layers that it is tied to")
             if given[0][0] == "widths":
-                self._check_width(space, given[0][1])
-        for space in self._spaces:
+                self._limits.check(space, given[0][1])
+        for space in steps(spaces, self.method.report, lambda space: f"cutting {space.layers[0]}"):
             self._cut(space, **dict(asked[space]))
 
     def chosen(self, layers: str | Sequence[str] | None) -> list[Space]:
@@ -137,32 +137,22 @@ class Condensation:
         objection = getattr(self.method.choice, "objection", None)
         return objection(self._view(space)) if objection else None
 
-    def _check_width(self, space: Space, width: int) -> None:
-        if width > space.width:
-            raise UsageError(f"layer {space.layers[0]}: width {width} of {space.width} neurons")
-        if self._rounded(space, width) != width:
-            step = np.lcm(space.blocks, self.method.round_to)
-            raise UsageError(f"layer {space.layers[0]}: width {width} is no multiple of {step}")
-
-    def _rounded(self, space: Space, width: int) -> int:
-        """A width that groups of channels and `round_to` allow."""
-        step = int(np.lcm(space.blocks, self.method.round_to))
-        return min(-(-max(width, 1) // step) * step, space.width)
-
-    def _by_ratio(self, ratio: float) -> dict[Space, int]:
-        """Widths at which at most `ratio` of the parameters are left."""
-        sizes = Sizes(self.result, self.channels)
-        target = np.floor(ratio * sizes.total() + 1e-6)  # a ratio of whole numbers stands for them
+    def _by_ratio(self, spaces: Sequence[Space], ratio: float) -> dict[Space, int]:
+        """Widths at which at most `ratio` of the budget is left."""
+        budget = self.method.budget(self.original, self.channels_before, self.example)
+        sizes, target = Sizes(self.result, self.channels, budget), ratio * budget.whole * (1.0 + _ROUNDING)
         matrices, curves = dict[Space, Floats](), dict[Space, Floats]()
-        for space in self._spaces:
+        for space in steps(spaces, self.method.report, lambda space: f"looking at {space.layers[0]}"):
             view, found = self._found(space)
             if isinstance(found, Ranked):
                 curves[space] = self._left(found)
             else:
                 matrices[space] = prepared(view, found)
-        if curves:
-            return sizes.cheapest(curves, target, self._rounded)
-        return sizes.by_threshold(matrices, target, self._rounded)
+        if not curves:
+            return sizes.by_threshold(matrices, target, self._limits.rounded)
+        widths = sizes.cheapest(curves, target, self._limits.rounded)
+        self.left |= {space: float(curves[space][width]) for space, width in widths.items()}
+        return widths
 
     def _left(self, found: Ranked) -> Floats:
         if found.left is None:
@@ -177,8 +167,8 @@ class Condensation:
         def takes_up(place: Place) -> bool:
             return self.surgery.shifts(place, is_estimated=is_estimated, may_add=self._may_add_biases)
 
-        active = partial(self._activity, space)
-        return View(self.surgery, space, self.example, lambda: self._samples(space), takes_up, active)
+        samples = partial(self.sampling.samples, space, self.surgery, self.method.name)
+        return View(self.surgery, space, self.example, samples, takes_up, partial(self.sampling.activity, space))
 
     def _found(self, space: Space) -> tuple[View, Alike | Ranked]:
         view = self._view(space)
@@ -213,14 +203,12 @@ class Condensation:
         self.cuts.append(cut)
         if isinstance(found, Alike) and self.method.merge == "paper":
             self._warns |= not found.is_exact
-        self._is_stale, self._sampled = True, None
-        for place in space.consumers:
-            self._wanted.pop(place, None)
+        self.sampling.has_cut(space)
 
     def _by_loss(self, view: View, found: Alike | Ranked, increase: float) -> int:
         """The smallest width at which the loss is at most a share larger than before the cut."""
         assert self.loss is not None
-        self._move_statistics()
+        self.sampling.move_statistics(self.surgery)
         loss, limit, width = self.loss, (1.0 + increase) * self.loss(self.result), view.width
         if isinstance(found, Ranked):
             found.first(width)  # once for all: the channels of every smaller width are the first of these
@@ -229,11 +217,10 @@ class Condensation:
             main_of = self._grouping(view, found, None, width)
             surgery, space = copy.deepcopy((self.surgery, view.space))
             self._merged(view, found, main_of).apply(surgery, space)
-            if self.calibration is not None:
-                self._move(surgery)
+            self.sampling.move_statistics(surgery, is_trial=True)
             return loss(surgery.model) <= limit
 
-        widths = sorted({self._rounded(view.space, each) for each in range(1, width)})
+        widths = sorted({self._limits.rounded(view.space, each) for each in range(1, width)})
         return [*widths, width][bisect.bisect_left(widths, True, key=is_enough)]
 
     def _grouping(
@@ -242,23 +229,32 @@ class Condensation:
         """Groups at a threshold or of a width; blocks of channels that are not mixed keep as many each."""
         space = view.space
         if isinstance(found, Ranked):
-            kept = found.first(self._sufficient(space, found, threshold) if width is None else width)
+            if width is None:
+                width = self._sufficient(space, found, threshold)
+            kept = found.first(width)
             main_of = np.full(space.width, similarity.NO_GROUP)
             main_of[kept] = kept
             return main_of
-        return grouped(space, prepared(view, found), threshold, width, self._rounded)
+        matrix = prepared(view, found)
+        main_of = grouped(space, matrix, threshold, width, self._limits.rounded)
+        members = np.flatnonzero((main_of != similarity.NO_GROUP) & (main_of != np.arange(space.width)))
+        self.similarity[space] = float(matrix[members, main_of[members]].min(initial=1.0))
+        return main_of
 
     def _sufficient(self, space: Space, found: Ranked, threshold: float | None) -> int:
         """The smallest width at which the readers' inputs have this cosine with the target."""
         assert threshold is not None
-        enough = np.flatnonzero(self._left(found) <= max(1.0 - threshold**2, _NOTHING_LEFT))
-        return self._rounded(space, int(enough[0]) if len(enough) else space.width)
+        left = self._left(found)
+        enough = np.flatnonzero(left <= max(1.0 - threshold**2, _NOTHING_LEFT))
+        width = self._limits.rounded(space, int(enough[0]) if len(enough) else space.width)
+        self.left[space] = float(left[width])
+        return width
 
     def _even(self, space: Space, main_of: similarity.Grouping) -> similarity.Grouping:
         """Groups with which what is normalised together keeps its statistics."""
         columns = self.channels.columns
         is_mixed = any(columns[p.module].count_of(p.segment) < columns[p.module].count for p in space.together)
-        result = even(space, main_of, 1 if is_mixed else space.width, self._rounded)
+        result = even(space, main_of, 1 if is_mixed else space.width, self._limits.rounded)
         if similarity.n_groups(main_of) < similarity.n_groups(result) == space.width:
             name = space.together[0].module
             self._kept_together.append(
@@ -276,7 +272,7 @@ class Condensation:
         number = self.channels.spaces.index(space)
         if isinstance(found, Alike) and found.merge is not None:
             merge = found.merge
-            self._move_statistics()  # for the last time in this space: the rule makes new ones of them
+            self.sampling.move_statistics(self.surgery)  # for the last time: the rule makes new ones of them
             return Cut(number, kept, lambda surgery, space: merge(surgery, space, main_of))
         if callable(self.method.merge):
             given = dict.fromkeys(space.consumers, self.method.merge(view, kept))
@@ -303,7 +299,7 @@ class Condensation:
             if view.space.together:
                 assert self.calibration is not None
                 now = received_after(self.surgery, view.space, kept, place, given, shifts, self.calibration)
-                sample = Sample(now, self._wanted[place], self.surgery.shifts(place))
+                sample = Sample(now, sample.wanted, self.surgery.shifts(place))
             gram, cross = sample.products
             if shifts[place].any() and not self.surgery.shifts(place):
                 cross = np.where(shifts[place] != 0.0, 0.0, cross)  # a bias that the reader is given takes these up
@@ -323,62 +319,9 @@ class Condensation:
             result[rows, columns] = shares(gram[rows, rows], cross[rows, rows], chosen, block, self.method.ridge)
         return result
 
-    # -- calibration
-
-    def _samples(self, space: Space) -> dict[Place, Sample]:
-        """Inputs of the readers of a space, now and before anything was cut."""
-        if self.calibration is None:
-            raise UsageError(f"choice {self.method.name} needs calibration inputs")
-        if self._sampled is None or self._sampled[0] is not space:
-            if not self._wanted.keys() >= set(space.consumers):
-                self._receive()
-            now = self._wanted
-            if self.cuts:
-                self._move_statistics()
-                now = received(self.result, self.channels, space.consumers, self.calibration)
-            samples = {p: Sample(now[p], self._wanted[p], self.surgery.shifts(p)) for p in space.consumers}
-            self._sampled = space, samples
-        return self._sampled[1]
-
-    def _receive(self) -> None:
-        """Sample the inputs of the readers of all spaces before anything is cut."""
-        assert self.calibration is not None
-        places = [place for space in self._spaces for place in space.consumers]
-        self._wanted = received(self.original, self.channels_before, places, self.calibration)
-
-    def _activity(self, space: Space) -> dict[Place, torch.Tensor]:
-        """What the readers of a space received before anything was cut; nothing where no inputs can be drawn."""
-        if self.calibration is not None:
-            if not self._wanted.keys() >= set(space.consumers):
-                self._receive()
-            return {place: self._wanted[place] for place in space.consumers}
-        if self._active is None:
-            self._active = self._draw()
-        return {place: self._active[place] for place in space.consumers if place in self._active}
-
-    def _draw(self) -> dict[Place, torch.Tensor]:
-        places = [place for space in self._spaces for place in space.consumers]
-        for inputs in (drawn(self.example, self.original, self.example.room(_PROBES)), self.example):
-            try:
-                return received(self.original, self.channels_before, places, inputs, _DRAWN_ROWS)
-            except ChemnetError:
-                continue
-        return {}
-
-    def _move_statistics(self) -> None:
-        if self._is_stale and self.calibration is not None:
-            self._move(self.surgery)
-        self._is_stale = False
-
-    def _move(self, surgery: Surgery) -> None:
-        assert self.calibration is not None
-        if self._moments is None:
-            self._moments = moments(self.original, self.calibration)
-        move_statistics(surgery, self.original, self._moments, self.calibration)
-
     def finished(self) -> nn.Module:
         """The condensed model, its statistics estimated anew."""
-        self._move_statistics()
+        self.sampling.move_statistics(self.surgery)
         return self.result
 
     def warn(self) -> None:
@@ -389,7 +332,7 @@ class Condensation:
             return
         x, on = self.calibration, "the calibration inputs"
         if x is None:
-            x, on = drawn(self.example, self.original, _PROBES), "inputs drawn in the scale of the example"
+            x, on = drawn(self.example, self.original, PROBES), "inputs drawn in the scale of the example"
         change = output_change(self.original, self.result, x)
         if change > _SAME:
             warnings.warn(

@@ -64,10 +64,10 @@ class Inputs:
         """The first inputs: at most `most`, and no more than there is `room` for."""
         return self.rows(slice(0, self.room(most)))
 
-    def room(self, most: int) -> int:
-        """Number of inputs, at most `most` and at least two, of some 2^19 numbers in all."""
-        numbers = max(sum(x.numel() for x in self.tensors) // max(self.count, 1), 1)
-        return min(most, max(_NUMBERS // numbers, 2))
+    def room(self, most: int, numbers: int = _NUMBERS) -> int:
+        """Number of inputs, at most `most` and at least two, of about so many numbers in all."""
+        of_each = max(sum(x.numel() for x in self.tensors) // max(self.count, 1), 1)
+        return min(most, max(numbers // of_each, 2))
 
     def blocks(self, size: int) -> Iterator[Inputs]:
         """The inputs in blocks of at most `size`, all of about the same size."""

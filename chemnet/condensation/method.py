@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
+from chemnet.condensation.budgets import Budget, Parameters
+from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Choice, View
 from chemnet.condensation.graph import Floats, Indices
+from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.limits import Least
+from chemnet.condensation.progress import Report, silent
 
 Merge = Callable[[View, Indices], Floats]
 
@@ -20,6 +27,9 @@ class Method:
     merge: str | Merge
     ridge: float
     round_to: int
+    least: Least | None = None
+    budget: Callable[[nn.Module, Channels, Inputs], Budget] = Parameters.of_call  # what a ratio is a share of
+    report: Report = silent
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+import scipy.linalg.blas
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
@@ -94,7 +95,9 @@ class _Selection:
         scale = 1.0 / np.sqrt(self._left[k] + self._floor)
         above = self._factor[:step]
         row = self._factor[step] = scale * (self._gram[k] - above[:, k] @ above)
-        self._products -= np.multiply.outer(row, scale * self._products[k])
+        if self._products.size:  # in place: the matrix is read and written once
+            change, mine = -scale * self._products[k], self._products.T
+            self._products = scipy.linalg.blas.dger(1.0, change, row, a=mine, overwrite_a=True).T
         self._left = np.maximum(self._left - row * row, 0.0)
 
 

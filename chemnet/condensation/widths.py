@@ -1,13 +1,16 @@
-"""Number of parameters of a network at other widths, and the best widths for a number of parameters."""
+"""What a network needs at other widths, and the best widths for a budget."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from chemnet.condensation import similarity
+from chemnet.condensation.budgets import Budget, Numbers, Parameters
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.graph import Floats, Follower, Space, is_depthwise
 from chemnet.condensation.vectors import parts_of
@@ -17,36 +20,39 @@ Widths = dict[Space, int]
 Rounded = Callable[[Space, int], int]
 
 _HALVINGS = 60
-_ROUNDS = 4  # updates of the price of a channel, which depends on the widths around it
+_ROUNDS = 4  # updates of the costs of a space, which depend on the widths around it
+_SWEEPS = 10  # over all spaces, of exchanges between two
+_SAVING = 9.0  # power of ten of the highest and, negative, of the lowest price of the whole
 
 
 class Sizes:
-    """Parameters of a model as a function of the widths of its spaces."""
+    """What a model needs of a budget, by default of parameters, as a function of the widths of its spaces."""
 
-    def __init__(self, model: nn.Module, channels: Channels) -> None:
-        self._channels = channels
+    def __init__(self, model: nn.Module, channels: Channels, budget: Budget | None = None) -> None:
+        self._channels, self._budget = channels, budget or Parameters(model, channels)
         self._modules = parts_of(model)
-        counted = sum(self._count(name, {}) for name in channels.inputs)
-        self._rest = sum(p.numel() for p in model.parameters()) - counted
+        self._around = {space: self._modules_around(space) for space in channels.spaces}
+        counted = sum(self.of(name) for name in channels.inputs)
+        self._rest = self._budget.whole - counted
 
-    def total(self, widths: Mapping[Space, int] | None = None) -> int:
-        """Parameters at these widths; other spaces keep theirs."""
-        return self._rest + sum(self._count(name, widths or {}) for name in self._channels.inputs)
+    def total(self, widths: Mapping[Space, int] | None = None) -> float:
+        """What the model needs at these widths; other spaces keep theirs."""
+        return self._rest + sum(self.of(name, widths) for name in self._channels.inputs)
 
-    def _count(self, name: str, widths: Mapping[Space, int]) -> int:
-        module = self._modules[name]
-        read = self._channels.read(name, widths)
-        if isinstance(module, Follower):
-            return read * sum(p.numel() for p in module.parameters(recurse=False)) // self._channels.columns[name].count
-        if is_depthwise(module):
-            return read * (module.weight[0].numel() + (module.bias is not None))
-        made = self._channels.made(name, widths)
-        groups = 1 if isinstance(module, nn.Linear) else module.groups
-        places = module.weight[0, 0].numel()
-        return made * (read // groups * places + (module.bias is not None))
+    def of(self, name: str, widths: Mapping[Space, Numbers] | None = None) -> Any:
+        """What a module needs at these widths, of which one may be an array; other spaces keep theirs."""
+        read = self._channels.read(name, widths or {})
+        if isinstance(self._modules[name], Follower) or is_depthwise(self._modules[name]):
+            return self._budget.of(name, read, read)
+        return self._budget.of(name, read, self._channels.made(name, widths or {}))
+
+    def _modules_around(self, space: Space) -> list[str]:
+        places = (*space.followers, *space.consumers)
+        every = [*space.layers, *(place.module for place in places)]
+        return [name for name in dict.fromkeys(every) if name in self._channels.inputs]
 
     def by_threshold(self, matrices: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
-        """Widths of the groups at the largest common threshold at which at most `target` parameters are left."""
+        """Widths of the groups at the largest common threshold at which at most `target` is needed."""
 
         def widths(threshold: float) -> Widths:
             return {
@@ -57,42 +63,80 @@ class Sizes:
         return self._bisected(widths, target, rounded, -1.0, similarity.ALL_APART)
 
     def cheapest(self, curves: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
-        """Widths with the smallest sum of what is left unexplained at most `target` parameters.
+        """Widths with the smallest sum of what is left unexplained at which at most `target` is needed.
 
         `curves` are, for each space, the share of its readers' inputs that is left with no channel, with one, ... At a
-        common price of a parameter every space takes the width with the smallest sum of that share and the price.
+        common price of the budget every space takes the width with the smallest sum of that share and the price.
         """
+        possible = {
+            space: np.unique([rounded(space, width) for width in range(1, len(left))]) for space, left in curves.items()
+        }
 
         def widths(saving: float) -> Widths:
-            price, found = 10.0**-saving, {space: space.width for space in curves}
+            price, found = 10.0**-saving / self._budget.whole, {space: space.width for space in curves}
             for _ in range(_ROUNDS):
-                costs = {space: self._cost(space, found) for space in curves}
+                costs = {space: self._costs(space, found, possible[space]) for space in curves}
                 found = {
-                    space: rounded(space, 1 + int(np.argmin(left[1:] + price * costs[space] * np.arange(1, len(left)))))
+                    space: int(possible[space][np.argmin(left[possible[space]] + price * costs[space])])
                     for space, left in curves.items()
                 }
             return found
 
-        return self._bisected(widths, target, rounded, 0.0, 12.0)
+        found = self._bisected(widths, target, rounded, -_SAVING, _SAVING)
+        for _ in range(_SWEEPS):
+            before = found
+            for space in curves:
+                found = self._exchanged(space, curves, found, target, possible)
+            if found == before:
+                break
+        return found
 
-    def _cost(self, space: Space, widths: Widths) -> float:
-        """Parameters of one channel of a space, at these widths of the others."""
-        full, half = space.width, max(space.width // 2, 1)
-        if full == half:
-            return 1.0
-        around = {place.module for place in (*space.followers, *space.consumers)}.union(space.layers)
-        with_full, with_half = ({**widths, space: width} for width in (full, half))
-        return sum(self._count(name, with_full) - self._count(name, with_half) for name in around) / (full - half)
+    def _exchanged(
+        self,
+        space: Space,
+        curves: Mapping[Space, Floats],
+        widths: Widths,
+        target: float,
+        possible: Mapping[Space, NDArray[np.int64]],
+    ) -> Widths:
+        """Widths with more channels of a space, for which another one has less, if that leaves less unexplained.
+
+        No price leads to all of the best divisions: those off the convex hull have to be looked for.
+        """
+        more = possible[space][possible[space] > widths[space]]
+        if not len(more):
+            return widths
+        now, *costs = self._costs(space, widths, np.append(widths[space], more))
+        gains, extra = curves[space][widths[space]] - curves[space][more], np.array(costs) - now
+        best = int(np.argmax(gains / np.maximum(extra, np.finfo(float).tiny)))
+        wider, gain = {**widths, space: int(more[best])}, gains[best]
+        beyond = self.total(wider) - target
+        if beyond <= 0.0:
+            return wider if gain > 0.0 else widths
+        result = widths
+        for other in [each for each in curves if each is not space]:
+            less = possible[other][possible[other] < widths[other]]
+            now, *costs = self._costs(other, wider, np.append(widths[other], less))
+            fitting = less[now - np.array(costs) >= beyond]
+            if len(fitting):
+                losses = curves[other][fitting] - curves[other][widths[other]]
+                if losses.min() < gain:
+                    result, gain = {**wider, other: int(fitting[losses.argmin()])}, losses.min()
+        return result
+
+    def _costs(self, space: Space, widths: Widths, possible: Numbers) -> Any:
+        """What the modules around a space need at its possible widths and at these of the others."""
+        return sum(self.of(name, {**widths, space: possible}) for name in self._around[space])
 
     def _bisected(
         self, widths: Callable[[float], Widths], target: float, rounded: Rounded, low: float, high: float
     ) -> Widths:
-        """The widths at the largest argument at which they need at most `target` parameters, and what still fits."""
+        """The widths at the largest argument at which they need at most `target`, and what still fits."""
         best = widths(low)
         if self.total(best) > target:
-            least = self.total(best) / self.total()
+            least = self.total(best) / self._budget.whole
             raise UsageError(
-                f"these layers can be condensed to no less than {least:.4g} of the parameters: raise the ratio"
+                f"these layers can be condensed to no less than {least:.4g} of the {self._budget.unit}: raise the ratio"
             )
         beyond = {space: space.width for space in best}
         for _ in range(_HALVINGS):
@@ -102,6 +146,8 @@ class Sizes:
                 low, best = middle, found
             else:
                 high, beyond = middle, found
+            if best == beyond:
+                break
         return self._filled(best, beyond, target, rounded)
 
     def _filled(self, widths: Widths, beyond: Widths, target: float, rounded: Rounded) -> Widths:

@@ -319,7 +319,7 @@ class _Trained:
         def make(kept: float) -> list[int]:
             return [max(1, round(kept * space.width)) for space in self._hidden]
 
-        def size(widths: list[int]) -> int:
+        def size(widths: list[int]) -> float:
             return sizes.total(dict(zip(self._hidden, widths, strict=True)))
 
         return _largest_within(make, size, _budget(self._network, share), _HALVINGS)
@@ -364,7 +364,7 @@ def _budget(network: nn.Module, share: Target) -> int:
     return int(share * _count(network) + 1e-6)
 
 
-def _largest_within(make: Callable[[float], T], size: Callable[[T], int], budget: int, halvings: int) -> T:
+def _largest_within(make: Callable[[float], T], size: Callable[[T], float], budget: int, halvings: int) -> T:
     """Result of `make` at the largest number in (0, 1] at which its size is within the budget."""
     best = make(1.0)
     if size(best) <= budget:

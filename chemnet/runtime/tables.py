@@ -46,6 +46,9 @@ class Table:
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule])
 
+    def __str__(self) -> str:
+        return self.text()
+
     def cells(self) -> list[list[str]]:
         """The rows as text."""
         return [[cell(value) for value in row] for row in self.rows]

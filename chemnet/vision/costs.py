@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from chemnet.condensation import budgets
+from chemnet.condensation.latency import latencies
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
 from chemnet.runtime.torch_threads import torch_threads
@@ -17,22 +16,18 @@ from chemnet.vision.mobilenet import count
 from chemnet.vision.training import outputs_of
 
 _SIDE = 32
-_AT_LEAST = 0.05  # [s]; short calls are repeated in a turn until they take this long
 
 
 def multiply_adds(network: nn.Module, side: int = _SIDE) -> int:
     """Multiply-adds of the convolutions and matrix products for one image (3, side, side)."""
-    network.eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, side, side))
-    return int(counter.get_total_flops()) // 2
+    return budgets.multiply_adds(network, torch.zeros(1, 3, side, side))
 
 
 def bench(networks: Mapping[str, nn.Module], batches: Sequence[int] = (1, 128), turns: int = 7) -> Table:
     """Parameters, multiply-adds and latency of networks on one core, beside the first of them.
 
-    The networks take turns, so that disturbances hit all of them; the median counts. `saved` is the saved share of the
-    first one's time over the saved share of its multiply-adds.
+    The networks take turns, so that disturbances hit all of them; the median of the processor's time counts. `saved` is
+    the saved share of the first one's time over the saved share of its multiply-adds.
     """
     keep_freed_memory()
     with torch_threads(1):
@@ -60,17 +55,4 @@ def _seconds(networks: Mapping[str, nn.Module], batch: int, turns: int) -> dict[
         name: lambda network=network: outputs_of(network, inputs)  # type: ignore[misc]
         for name, network in networks.items()
     }
-    repeats = {name: max(1, round(_AT_LEAST / _time(call, 2))) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(turns):
-        for name, call in calls.items():
-            times[name].append(_time(call, repeats[name]))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _time(call: Callable[[], object], repeats: int) -> float:
-    """Mean time of a call [s]."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter() - start) / repeats
+    return latencies(calls, turns)

@@ -40,7 +40,7 @@ GROUPS = {
     "validate": ("model", "exact"),
     "bench": ("model", "exact", "training"),
     "compare": ("flow", "validation", "methods"),
-    "vision": ("train", "reduce", "compare", "bench"),
+    "vision": ("train", "reduce", "condense", "compare", "bench"),
 }
 
 
@@ -89,6 +89,8 @@ def test_help_lists_every_command_and_the_version_is_that_of_the_package(capsys)
         (["vision", "train", "--data", "x.npz", "--config", "shrt"], 2, "no config shrt; did you mean short?"),
         (["vision", "train", "--data", "x.npz", "--set", "stepz=3"], 2, "did you mean steps?"),
         (["vision", "reduce", "no/such", "--data", "x.npz"], 4, "no classifier no/such"),
+        (["vision", "condense", "no/such", "--data", "x.npz", "--ratio", "0.5"], 4, "no classifier no/such"),
+        (["vision", "condense", "m", "--data", "x.npz", "--ratio", "1.5"], 2, "'1.5' is not a share in (0, 1]"),
         (["vision", "compare", "--data", "x.npz", "--comparison", "c.yaml"], 4, "c.yaml"),
         (["vision", "train", "--data", "x.npz", "--max-minutes", "-1"], 2, "'-1' is not a positive number"),
         (["vision", "bench", "no.pt", "--batch", "0"], 2, "'0' is not a positive whole number"),

@@ -236,7 +236,7 @@ def test_qr_with_refit_reproduces_a_layer_that_repeats_itself():
 def test_the_choice_of_the_page_runs_and_keeps_what_it_says():
     page = (Path(chemnet.condensation.__file__).parent / "README.md").read_text()
     names: dict[str, object] = {}
-    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[-1], names)
+    exec(re.search(r"```python\n([^`]*def largest_weights.*?)```", page, re.DOTALL)[1], names)
     network, smaller = names["network"], names["smaller"]
     kept = network[0].weight.norm(dim=1).argsort(descending=True)[: smaller[0].out_features].sort()[0]
     assert torch.equal(smaller[0].weight, network[0].weight[kept])

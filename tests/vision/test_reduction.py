@@ -13,6 +13,7 @@ from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
 from chemnet.vision import load_classifier, read_images
 from chemnet.vision.comparison import METHODS, compare
+from chemnet.vision.condensing import condense_classifier
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import bench, multiply_adds
 from chemnet.vision.mobilenet import MobileNetV2, count
@@ -159,6 +160,20 @@ def test_a_comparison_with_an_unknown_method_is_refused(folder, tmp_path):
     (tmp_path / "c.yaml").write_text(COMPARISON.replace("scratch]", "scrach]"))
     with pytest.raises(UsageError, match="no method scrach; did you mean scratch"):
         compare(str(tmp_path / "c.yaml"), folder / "images.npz", config=config(), model=folder, out=tmp_path, **SILENT)
+
+
+def test_a_classifier_is_condensed_to_a_share_of_its_multiply_adds(folder, tmp_path):
+    out = tmp_path / "half.pt"
+    options = {"config": config(), "ratio": 0.5, "budget": "macs", "batch": 2, "report": lambda line: None}
+    layers, networks = condense_classifier(folder, folder / "images.npz", out=out, **options)
+    before, after = load_classifier(folder), load_classifier(out)
+    left = multiply_adds(after.network) / multiply_adds(before.network)
+    assert 0.45 < left <= 0.5
+    assert [row[1] for row in networks.rows] == [count(before.network), count(after.network)]
+    assert after.facts["test_accuracy"] == pytest.approx(networks.rows[1][3] / 100.0, rel=1e-12, abs=0)
+    assert sum(row[-1] == "condensed" for row in layers.rows) > 10
+    with pytest.raises(UsageError, match="is there already"):
+        condense_classifier(folder, folder / "images.npz", out=out, **options)
 
 
 def test_multiply_adds_are_those_of_the_layers():
