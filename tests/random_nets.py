@@ -145,7 +145,7 @@ def _selected(net, step, x, y):
 
 def _last(net, step, x):
     """A normalisation over channels on the last axis."""
-    return getattr(net, step.module)(x.movedim(1, -1)).movedim(-1, 1)
+    return getattr(net, step.module)(x.movedim(1, -1)).movedim(-1, 1).contiguous()
 
 
 STEPS = {

@@ -55,8 +55,8 @@ class Tracer:
             traced.spaces.leave(tensors, "it is an output of the model")
         elif node.op in ("placeholder", "get_attr"):
             traced.forget(node)
-        elif ops.is_getitem(node) and node.args[0] in traced.parts and isinstance(node.args[1], int):
-            traced.layouts[node] = traced.parts[node.args[0]][node.args[1]]
+        elif ops.is_getitem(node) and node.args[0] in traced.parts:
+            self._take(node, traced.parts[node.args[0]], node.args[1])
         elif shape is None and not (ops.rearrangement(node) and traced.layout(node.args[0])):
             if not self._sizes.visit(node):
                 self._question(node, tensors)
@@ -68,6 +68,13 @@ class Tracer:
     def _held(self, node: fx.Node) -> list[Layout]:
         known = self.traced.layouts.get(node)
         return self.traced.parts.get(node, []) if known is None else [known]
+
+    def _take(self, node: fx.Node, parts: list[Layout], index: Any) -> None:
+        """One of several tensors, or some of them."""
+        if isinstance(index, slice):
+            self.traced.parts[node] = parts[index]
+        else:
+            self.traced.layouts[node] = parts[index]
 
     def _question(self, node: fx.Node, tensors: Sequence[Layout]) -> None:
         """What is no tensor: nothing may be read but sizes."""
