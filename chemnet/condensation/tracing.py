@@ -57,7 +57,7 @@ class Tracer:
             traced.forget(node)
         elif ops.is_getitem(node) and node.args[0] in traced.parts:
             self._take(node, traced.parts[node.args[0]], node.args[1])
-        elif shape is None and not (ops.rearrangement(node) and traced.layout(node.args[0])):
+        elif shape is None and not (ops.rearrangement(node) and tensors and node.args):
             if not self._sizes.visit(node):
                 self._question(node, tensors)
         elif node.op == "call_module":
