@@ -26,15 +26,18 @@ class Sizes:
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self._channels = channels
         self._modules = parts_of(model)
-        counted = sum(self._count(name, {}) for name in channels.inputs)
+        self._counted = [*channels.inputs, *(channels.rows.keys() - channels.inputs.keys())]
+        counted = sum(self._count(name, {}) for name in self._counted)
         self._rest = sum(p.numel() for p in model.parameters()) - counted
 
     def total(self, widths: Mapping[Space, int] | None = None) -> int:
         """Parameters at these widths; other spaces keep theirs."""
-        return self._rest + sum(self._count(name, widths or {}) for name in self._channels.inputs)
+        return self._rest + sum(self._count(name, widths or {}) for name in self._counted)
 
     def _count(self, name: str, widths: Mapping[Space, int]) -> int:
         module = self._modules[name]
+        if isinstance(module, nn.Embedding):
+            return self._channels.made(name, widths) * module.num_embeddings
         read = self._channels.read(name, widths)
         if isinstance(module, Follower):
             return read * sum(p.numel() for p in module.parameters(recurse=False)) // self._channels.columns[name].count
