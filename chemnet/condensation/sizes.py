@@ -78,7 +78,7 @@ class Sizes:
     def _take(self, node: fx.Node, source: fx.Node, axes: tuple[int, ...], value: Any) -> None:
         self._axes[node] = source, axes
         layout = self._traced.layouts.get(source)
-        is_width = layout is not None and any(axis in axes for axis in layout.axes)
+        is_width = layout is not None and layout.moving_axis in axes
         self._note(node, frozenset({source} if is_width else ()), value)
 
     def _note(self, node: fx.Node, widths: frozenset[fx.Node], value: Any) -> None:

@@ -78,6 +78,8 @@ def tokens(net, x):
 def selected(net, x):
     """The sum of two branches, weighted by a softmax over them for every channel."""
     both = torch.stack([x, F.relu(x)], 1)
+    if both.shape[1] != 2:
+        raise ValueError("expected two branches")
     weights = net.inner(x.mean((2, 3), keepdim=True))
     weights = weights.view(weights.size(0), 2, -1, 1, 1).softmax(1)
     return (both * weights).sum(1)
