@@ -2,6 +2,7 @@
 copy. A program is a list of steps on named tensors, of every kind that networks are made of; copies of channels are
 planted exactly, or almost."""
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -119,13 +120,13 @@ def _half_again(net, step, x):
 
 def _shuffle(net, step, x):
     n, c, *places = x.shape
-    return x.view(n, 2, c // 2, *places).transpose(1, 2).reshape(n, -1, *places)
+    return x.view(n, 2, c // 2, *places).transpose(1, 2).reshape(n, -1, *places).contiguous()
 
 
 def _tokens(net, step, x):
     """To the last axis and back."""
     n, _, h, w = x.shape
-    return F.gelu(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, -1, h, w)
+    return F.gelu(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, -1, h, w).contiguous()
 
 
 def _attend(net, step, q, k, v):
@@ -134,7 +135,7 @@ def _attend(net, step, q, k, v):
     q, k = (part.flatten(2).transpose(1, 2) for part in (q, k))
     v = v.reshape(v.shape[0], 2, v.shape[1] // 2, -1)
     weights = (q @ k.transpose(1, 2)).softmax(-1)[:, None]
-    return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, places)
+    return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, places).contiguous()
 
 
 def _selected(net, step, x, y):
@@ -145,7 +146,7 @@ def _selected(net, step, x, y):
 
 def _last(net, step, x):
     """A normalisation over channels on the last axis."""
-    return getattr(net, step.module)(x.movedim(1, -1)).movedim(-1, 1)
+    return getattr(net, step.module)(x.movedim(1, -1)).movedim(-1, 1).contiguous()
 
 
 STEPS = {
@@ -163,7 +164,7 @@ STEPS = {
     "last": _last,
     "heads": lambda net, step, x: x.unflatten(1, (2, -1)).softmax(1).flatten(1, 2),
     "stack_max": lambda net, step, x, y: torch.stack([x, y]).amax(0),
-    "expand": lambda net, step, x: x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:]),
+    "expand": lambda net, step, x: x.mean((2, 3), keepdim=True).expand(-1, -1, *x.shape[2:]).contiguous(),
     "height": lambda net, step, x: torch.cat([x, x.sin()], 2),
     "fixed_half": lambda net, step, x: torch.cat([x[:, 2:], x[:, :2]], 1),
     "fixed_view": lambda net, step, x: x.unflatten(1, (2, int(step.number))).flatten(1, 2),
@@ -328,7 +329,8 @@ class _Builder:
         """Over several channels at a time."""
         which = self.draw.choice(("group", "layer", "square", "whole"))
         if which == "group":
-            groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0])
+            values = math.prod(shape)  # of more than one, or nothing is left but rounding
+            groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0 and g < values])
             return self.add("module", [x], shape, self.module(nn.GroupNorm(groups, shape[0])))
         if which == "whole":
             return self.add("module", [x], shape, self.module(nn.LayerNorm(shape)))

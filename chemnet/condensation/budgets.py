@@ -51,7 +51,7 @@ class Parameters:
         module = self._modules[name]
         if isinstance(module, Follower):
             return read * sum(p.numel() for p in module.parameters(recurse=False)) // self._columns[name].count
-        return weights(module, read, made) + made * (module.bias is not None)
+        return weights(module, read, made) + made * (getattr(module, "bias", None) is not None)
 
 
 class MultiplyAdds:
@@ -91,6 +91,8 @@ def multiply_adds(model: nn.Module, example_input: Any) -> int:
 
 def weights(module: nn.Module, read: Numbers, made: Numbers) -> Any:
     """Weights of a layer that reads and makes these numbers of channels."""
+    if isinstance(module, nn.Embedding):
+        return made * module.num_embeddings
     if is_depthwise(module):
         return read * module.weight[0].numel()
     groups = 1 if isinstance(module, nn.Linear) else module.groups

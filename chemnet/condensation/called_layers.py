@@ -29,6 +29,7 @@ _FUNCTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     **{f"conv{n}d": (getattr(nn, f"Conv{n}d"), _WEIGHTS) for n in (1, 2, 3)},
     **{f"conv_transpose{n}d": (getattr(nn, f"ConvTranspose{n}d"), _WEIGHTS) for n in (1, 2, 3)},
     "batch_norm": (nn.modules.batchnorm._BatchNorm, ("running_mean", "running_var", *_WEIGHTS)),
+    "embedding": (nn.Embedding, ("weight",)),
     "prelu": (nn.PReLU, ("weight",)),
     "layer_norm": (nn.LayerNorm, _WEIGHTS),
     "group_norm": (nn.GroupNorm, _WEIGHTS),

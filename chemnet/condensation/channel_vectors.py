@@ -123,7 +123,9 @@ class Folded:
         (first, position), *norms = block.modules
         module = self._modules[first]
         if block.before is None:
-            weight = as_float64(module.weight.transpose(0, 1) if isinstance(module, Transposed) else module.weight)
+            weight = as_float64(
+                module.weight.transpose(0, 1) if isinstance(module, Transposed | nn.Embedding) else module.weight
+            )
             table = self._channels.rows_of(first)
             rows, bias = (_by_channel(x, table) for x in (weight.reshape(len(weight), -1), _bias(module, len(weight))))
         else:
@@ -161,9 +163,8 @@ def _followed(module: nn.Module) -> tuple[Floats, Floats]:
         return _affine(module)
     weight = as_float64(module.weight)
     if isinstance(module, Vector):  # in whatever way it is used, it has to be the same
-        return np.column_stack(
-            [np.ones_like(weight), weight / max(np.abs(weight).max(), np.finfo(float).tiny)]
-        ), np.zeros(len(weight))
+        largest = max(np.abs(weight).max(), np.finfo(float).tiny)
+        return np.column_stack([np.ones(len(weight)), weight / largest]), np.zeros(len(weight))
     if isinstance(module, nn.PReLU):
         return np.column_stack([np.ones_like(weight), weight]), np.zeros(len(weight))
     return weight.reshape(len(weight), -1), _bias(module, len(weight))
@@ -212,7 +213,8 @@ def rounding(dtype: torch.dtype) -> float:
 
 
 def _bias(module: nn.Module, count: int) -> Floats:
-    return np.zeros(count) if module.bias is None else as_float64(module.bias)
+    bias = getattr(module, "bias", None)
+    return np.zeros(count) if bias is None else as_float64(bias)
 
 
 def layer_vectors(layer: nn.Linear, include_bias: bool = True) -> Floats:

@@ -57,6 +57,14 @@ def objection(traced: Traced, name: str, module: nn.Module, layout: Layout | Non
     return None
 
 
+def look_up(traced: Traced, node: fx.Node, name: str, module: nn.Embedding) -> None:
+    """A table of vectors makes channels and reads none."""
+    if module.max_norm is not None:
+        traced.unknown(node, f"{name} scales its vectors to a length")
+        return
+    traced.make(node, name, len(shape_of(node) or ()) - 1, module.embedding_dim)
+
+
 def read(traced: Traced, node: fx.Node, name: str, module: Layer, layout: Layout) -> None:
     """A layer reads all channels and makes new ones."""
     shape, is_linear = shape_of(node) or (), isinstance(module, nn.Linear)

@@ -20,7 +20,7 @@ from chemnet.condensation.traced import Traced
 
 def multiply(traced: Traced, node: fx.Node) -> None:
     """A product of two matrices, or of many: columns of the right one and rows of the left one are carried."""
-    a, b = node.args[:2]
+    a, b, *_ = (*node.args, *node.kwargs.values(), None)
     for source, carried, summed in ((b, -1, -2), (a, -2, -1)):
         layout, n = traced.layout(source), len(shape_of(source) or ())
         if layout is None or not traced.has_channels(source) or n < 2:
@@ -33,7 +33,7 @@ def multiply(traced: Traced, node: fx.Node) -> None:
 
 def sum_products(traced: Traced, node: fx.Node) -> None:
     """einsum: axes of one operand that are in the result are carried."""
-    equation, *operands = node.args
+    equation, *operands = node.args or ("",)
     operands = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
     terms, _, result = str(equation).replace(" ", "").partition("->")
     of_operands = terms.split(",")

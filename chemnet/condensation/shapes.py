@@ -150,7 +150,7 @@ def _laid(traced: Traced, sizes: Sizes, node: fx.Node, kind: str, layout: Layout
     """Channels that come to lie along several axes are blocks of as many each, or so many rows of one channel,
     whichever sizes are fixed; the reason where all are."""
     for each in found:
-        given = _given_sizes(node, kind, each.layout, len(shape_of(node) or ()))
+        given = _given_sizes(sizes, node, kind, len(shape_of(node) or ()))
         free = [axis for axis in each.varying if given is None or ops.is_open(given[axis])]
         if not free or (len(each.varying) > 1 and given is None):
             return f"{name_of(node)} has a fixed size where its channels are"
@@ -166,22 +166,25 @@ def _laid(traced: Traced, sizes: Sizes, node: fx.Node, kind: str, layout: Layout
     return None
 
 
-def _given_sizes(node: fx.Node, kind: str, layout: Layout, dimensions: int) -> list[Any] | None:
+def _given_sizes(sizes: Sizes, node: fx.Node, kind: str, dimensions: int) -> list[Any] | None:
     """Sizes of the result as they are given; None where nothing is said of them, or by the operation itself."""
-    given: Any = node.args[1:]
-    if len(given) == 1 and isinstance(given[0], tuple | list):
-        given = given[0]
-    if kind in ("view", "reshape"):
-        given = given or next(iter(node.kwargs.values()))
-        return list(given)
-    if kind == "expand":
-        return list(given)
+    if kind in ("view", "reshape", "expand"):
+        return _listed(sizes, node.args[1:] or tuple(node.kwargs.values()))
     if kind == "unflatten":
         axis, inner = arguments(node, ("dim", None), ("sizes", None))
-        inner = list(inner)
+        inner = _listed(sizes, (inner,))
         axis %= dimensions - len(inner) + 1
         return [None] * axis + inner + [None] * (dimensions - axis - len(inner))
     return None
+
+
+def _listed(sizes: Sizes, given: Sequence[Any]) -> list[Any]:
+    """Sizes that are given one by one, or as one shape, which may have been read."""
+    if len(given) == 1 and isinstance(given[0], tuple | list):
+        given = given[0]
+    if len(given) == 1 and isinstance(value := sizes.filled(given[0]), tuple | list):
+        return [given[0]] * len(value)
+    return list(given)
 
 
 def _blocks(traced: Traced, found: _Found, moving: int, node: fx.Node) -> None:

@@ -39,9 +39,9 @@ class Sizes:
                 self._take(node, source, axes, shape)
         elif isinstance(source, fx.Node) and source in self._axes and ops.is_getitem(node):
             whole, axes = self._axes[source]
-            taken = axes[node.args[1]] if isinstance(node.args[1], int | slice) else axes
-            axes = taken if isinstance(taken, tuple) else (taken,)
-            self._take(node, whole, axes, self._values[source][node.args[1]])
+            index = self._index(node.args[1])
+            taken = axes[index]
+            self._take(node, whole, taken if isinstance(taken, tuple) else (taken,), self._values[source][index])
         elif (
             node.target in ops.ARITHMETIC and node.all_input_nodes and self._values.keys() >= set(node.all_input_nodes)
         ):
@@ -56,6 +56,11 @@ class Sizes:
         """Arguments with the values of the sizes in them, and of other nodes that are known."""
         values = {**self._values, **(known or {})}
         return fx.node.map_arg(given, lambda node: values.get(node, node))
+
+    def _index(self, given: Any) -> Any:
+        if isinstance(given, slice):
+            return slice(*(self.filled(each) for each in (given.start, given.stop, given.step)))
+        return self.filled(given)
 
     def say(self, node: fx.Node, given: Any, layout: Layout) -> None:
         """Numbers among the arguments of a node say how long the channels of a layout are."""
@@ -73,7 +78,7 @@ class Sizes:
     def _take(self, node: fx.Node, source: fx.Node, axes: tuple[int, ...], value: Any) -> None:
         self._axes[node] = source, axes
         layout = self._traced.layouts.get(source)
-        is_width = layout is not None and any(axis in axes for axis in layout.axes)
+        is_width = layout is not None and layout.moving_axis in axes
         self._note(node, frozenset({source} if is_width else ()), value)
 
     def _note(self, node: fx.Node, widths: frozenset[fx.Node], value: Any) -> None:

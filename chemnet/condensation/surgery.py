@@ -34,7 +34,7 @@ from chemnet.condensation.graph import (
     is_depthwise,
     is_each_alone,
 )
-from chemnet.condensation.vectors import Vector, is_vector, parts_of
+from chemnet.condensation.vectors import Vector, are_narrowed, parts_of
 from chemnet.runtime.errors import UsageError
 
 
@@ -151,6 +151,10 @@ class Surgery:
 
     def _keep_rows(self, name: str, left: Indices) -> None:
         module = self._modules[name]
+        if isinstance(module, nn.Embedding):
+            _keep(module, "weight", left, 1)
+            module.embedding_dim = len(left)
+            return
         if isinstance(module, Transposed):
             _set(module, "weight", module.weight[:, torch.from_numpy(left)])
         else:
@@ -177,12 +181,12 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
             if given is not None and given.shape != tensor.shape:
-                is_known = isinstance(module, Layer | Follower) or (is_vector(given) and is_vector(tensor))
+                is_known = isinstance(module, Layer | Follower) or are_narrowed(given, tensor)
                 if not is_known or given.ndim != tensor.ndim:
                     kind = type(module).__name__
                     raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
-        if isinstance(module, Layer | Follower):
+        if isinstance(module, Layer | Follower | nn.Embedding):
             _describe(module)
         if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
             _add_bias(module)
@@ -204,7 +208,9 @@ def _describe(module: nn.Module) -> None:
         _set_channels(module, _channels_of(module) if one is None else len(one))
         return
     weight = module.weight
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Embedding):
+        module.embedding_dim = weight.shape[1]
+    elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = weight.shape
     elif is_depthwise(module):
         _set_channels(module, len(weight))

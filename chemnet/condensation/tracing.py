@@ -57,9 +57,9 @@ class Tracer:
             traced.spaces.leave(tensors, "it is an output of the model")
         elif node.op in ("placeholder", "get_attr"):
             traced.forget(node)
-        elif ops.is_getitem(node) and node.args[0] in traced.parts and isinstance(node.args[1], int):
-            traced.layouts[node] = traced.parts[node.args[0]][node.args[1]]
-        elif shape is None and not (ops.rearrangement(node) and traced.layout(node.args[0])):
+        elif ops.is_getitem(node) and node.args[0] in traced.parts:
+            self._take(node, traced.parts[node.args[0]], node.args[1])
+        elif shape is None and not (ops.rearrangement(node) and tensors and node.args):
             if not self._sizes.visit(node):
                 self._question(node, tensors)
         elif node.op == "call_module":
@@ -70,6 +70,13 @@ class Tracer:
     def _held(self, node: fx.Node) -> list[Layout]:
         known = self.traced.layouts.get(node)
         return self.traced.parts.get(node, []) if known is None else [known]
+
+    def _take(self, node: fx.Node, parts: list[Layout], index: Any) -> None:
+        """One of several tensors, or some of them."""
+        if isinstance(index, slice):
+            self.traced.parts[node] = parts[index]
+        else:
+            self.traced.layouts[node] = parts[index]
 
     def _question(self, node: fx.Node, tensors: Sequence[Layout]) -> None:
         """What is no tensor: nothing may be read but sizes."""
@@ -88,7 +95,9 @@ class Tracer:
         reason = node.meta.get("objection") or layers.objection(
             self.traced, name, module, layout, len(shape_of(source) or ())
         )
-        if layout is None or not isinstance(source, fx.Node) or reason:
+        if isinstance(module, nn.Embedding) and not reason:
+            layers.look_up(self.traced, node, name, module)
+        elif layout is None or not isinstance(source, fx.Node) or reason:
             self.traced.unknown(node, reason or f"the input of {name} has no channels that are known")
         elif layers.follows(module):
             layers.follow(self.traced, node, name, module, layout)
@@ -101,7 +110,8 @@ class Tracer:
         traced = self.traced
         tensors = [n for n in node.all_input_nodes if shape_of(n) is not None]
         if target in ops.CONCATENATIONS:
-            sums.concatenate(traced, node)
+            if not vector_following.concatenate(traced, node):
+                sums.concatenate(traced, node)
         elif target in ops.STACKS:
             sums.stack(traced, node)
         elif target in _SUMS_OVER:

@@ -10,7 +10,8 @@ from torch import nn
 
 
 class Vector(nn.Module):
-    """The tensor `key` of a module, which is as long along one axis as there are channels, and 1 along the others."""
+    """The tensor `key` of a module, which is as long along one axis as there are channels: the only one that is longer
+    than 1, or else the last, as of an embedding of positions."""
 
     def __init__(self, owner: nn.Module, key: str) -> None:
         super().__init__()
@@ -25,12 +26,13 @@ class Vector(nn.Module):
     @property
     def axis(self) -> int:
         """The axis of the channels."""
-        return max(range(self.tensor.ndim), key=lambda axis: self.tensor.shape[axis])
+        shape = self.tensor.shape
+        return max(range(len(shape)), key=shape.__getitem__) if is_vector(self.tensor) else len(shape) - 1
 
     @property
     def weight(self) -> torch.Tensor:
-        """The numbers (m,)."""
-        return self.tensor.flatten()
+        """The numbers of the channels (m,) or (m, places)."""
+        return self.tensor.flatten() if is_vector(self.tensor) else self.tensor.movedim(-1, 0).flatten(1)
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         """The tensor, if it is a parameter."""
@@ -42,6 +44,18 @@ def is_vector(x: torch.Tensor) -> bool:
     return sum(size > 1 for size in x.shape) == 1
 
 
+def is_table(x: torch.Tensor) -> bool:
+    """Whether a tensor may hold a vector for each of several places."""
+    return x.ndim in (2, 3) and x.shape[-1] > 1 and x.is_floating_point()
+
+
+def are_narrowed(given: torch.Tensor, tensor: torch.Tensor) -> bool:
+    """Whether one tensor is another with other numbers of channels."""
+    if is_vector(given) and is_vector(tensor):
+        return True
+    return is_table(given) and is_table(tensor) and given.shape[:-1] == tensor.shape[:-1]
+
+
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of a model, and the vectors that its own classes hold, by their names."""
     found = dict(model.named_modules())
@@ -49,6 +63,6 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
         if type(module).__module__.startswith("torch.nn."):
             continue
         for key, x in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
-            if is_vector(x):
+            if is_vector(x) or is_table(x):
                 found[f"{name}.{key}" if name else key] = Vector(module, key)
     return found

@@ -31,25 +31,27 @@ class Sizes:
     def __init__(self, model: nn.Module, channels: Channels, budget: Budget | None = None) -> None:
         self._channels, self._budget = channels, budget or Parameters(model, channels)
         self._modules = parts_of(model)
+        self._counted = [*channels.inputs, *(channels.rows.keys() - channels.inputs.keys())]
         self._around = {space: self._modules_around(space) for space in channels.spaces}
-        counted = sum(self.of(name) for name in channels.inputs)
+        counted = sum(self.of(name) for name in self._counted)
         self._rest = self._budget.whole - counted
 
     def total(self, widths: Mapping[Space, int] | None = None) -> float:
         """What the model needs at these widths; other spaces keep theirs."""
-        return self._rest + sum(self.of(name, widths) for name in self._channels.inputs)
+        return self._rest + sum(self.of(name, widths) for name in self._counted)
 
     def of(self, name: str, widths: Mapping[Space, Numbers] | None = None) -> Any:
         """What a module needs at these widths, of which one may be an array; other spaces keep theirs."""
-        read = self._channels.read(name, widths or {})
-        if isinstance(self._modules[name], Follower) or is_depthwise(self._modules[name]):
+        module, widths = self._modules[name], widths or {}
+        read = 0 if isinstance(module, nn.Embedding) else self._channels.read(name, widths)
+        if isinstance(module, Follower) or is_depthwise(module):
             return self._budget.of(name, read, read)
-        return self._budget.of(name, read, self._channels.made(name, widths or {}))
+        return self._budget.of(name, read, self._channels.made(name, widths))
 
     def _modules_around(self, space: Space) -> list[str]:
         places = (*space.followers, *space.consumers)
-        every = [*space.layers, *(place.module for place in places)]
-        return [name for name in dict.fromkeys(every) if name in self._channels.inputs]
+        every = dict.fromkeys([*space.layers, *(place.module for place in places)])
+        return [name for name in every if name in self._counted]
 
     def by_threshold(self, matrices: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
         """Widths of the groups at the largest common threshold at which at most `target` is needed."""

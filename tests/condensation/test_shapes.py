@@ -78,6 +78,8 @@ def tokens(net, x):
 def selected(net, x):
     """The sum of two branches, weighted by a softmax over them for every channel."""
     both = torch.stack([x, F.relu(x)], 1)
+    if both.shape[1] != 2:
+        raise ValueError("expected two branches")
     weights = net.inner(x.mean((2, 3), keepdim=True))
     weights = weights.view(weights.size(0), 2, -1, 1, 1).softmax(1)
     return (both * weights).sum(1)
@@ -89,7 +91,7 @@ def halves_multiplied(net, x):
 
 
 EVEN = {0: 1, 2: 3, 4: 5, 6: 7}  # copies in both halves of eight channels
-PAIRS = {0: 1, 4: 5, 2: 3, 6: 7}
+UNLIKE = {0: 1, 1: 2, 4: 6, 5: 7}  # the first half keeps its first and last, the second its first two
 LINEAR = {"first": nn.Linear(5, 8)}
 
 # function, layers, the copies in `first`, rows that are left in it
@@ -115,8 +117,8 @@ CASES = {
         {0: 1, 4: 5, 2: 3, 6: 7},
         4,
     ),
-    "shuffle": (shuffled, {}, EVEN, 4),
-    "shuffle as a module": (lambda net, x: net.shuffle(x), {"shuffle": nn.ChannelShuffle(2)}, EVEN, 4),
+    "shuffle": (shuffled, {}, UNLIKE, 4),
+    "shuffle as a module": (lambda net, x: net.shuffle(x), {"shuffle": nn.ChannelShuffle(2)}, UNLIKE, 4),
     "shuffle in front of a grouped convolution": (
         lambda net, x: net.grouped(F.gelu(shuffled(net, x))),
         {"first": conv(16), "grouped": nn.Conv2d(16, 8, 1, groups=4), "last": nn.Conv2d(8, 2, 1)},
@@ -259,6 +261,8 @@ FIXED = {
     "a softmax over channels": (lambda net, x: x.softmax(1), "softmax"),
     "a mean over half of the axes": (lambda net, x: x - x.mean((1, 2), keepdim=True), "mean"),
     "the width of another tensor": (lambda net, x: x.view(-1, net.inner(x).size(1), 8, 8), "reads its width"),
+    "a tensor given by name": (lambda net, x: torch.cat(torch.chunk(input=x, chunks=2, dim=1), 1), "chunk"),
+    "a shape given by name": (lambda net, x: torch.flatten(input=x, start_dim=2).view_as(x), "flatten"),
     "a width as a number": (lambda net, x: x * (x.size(1) / 2.0), "reads its width"),
 }
 

@@ -9,6 +9,7 @@ from torch import nn
 from chemnet.condensation import condense, resize, survey
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.widths import Sizes
+from chemnet.runtime.errors import UsageError
 
 
 def states(model, example):
@@ -141,3 +142,72 @@ def test_vectors_that_do_not_go_with_channels_leave_them_alone(middle, reason):
     model, x = repeated(randomised(Net(middle))), images(4)
     assert reason in states(model, x)["first"]
     assert condense(model, x, threshold=1.0).first.out_channels == 8
+
+
+# ---- several places, and tables of vectors
+
+
+class Tokens(nn.Module):
+    """The embedding of a transformer: words, their places, and a token in front; its channels make up the trunk."""
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.words, self.places = nn.Embedding(20, width), nn.Embedding(12, width)
+        self.front = nn.Parameter(torch.randn(1, 1, width, generator=torch.Generator().manual_seed(1)))
+        self.table = nn.Parameter(torch.randn(1, 7, width, generator=torch.Generator().manual_seed(2)))
+        self.up, self.down, self.head = nn.Linear(width, 9), nn.Linear(9, width), nn.Linear(width, 2)
+
+    def forward(self, words):
+        x = self.words(words) + self.places(torch.arange(words.shape[1])[None])
+        x = torch.cat([self.front.expand(len(x), -1, -1), x], dim=1) + self.table[:, : x.shape[1] + 1]
+        return self.head(torch.relu(x + self.down(torch.relu(self.up(x)))))
+
+
+def repeated_tokens():
+    torch.manual_seed(0)
+    model = Tokens().eval()
+    repeat_channel(model.down)
+    with torch.no_grad():
+        for x in (model.words.weight, model.places.weight, model.front, model.table):
+            x[..., 1] = x[..., 0]
+    return model, torch.randint(20, (5, 6))
+
+
+def test_tables_of_vectors_make_channels_and_go_with_them():
+    model, words = repeated_tokens()
+    found = states(model, words)
+    assert found["words"] == found["places"] == found["down"] == "can be condensed"
+    before = sum(p.numel() for p in model.parameters())
+    assert Sizes(model, Channels(model, words)).total() == before
+    reduced = condense(model, words, threshold=1.0)
+    assert reduced.words.embedding_dim == reduced.head.in_features == 7
+    assert reduced.front.shape == (1, 1, 7) and reduced.table.shape == (1, 7, 7)
+    other = torch.randint(20, (3, 5))
+    assert_allclose(reduced(other).detach(), model(other).detach(), rtol=1e-5, atol=1e-6)
+    rebuilt = resize(Tokens().eval(), reduced.state_dict())
+    assert_allclose(rebuilt(other).detach(), reduced(other).detach(), rtol=0, atol=0)
+    assert rebuilt.words.embedding_dim == 7
+    half = condense(model, words, ratio=0.5, choice="forward", calibration=torch.randint(20, (50, 6)))
+    assert sum(p.numel() for p in half.parameters()) <= 0.5 * before
+
+
+@pytest.mark.parametrize("name", ["words.weight", "places.weight", "front", "table"])
+def test_channels_whose_tables_differ_are_not_the_same(name):
+    model, words = repeated_tokens()
+    with torch.no_grad():
+        dict(model.named_parameters())[name][..., 1] *= 1.1
+    assert condense(model, words, threshold=1.0).words.embedding_dim == 8
+
+
+def test_a_table_that_scales_its_vectors_is_left_alone():
+    model = nn.Sequential(nn.Embedding(20, 8, max_norm=1.0), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    words = torch.randint(20, (5, 6))
+    assert states(model, words)["1"] == "can be condensed"
+    assert condense(model, words, threshold=0.1)[0].embedding_dim == 8
+
+
+def test_weights_of_another_number_of_words_are_refused():
+    model, _ = repeated_tokens()
+    weights = {**model.state_dict(), "words.weight": torch.zeros(21, 8)}
+    with pytest.raises(UsageError, match="words .Embedding. cannot take on weights of shape"):
+        resize(Tokens(), weights)
