@@ -65,3 +65,21 @@ def test_no_random_network_is_condensed_wrongly():
 def test_no_random_network_of_many_is_condensed_wrongly(start):
     left = [condensed(seed) for seed in range(start, start + CHUNK)]
     assert sum(share is not None and share < 1.0 for share in left) > CHUNK // 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"threshold": 0.8}, {"threshold": 0.9, "choice": "forward"}])
+def test_random_networks_are_condensed_further_with_calibration_as_merging_predicts(options):
+    smaller = 0
+    for seed in range(ALL, ALL + CHUNK):
+        net, inputs = random_net(seed)
+        calibration = tuple(x.std() * torch.randn(60, *x.shape[1:]) for x in inputs)
+        try:
+            reduced = condense(net, inputs, calibration=calibration if len(inputs) > 1 else calibration[0], **options)
+        except UsageError as error:
+            assert "cannot trace" in str(error), (seed, str(error))
+            continue
+        rebuilt = resize(random_net(seed)[0], reduced.state_dict())
+        assert difference(reduced, rebuilt, inputs) < ROUNDING, seed
+        smaller += parameters(reduced) < parameters(net)
+    assert smaller > CHUNK // 2
