@@ -20,8 +20,8 @@ from chemnet.condensation.traced import Traced
 
 def multiply(traced: Traced, node: fx.Node) -> None:
     """A product of two matrices, or of many: columns of the right one and rows of the left one are carried."""
-    a, b, *_ = (*node.args, *node.kwargs.values(), None)
-    for source, carried, summed in ((b, -1, -2), (a, -2, -1)):
+    given: list[Any] = [*node.args, *node.kwargs.values()]
+    for source, carried, summed in ((given[1], -1, -2), (given[0], -2, -1)):
         layout, n = traced.layout(source), len(shape_of(source) or ())
         if layout is None or not traced.has_channels(source) or n < 2:
             continue
