@@ -329,8 +329,8 @@ class _Builder:
         """Over several channels at a time."""
         which = self.draw.choice(("group", "layer", "square", "whole"))
         if which == "group":
-            values = math.prod(shape)  # of more than one, or nothing is left but rounding
-            groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0 and g < values])
+            values = math.prod(shape)  # of more than two, which may be copies: nothing would be left but rounding
+            groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0 and 2 * g < values])
             return self.add("module", [x], shape, self.module(nn.GroupNorm(groups, shape[0])))
         if which == "whole":
             return self.add("module", [x], shape, self.module(nn.LayerNorm(shape)))

@@ -20,7 +20,7 @@ from chemnet.condensation.traced import Traced
 
 def multiply(traced: Traced, node: fx.Node) -> None:
     """A product of two matrices, or of many: columns of the right one and rows of the left one are carried."""
-    given = [*node.args, *node.kwargs.values(), None]
+    given: list[Any] = [*node.args, *node.kwargs.values(), None]
     for source, carried, summed in ((given[1], -1, -2), (given[0], -2, -1)):
         layout, n = traced.layout(source), len(shape_of(source) or ())
         if layout is None or not traced.has_channels(source) or n < 2:

@@ -336,9 +336,9 @@ def test_weights_of_another_network_are_refused():
     with pytest.raises(UsageError, match="weights are not of a Sequential") as caught:
         resize(mlp().model, vgg().model.state_dict())
     assert len(str(caught.value).splitlines()) <= 3
-    words = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2))
-    with pytest.raises(UsageError, match=r"0 \(Embedding\) cannot take on weights of shape \(5, 3\)"):
-        resize(words, nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)).state_dict())
+    pairs = nn.Sequential(nn.Bilinear(5, 5, 4))
+    with pytest.raises(UsageError, match=r"0 \(Bilinear\) cannot take on weights of shape \(3, 5, 5\)"):
+        resize(pairs, nn.Sequential(nn.Bilinear(5, 5, 3)).state_dict())
 
 
 def test_a_normalisation_without_affine_parameters_is_built_again():
