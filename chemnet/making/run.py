@@ -64,7 +64,7 @@ VALIDATION, MODEL, SECONDS = "validation.json", "model.safetensors", "seconds.js
 CALM_FIRST, WIDEST_FIRST = "calm-first.safetensors", "widest-first.safetensors"
 
 SCANNED = (1.0, 0.5, 2.0)  # times the plan's learning rate
-_LEAST_TRAINING = 2.0  # [s]
+_LEAST_TRAINING = 0.5  # of its share of the budget
 _OVERRUN = 1.1  # times the budget
 _PATIENCE = 2.0  # times the time of a short training, for one of as many steps
 _COLD_FROM, _FLAMES_FROM = 20.0, 30.0  # [s] of the time for checks
@@ -258,10 +258,11 @@ class _Making:
         self.timed("training", lambda: self._train(plan, config, seconds, resume))
 
     def _training_seconds(self, resume: bool) -> float:
-        """Seconds for the training; what phases before it took too long is missing here, and what they left is not."""
+        """Seconds for the training; what phases before it took too long is missing here, and what they left is not.
+        Half of its share is left to it, even if the budget is spent: the model would be worth nothing."""
         spent = sum(seconds for phase, seconds in self.seconds.items() if phase != "training")
         left = self.budget.seconds - self.budget.ladder - spent
-        return max(_LEAST_TRAINING, left)
+        return max(_LEAST_TRAINING * self.budget.training, left)
 
     def _train(self, plan: Plan, config: TrainConfig, seconds: float, resume: bool) -> Path:
         return train(

@@ -91,6 +91,14 @@ def test_errors_of_the_coldest_gas_limit_the_model_to_the_hotter():
     assert "ignition: failed cases is 4, not <= 0" in found.line()
 
 
+def test_an_ignition_that_is_lost_is_no_limit_as_no_step_can_tell_where_its_gas_began():
+    lost = cases(np.where(T0 == 1300.0, 8e4, 0.1))
+    found = verdict(lost)
+    assert (found.word, list(found.limits)) == (EXACT, [])
+    assert found.reasons[0] == "4 of 12 ignitions are off by more than half"
+    assert verdict(cases(np.where(T0 == 1300.0, 49.0, 0.1))).word == LIMITED
+
+
 @pytest.mark.parametrize(
     "found", [cases(3.0), cases(0.1, failed=True), cases(0.1, end=6.0), cases(np.where(T0 == P * 1200.0, 0.1, 2.5))]
 )
