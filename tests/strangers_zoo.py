@@ -108,8 +108,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     **{
         f"tv.{name}": tv(name)
         for name in (
-            "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s mnasnet1_0 mobilenet_v2 "
-            "mobilenet_v3_large mobilenet_v3_small regnet_x_400mf regnet_y_400mf resnet18 resnet50 resnext50_32x4d "
+            "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s mnasnet1_0 "
+            "mobilenet_v3_large mobilenet_v3_small regnet_x_400mf resnet18 resnet50 resnext50_32x4d "
             "shufflenet_v2_x1_0 squeezenet1_1 swin_t swin_v2_t vgg11 vgg16_bn wide_resnet50_2"
         ).split()
     },
@@ -223,16 +223,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         num_res_units=2,
     ),
     "hf.BertModel": hf("BertModel", "BertConfig", tokens_and_mask, **TEXT),
-    "hf.DistilBertModel": hf(
-        "DistilBertModel",
-        "DistilBertConfig",
-        tokens_and_mask,
-        vocab_size=100,
-        dim=32,
-        n_layers=2,
-        n_heads=4,
-        hidden_dim=64,
-    ),
     "hf.GPT2LMHeadModel": hf(
         "GPT2LMHeadModel",
         "GPT2Config",
@@ -245,21 +235,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     ),
     "hf.LlamaForCausalLM": hf(
         "LlamaForCausalLM", "LlamaConfig", tokens_and_mask, **TEXT, num_key_value_heads=2, use_cache=False
-    ),
-    "hf.ConvNextModel": hf(
-        "ConvNextModel",
-        "ConvNextConfig",
-        lambda: {"pixel_values": image(64)},
-        hidden_sizes=[16, 32, 48, 64],
-        depths=[1] * 4,
-    ),
-    "hf.ResNetModel": hf(
-        "ResNetModel",
-        "ResNetConfig",
-        lambda: {"pixel_values": image(64)},
-        embedding_size=16,
-        hidden_sizes=[32, 64, 96, 128],
-        depths=[1] * 4,
     ),
     "hf.SegformerForSemanticSegmentation": hf(
         "SegformerForSemanticSegmentation",
@@ -309,20 +284,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     ),
     "neuralop.FNO2d": (
         of("neuralop.models:FNO", n_modes=(6, 6), hidden_channels=16, in_channels=1, out_channels=1),
-        lambda: image(16, 1),
-    ),
-    "neuralop.UNO2d": (
-        of(
-            "neuralop.models:UNO",
-            1,
-            1,
-            hidden_channels=16,
-            n_layers=3,
-            uno_out_channels=[16, 16, 16],
-            uno_n_modes=[[4, 4]] * 3,
-            uno_scalings=[[1, 1]] * 3,
-            channel_mlp_skip="linear",
-        ),
         lambda: image(16, 1),
     ),
     "deepxde.DeepONet": (
