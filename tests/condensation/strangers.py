@@ -208,9 +208,7 @@ def main() -> None:
                 json.dump([dataclasses.asdict(each) for each in rows], file, indent=1)
     traced = [row for row in rows if row.share is not None]
     half = sum(row.share > 0.5 for row in traced)
-    print(
-        f"{len(rows)} of {len(MODELS)} models: {len(traced)} traced, {half} with more than half of the channels to condense"
-    )
+    print(f"{len(rows)} of {len(MODELS)} models: {len(traced)} traced, {half} of them by more than half")
     if options.half:
         print(f"all checks passed by {sum(not row.failed for row in traced if row.parameters)}")
 
