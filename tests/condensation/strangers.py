@@ -207,9 +207,10 @@ def main() -> None:
             with open(options.json, "w") as file:
                 json.dump([dataclasses.asdict(each) for each in rows], file, indent=1)
     traced = [row for row in rows if row.share is not None]
-    print(f"{len(rows)} of {len(MODELS)} models, {len(traced)} traced, more than half of the channels condensable in ")
-    print(f"{sum(row.share > 0.5 for row in traced)}", end="")
-    print(f", all checks passed by {sum(not row.failed for row in traced if row.parameters)}" if options.half else "")
+    half = sum(row.share > 0.5 for row in traced)
+    print(f"{len(rows)} of {len(MODELS)} models: {len(traced)} traced, {half} of them by more than half")
+    if options.half:
+        print(f"all checks passed by {sum(not row.failed for row in traced if row.parameters)}")
 
 
 if __name__ == "__main__":
