@@ -54,7 +54,10 @@ _OPERATORS = {
     "__setitem__": operator.setitem,
     "__floordiv__": operator.floordiv,
 }
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_CONTAINERS = (
+    *(nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer),
+    *(nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.TransformerDecoder, nn.TransformerDecoderLayer),
+)
 _METHODS = {method for name in dir(torch.Tensor) if callable(method := getattr(torch.Tensor, name))}
 
 

@@ -169,3 +169,17 @@ def test_a_gate_of_two_halves_is_condensed_in_a_transformer():
     assert (reduced.both.out_features, reduced.down.in_features) == (22, 11)
     assert_allclose(output(reduced, x), output(net, x), rtol=1e-5, atol=1e-5)
     assert condense(net, x, widths={"both": 5}, calibration=tokens(40, 3)).both.out_features == 10
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_transformer_of_torch_itself_is_condensed_in_its_parts_that_feed_forward(norm_first):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first, dropout=0.0)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    with torch.no_grad():
+        for each in model.layers:
+            each.linear1.weight[8:], each.linear1.bias[8:] = each.linear1.weight[:8], each.linear1.bias[:8]
+    reduced = condense(model, tokens(), threshold=1.0)
+    assert [each.linear1.out_features for each in reduced.layers] == [8, 8]
+    assert_allclose(output(reduced, tokens()), output(model, tokens()), rtol=0, atol=1e-5)  # by torch's fast path
+    assert_allclose(output(reduced.train(), tokens()), output(model.train(), tokens()), rtol=0, atol=1e-5)
