@@ -23,8 +23,10 @@ from chemnet.runtime.tables import Table
 
 def add(commands: Any) -> None:
     """Add the commands."""
-    group = add_group(commands, "vision", "train and condense a classifier of images: MobileNetV2 on CIFAR-10")
-    command = add_command(group, "train", train, "train MobileNetV2 on images", "the training")
+    group = add_group(commands, "vision", "train and condense a classifier of images, such as CIFAR-10")
+    command = add_command(
+        group, "train", train, "train MobileNetV2, a residual network or a transformer on images", "the training"
+    )
     _add_common(command, "default runs/vision-CONFIG")
     add_max_minutes(command)
     command = add_command(
@@ -64,8 +66,9 @@ def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = Fal
 
 def _add_images(command: argparse.ArgumentParser) -> None:
     images = "CIFAR-10's python batches, a folder, or an npz"
+    config = "a name that ships, such as short (default) or resnet20, or a YAML file"
     command.add_argument("--data", type=Path, required=True, metavar="IMAGES", help=images)
-    command.add_argument("--config", default="short", metavar="CONFIG", help="short (default), paper, or a YAML file")
+    command.add_argument("--config", default="short", metavar="CONFIG", help=config)
     add_set(command)
 
 

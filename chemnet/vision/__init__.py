@@ -1,4 +1,4 @@
-"""Image classification, a test of condensation outside combustion: MobileNetV2 on CIFAR-10.
+"""Image classification, a test of condensation outside combustion: four networks on CIFAR-10.
 
 The names are loaded on first use::
 
@@ -15,14 +15,27 @@ _HOMES = {
     "ImageSet": "images",
     "Images": "images",
     "MobileNetV2": "mobilenet",
+    "ResNet": "resnet",
+    "VisionTransformer": "vit",
     "load_classifier": "classifier",
     "read_images": "images",
 }
 
-__all__ = ["Classifier", "ImageSet", "Images", "MobileNetV2", "load_classifier", "read_images"]
+__all__ = [
+    "Classifier",
+    "ImageSet",
+    "Images",
+    "MobileNetV2",
+    "ResNet",
+    "VisionTransformer",
+    "load_classifier",
+    "read_images",
+]
 __getattr__, __dir__ = exports(__name__, _HOMES)
 
 if TYPE_CHECKING:
     from chemnet.vision.classifier import Classifier, load_classifier
     from chemnet.vision.images import Images, ImageSet, read_images
     from chemnet.vision.mobilenet import MobileNetV2
+    from chemnet.vision.resnet import ResNet
+    from chemnet.vision.vit import VisionTransformer

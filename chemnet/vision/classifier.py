@@ -15,17 +15,18 @@ from chemnet.runtime.errors import ChemnetError, FileError
 from chemnet.runtime.run_folder import sha256
 from chemnet.runtime.tables import Table
 from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
-from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.networks import build, count
 
 MODEL = "classifier.pt"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, the names of its classes, its downsampling, and facts of its training."""
+    """A network, the names of its classes, its kind by name, its downsampling, and facts of its training."""
 
     network: nn.Module
     classes: tuple[str, ...]
+    kind: str
     downsampling: int
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -36,8 +37,8 @@ class Classifier:
     def save(self, path: str | Path) -> None:
         """Write it to one file, atomically and with a checksum."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.network.state_dict().items()}
-        content = {"classes": list(self.classes), "downsampling": self.downsampling, "facts": dict(self.facts)}
-        write_checkpoint(Path(path), {**content, "network": weights})
+        content = {"classes": list(self.classes), "kind": self.kind, "downsampling": self.downsampling}
+        write_checkpoint(Path(path), {**content, "facts": dict(self.facts), "network": weights})
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -52,12 +53,13 @@ def load_classifier(path: str | Path) -> Classifier:
     content = read_checkpoint(path)
     try:
         classes, downsampling = tuple(content["classes"]), int(content["downsampling"])
-        network = MobileNetV2(len(classes), downsampling=downsampling, dropout=0.0)
+        kind = content.get("kind", "mobilenet_v2")  # files of chemnet 0.1 hold no other network and do not name it
+        network = build(kind, len(classes), downsampling=downsampling)
         resize(network, content["network"])
     except (KeyError, TypeError, ValueError, ChemnetError) as error:
         raise FileError(f"{path} is no classifier ({str(error).splitlines()[0][:80]})") from None
     network.to(memory_format=torch.channels_last).eval()
-    return Classifier(network, classes, downsampling, content["facts"])
+    return Classifier(network, classes, kind, downsampling, content["facts"])
 
 
 def classifier_table(path: Path) -> Table:
@@ -68,6 +70,7 @@ def classifier_table(path: Path) -> Table:
     if "stage" in facts:
         rows.append(("stage of an automatic reduction", str(facts["stage"])))
     rows += [
+        ("network", classifier.kind),
         ("parameters", count(classifier.network)),
         ("classes", " ".join(classifier.classes)),
         ("downsampling", classifier.downsampling),

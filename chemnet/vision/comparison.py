@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -32,7 +33,8 @@ from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
-from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
+from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, hidden_layers
+from chemnet.vision.networks import count
 from chemnet.vision.training import ImageTraining, accuracy, channels_last, fingerprint, prepared
 
 UNTRAINED = ("scratch", "scratch-condensed")
@@ -194,7 +196,7 @@ class ImageTask:
         network = METHODS[method](copy.deepcopy(self.classifier.network), float(target), inputs, seed)
         channels_last(network)
         facts = {**self.classifier.facts, "method": method, "test_accuracy": accuracy(network, self.images.test)}
-        Classifier(network, self.classifier.classes, self.classifier.downsampling, facts).save(path)
+        replace(self.classifier, network=network, facts=facts).save(path)
         return network
 
 

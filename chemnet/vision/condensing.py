@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from chemnet.condensation.condenser import condense
@@ -10,12 +11,12 @@ from chemnet.runtime.files import check_new
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
 from chemnet.runtime.torch_threads import torch_threads
-from chemnet.vision.classifier import Classifier, load_classifier
+from chemnet.vision.classifier import load_classifier
 from chemnet.vision.comparison import images_of
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import read_images
-from chemnet.vision.mobilenet import count
+from chemnet.vision.networks import count
 from chemnet.vision.training import accuracy, channels_last
 
 
@@ -62,6 +63,6 @@ def condense_classifier(
         rows.append((name, count(each), 1e-6 * multiply_adds(each), 100.0 * accuracy(each, images.test)))
     tables.append(Table("networks", ("network", "parameters", "multiply-adds [M]", "test accuracy [%]"), rows))
     facts = {**classifier.facts, "budget": budget, "ratio": ratio, "test_accuracy": rows[-1][-1] / 100.0}
-    Classifier(result, classifier.classes, classifier.downsampling, facts).save(out)
+    replace(classifier, network=result, facts=facts).save(out)
     report(f"written: {out}")
     return tables

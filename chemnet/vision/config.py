@@ -13,6 +13,7 @@ from chemnet.reduction.automatic import AutomaticOptions
 from chemnet.runtime.config import Config, override, parse, read_yaml, shipped_yaml
 from chemnet.training.options import Count, FitOptions, Phase, Positive
 from chemnet.vision.mobilenet import Initialisation
+from chemnet.vision.networks import NetworkName
 
 
 class ImageReductionConfig(Config):
@@ -35,11 +36,14 @@ class ImageConfig(Config):
 
     A step, also the unit of time of the `strategy`, is `batches` of `batch_size` images, or one epoch. The last
     `validation` training images are kept aside for validation; the test images are for the final figures only. Images
-    are shifted by up to `shift` pixels and flipped at random.
+    are shifted by up to `shift` pixels and flipped at random. Residual networks and transformers have downsampling 4
+    and no other initialisation. `precision` bf16 multiplies in bfloat16 where the processor has instructions for it; on
+    those without AMX that takes these small convolutions longer than fp32.
     """
 
     name: str
     description: str = ""
+    network: NetworkName = "mobilenet_v2"
     downsampling: Literal[4, 8, 16, 32] = 32
     initialisation: Initialisation = "default"
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
@@ -50,6 +54,7 @@ class ImageConfig(Config):
     initial_rate: Positive
     strategy: tuple[Phase, ...] = Field(min_length=1)
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     shift: Annotated[int, Field(ge=0)] = 4
     flip: bool = True
     reduction: ImageReductionConfig = ImageReductionConfig()
@@ -75,6 +80,7 @@ class ImageConfig(Config):
             batch_size=self.batch_size,
             report_every=batches,
             average_share=0.0,
+            precision=self.precision,
             rollouts=0,
         )
 

@@ -12,7 +12,7 @@ from chemnet.condensation.latency import latencies
 from chemnet.runtime.malloc import keep_freed_memory
 from chemnet.runtime.tables import Table
 from chemnet.runtime.torch_threads import torch_threads
-from chemnet.vision.mobilenet import count
+from chemnet.vision.networks import count
 from chemnet.vision.training import outputs_of
 
 _SIDE = 32

@@ -98,11 +98,6 @@ def hidden_layers(first: int = 2, last: int = 17) -> dict[str, str]:
 LAST_LAYER = {"layer 18": "features.18.0"}
 
 
-def count(network: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 def _strides(downsampling: int) -> tuple[int, list[int]]:
     """Stride of the stem and of each stage: the first ones are left out until the product is right."""
     strides = [2, *(stride for _, _, _, stride in _STAGES)]

@@ -1,4 +1,4 @@
-"""Automatic reduction of a trained MobileNetV2, layer by layer as in the paper, and its run folder.
+"""Automatic reduction of a trained classifier, layer by layer as in the paper, and its run folder.
 
 The folder holds the log `automatic.csv` and the checkpoint `automatic.pt` of the algorithm, the classifier of every
 stage, the pictures `steps.png` and `layers.png`, the page `reduction.md` and `.html`, and at last `manifest.json`.
@@ -7,6 +7,7 @@ stage, the pictures `steps.png` and `layers.png`, the page `reduction.md` and `.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,11 +22,12 @@ from chemnet.runtime.run_folder import clear_run, finish_run
 from chemnet.runtime.tables import Table
 from chemnet.training.checkpoint import check_no_run
 from chemnet.training.options import choose_device
-from chemnet.vision.classifier import Classifier, load_classifier
+from chemnet.vision.classifier import load_classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import ImageSet, read_images
-from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
+from chemnet.vision.mobilenet import LAST_LAYER
+from chemnet.vision.networks import count, hidden_layers
 from chemnet.vision.training import ImageBatches, accuracy, channels_last, fingerprint, prepared
 
 STEPS_PICTURE, LAYERS_PICTURE, PAGE = "steps.png", "layers.png", "reduction"
@@ -34,13 +36,13 @@ STEPS_PICTURE, LAYERS_PICTURE, PAGE = "steps.png", "layers.png", "reduction"
 class CondensingTraining(Reducible):
     """A classifier in training that can be condensed.
 
-    Layers are named as in the paper: 2 to 17 are the blocks with an expansion, condensed by their depthwise channels,
-    18 is the convolution in front of the classifier. The metric is the accuracy on the validation images, the verdict
-    that on the test images.
+    Its layers are those inside of the blocks (`networks.hidden_layers`). Those of MobileNetV2 are named as in the
+    paper: 2 to 17 are the blocks with an expansion, condensed by their depthwise channels, 18 is the convolution in
+    front of the classifier. The metric is the accuracy on the validation images, the verdict that on the test images.
     """
 
     def __init__(
-        self, network: MobileNetV2, images: ImageSet, config: ImageConfig, *, seed: int = 0, device: str = "cpu"
+        self, network: nn.Module, images: ImageSet, config: ImageConfig, *, seed: int = 0, device: str = "cpu"
     ) -> None:
         config = config.for_reduction()
         batches = ImageBatches.of(images, config).to(device)
@@ -52,15 +54,15 @@ class CondensingTraining(Reducible):
         def condensed(network: nn.Module, module: str, threshold: float) -> nn.Module:
             """The network with a module condensed; a single channel stays."""
             rule = config.reduction.rule
-            if network.get_submodule(module).out_channels == 1:
+            if len(network.get_submodule(module).weight) == 1:  # type: ignore[arg-type]
                 return network
             if rule.choice == "published" and module in LAST_LAYER.values():
                 rule = rule.model_copy(update={"choice": "folded"})  # it has no depthwise filters
             options = {"layers": [module], "calibration": calibration, **rule.model_dump()}
             return condense(network, example, threshold=threshold, **options)
 
-        modules, options = {**hidden_layers(), **LAST_LAYER}, config.options(len(batches))
-        super().__init__(channels_last(network), batches, options, modules, condensed, seed=seed, device=device)
+        of, modules = config.options(len(batches)), hidden_layers(network)
+        super().__init__(channels_last(network), batches, of, modules, condensed, seed=seed, device=device)
         self._test = images.test.to(device)
 
     def parameters(self, layer: str | None = None) -> int:
@@ -110,7 +112,7 @@ def reduce(
     def keep(stage: str) -> None:
         """Save the classifier of a stage."""
         of_stage = {**classifier.facts, "test_accuracy": training.verdict(), "stage": stage}
-        Classifier(training.network, classifier.classes, classifier.downsampling, of_stage).save(_file(folder, stage))
+        replace(classifier, network=training.network, facts=of_stage).save(_file(folder, stage))
 
     if not resume:
         clear_run(

@@ -26,7 +26,7 @@ from chemnet.training.steps import Training
 from chemnet.vision.classifier import MODEL, Classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.images import Images, ImageSet, read_images
-from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.networks import build, count
 
 KIND = "image training"
 _BLOCK = 100  # images of one call of a validation: their activations fit the cache
@@ -102,7 +102,7 @@ def train(
     max_minutes: float | None = None,
     report: Callable[[str], None] = print,
 ) -> Path:
-    """Train MobileNetV2 on the images at `data`; returns the run folder.
+    """Train the network of a config on the images at `data`; returns the run folder.
 
     With `max_minutes` the schedule is stretched over the steps or the minutes, whichever end sooner. With `resume` a
     training that was interrupted, or has fewer steps, goes on, on the CPU bitwise; with `overwrite` the training in the
@@ -141,7 +141,7 @@ def train(
     )
     right = accuracy(network, images.test.to(device))
     facts |= {"seed": seed, "test_accuracy": right, "seconds": result.seconds}
-    Classifier(network.cpu(), images.classes, config.downsampling, facts).save(out / MODEL)
+    Classifier(network.cpu(), images.classes, config.network, config.downsampling, facts).save(out / MODEL)
     finish_run(out, KIND, config.name, {**facts, "max_minutes": max_minutes, "steps": result.steps})
     report(f"test accuracy {100 * right:.2f} %, {out / MODEL}")
     return out
@@ -152,12 +152,12 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def network_of(config: ImageConfig, classes: int, seed: int) -> MobileNetV2:
+def network_of(config: ImageConfig, classes: int, seed: int) -> nn.Module:
     """The untrained network of a config; the same seed gives the same weights."""
+    options = {name: getattr(config, name) for name in ("downsampling", "dropout", "initialisation")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        options = {name: getattr(config, name) for name in ("downsampling", "dropout", "initialisation")}
-        return MobileNetV2(classes, **options)
+        return build(config.network, classes, **options)
 
 
 def fingerprint(images: ImageSet) -> str:

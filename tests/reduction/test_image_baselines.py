@@ -14,7 +14,8 @@ from chemnet.condensation.channels import Channels
 from chemnet.condensation.surgery import Surgery
 from chemnet.reduction.baselines import BASELINES, lacks, neuron_merging, scratch, torch_pruning_group_norm
 from chemnet.runtime.errors import UsageError
-from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.mobilenet import MobileNetV2
+from chemnet.vision.networks import count
 
 SHARES = {0.511: False, 0.115: True}  # and whether the network is in training mode
 MISSING = {

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from chemnet.runtime.errors import UsageError
-from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, count, hidden_layers
+from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, hidden_layers
+from chemnet.vision.networks import count
 
 DOWNSAMPLINGS = (32, 16, 8, 4)
 

@@ -16,7 +16,8 @@ from chemnet.vision.comparison import METHODS, compare
 from chemnet.vision.condensing import condense_classifier
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import bench, multiply_adds
-from chemnet.vision.mobilenet import MobileNetV2, count
+from chemnet.vision.mobilenet import MobileNetV2
+from chemnet.vision.networks import count
 from chemnet.vision.reduction import CondensingTraining, reduce
 from chemnet.vision.training import network_of, train
 
