@@ -18,7 +18,7 @@ from torch import nn
 from chemnet.benchmark.model import FlameCells, flame_cells
 from chemnet.benchmark.timing import Timing, machine_table, take_turns
 from chemnet.gas.state import Array
-from chemnet.reduction.baselines import BASELINES, lacks
+from chemnet.reduction.baselines import BASELINES
 from chemnet.reduction.comparison import (
     RESULTS,
     Column,
@@ -35,6 +35,7 @@ from chemnet.reduction.comparison import (
 from chemnet.reduction.methods import METHODS, USUAL, Clock, Large, Part, plan, start_of, taught
 from chemnet.reduction.run import find_data, find_original
 from chemnet.reduction.stage_run import calibration
+from chemnet.reduction.torch_pruning import lacks
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json

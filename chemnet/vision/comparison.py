@@ -1,4 +1,4 @@
-"""Comparison of methods that reduce a trained classifier, at equal parameters and equal retraining."""
+"""Comparison of methods that reduce a trained classifier, at equal parameters or multiply-adds and equal retraining."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from chemnet.condensation.condenser import condense
-from chemnet.reduction.baselines import BASELINES, lacks, start_anew
 from chemnet.reduction.comparison import (
     Column,
     Comparison,
@@ -25,6 +23,8 @@ from chemnet.reduction.comparison import (
     Positive,
     Trained,
 )
+from chemnet.reduction.folding import normalised_anew
+from chemnet.reduction.torch_pruning import lacks
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
 from chemnet.runtime.run_folder import sha256
 from chemnet.runtime.tables import Table
@@ -32,69 +32,40 @@ from chemnet.training.options import Phase, choose_device
 from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
-from chemnet.vision.images import ImageSet, read_images
-from chemnet.vision.mobilenet import LAST_LAYER, MobileNetV2, hidden_layers
+from chemnet.vision.images import Images, ImageSet, read_images
+from chemnet.vision.methods import METHODS, UNTRAINED, within_cost
 from chemnet.vision.networks import count
 from chemnet.vision.training import ImageTraining, accuracy, channels_last, fingerprint, prepared
 
-UNTRAINED = ("scratch", "scratch-condensed")
-_BASELINES = ("scratch", "neuron-merging", "torch-pruning-magnitude", "torch-pruning-group-norm")
-_NOT_IN_ORIGIN = {"description", "methods", "seeds", "shares", "rates", "scratch_rates"}
+_NOT_IN_ORIGIN = {"description", "methods", "seeds", "shares", "cost_shares", "rates", "scratch_rates"}
+_OF_COST = "-of-cost"  # ends the name of a target that is a share of the multiply-adds
 
 
-def _condensed(
-    network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int, *, choice: str, everywhere: bool = False
-) -> nn.Module:
-    """Condensation to a share of the parameters, of all channels or of those of the paper."""
-    layers = None if everywhere else [*hidden_layers().values(), *LAST_LAYER.values()]
-    return condense(network, calibration[:1], ratio=share, layers=layers, calibration=calibration, choice=choice)
-
-
-def _published(network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """Condensation by the published rules, without refit or new statistics.
-
-    The layer before the classifier is condensed by rows to the share of its own parameters, then the blocks by their
-    depthwise filters to the share of the whole.
-    """
-    example, whole = calibration[:1], count(network)
-    last = count(network.features[-1]) + count(network.classifier)
-    trimmed = condense(network, example, ratio=1.0 - (1.0 - share) * last / whole, layers=list(LAST_LAYER.values()))
-    blocks = list(hidden_layers().values())
-    return condense(trimmed, example, ratio=share * whole / count(trimmed), layers=blocks, choice="published")
-
-
-def _scratch_condensed(network: MobileNetV2, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
-    """Untrained network of the widths that forward selection gives, to separate widths from weights."""
-    result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True)
-    start_anew(result, seed)
-    return result
-
-
-Make = Callable[[MobileNetV2, float, torch.Tensor, int], nn.Module]
-
-METHODS: dict[str, Make] = {
-    "condensation-forward": partial(_condensed, choice="forward", everywhere=True),
-    "condensation-activations": partial(_condensed, choice="activations"),
-    "condensation-published": _published,
-    "scratch-condensed": _scratch_condensed,
-    **{name: BASELINES[name] for name in _BASELINES},
-}
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
 class ImageSettings(ComparisonSettings):
-    """Settings of a comparison: for each of `shares` of the parameters and each seed, `batches` of retraining.
+    """Settings of a comparison: to each of `shares` of the parameters and `cost_shares` of the multiply-adds.
 
-    The rate falls to zero along half a cosine. It begins at the one of `rates` (of `scratch_rates` for untrained
-    networks) with which the first seed is best on the validation images. `calibration` is a number of images.
+    Every network is retrained for `batches`, with every seed; without any (0), what is compared is the accuracy at once
+    and with the statistics of BatchNorms estimated anew on the calibration images. The rate falls to zero along half a
+    cosine. It begins at the one of `rates` (of `scratch_rates` for untrained networks) with which the first seed is
+    best on the validation images. `calibration` is a number of images.
     """
 
     known_methods: ClassVar[Sequence[str]] = tuple(METHODS)
 
-    shares: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...]
-    batches: Count
+    shares: tuple[Share, ...] = ()
+    cost_shares: tuple[Share, ...] = ()
+    batches: Annotated[int, Field(ge=0)]
     scratch_rates: tuple[Positive, ...] = Field(min_length=1)
     weight_decay: Annotated[float, Field(ge=0.0)]
     calibration: Count
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the targets."""
+        return [*(f"{share:g}" for share in self.shares), *(f"{share:g}{_OF_COST}" for share in self.cost_shares)]
 
 
 def compare(
@@ -121,7 +92,7 @@ def compare(
     out = out or (source if source.is_dir() else source.parent) / "comparison"
     task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
     comparison = Comparison(task, settings, out, overwrite=overwrite, report=report)
-    tables = comparison.tables([f"{share:g}" for share in settings.shares], [task.start_table()])
+    tables = comparison.tables(settings.targets, [task.start_table()])
     comparison.write_page(tables)
     return tables
 
@@ -141,7 +112,7 @@ class ImageTask:
         self.settings, self.classifier, self.images, self.device = settings, classifier, images, device
         self.networks = networks
         phase = Phase(optimizer="sgd", schedule="cosine", period=1, weight_decay=settings.weight_decay, nesterov=True)
-        self.config = config.model_copy(update={"strategy": (phase,), "batches": settings.batches})
+        self.config = config.model_copy(update={"strategy": (phase,), "batches": settings.batches or None})
         plain = settings.model_dump(mode="json", exclude=_NOT_IN_ORIGIN)
         self.origin = sha256([plain, classifier.fingerprint(), fingerprint(images)])
         self._start = count(classifier.network), multiply_adds(classifier.network)
@@ -154,7 +125,8 @@ class ImageTask:
             Column("parameters [%]", "parameters", 100.0 / parameters),
             Column("multiply-adds [%]", "multiply_adds", 100.0 / cost),
             Column("at once [%]", "at_once", 100.0),
-            Column("accuracy [%]", "accuracy", 100.0, spread=True),
+            Column("with statistics anew [%]", "normalised_anew", 100.0),
+            *([Column("accuracy [%]", "accuracy", 100.0, spread=True)] if self.settings.batches else []),
         )
 
     def start_table(self) -> Table:
@@ -168,36 +140,60 @@ class ImageTask:
 
     def rates(self, method: str) -> Sequence[float]:
         """Initial learning rates to scan for a method."""
-        return self.settings.scratch_rates if method in UNTRAINED else self.settings.rates
+        rates = self.settings.scratch_rates if method in UNTRAINED else self.settings.rates
+        return rates if self.settings.batches else rates[:1]
 
     def train(self, job: Job) -> Trained:
         """The network of a method, retrained; its loss is the share of wrong validation images."""
-        network = self._made(job.method, job.target, job.seed)
-        facts = {
+        made = self._made(job.method, job.target, job.seed)
+        network = made.network
+        facts: dict[str, Figure] = {
             "parameters": count(network),
             "multiply_adds": multiply_adds(network),
-            "at_once": accuracy(network, self.images.test),
+            "at_once": made.facts["test_accuracy"],
+            "normalised_anew": made.facts["normalised_anew"],
         }
+        if not self.settings.batches:
+            return Trained(network, 1.0 - accuracy(network, self._validation()), facts)
         training = ImageTraining(copy.deepcopy(network), self.images, self.config, seed=job.seed, device=self.device)
         training.begin(job.rate)
         training.train()
         return Trained(training.network, 1.0 - training.metric(), facts)
 
     def measure(self, job: Job, trained: Trained) -> Mapping[str, Figure]:
-        """Test accuracy."""
+        """Test accuracy after retraining."""
+        if not self.settings.batches:
+            return {}
         return {"accuracy": accuracy(trained.network, self.images.test.to(self.device))}
 
-    def _made(self, method: str, target: str, seed: int) -> nn.Module:
-        """The network of a method before retraining; one that does not depend on the seed is made once."""
+    def _made(self, method: str, target: str, seed: int) -> Classifier:
+        """The network of a method before retraining; one that does not depend on the seed is made once.
+
+        Its facts have its test accuracies at once and with statistics anew, where there are any.
+        """
         path = self.networks / f"{method}-{target}-{self.origin[:12]}.pt"
         if path.exists() and method not in UNTRAINED:
-            return load_classifier(path).network
-        inputs = images_of(self.images, self.config, self.settings.calibration)
-        network = METHODS[method](copy.deepcopy(self.classifier.network), float(target), inputs, seed)
+            return load_classifier(path)
+        make, share = METHODS[method], float(target.removesuffix(_OF_COST))
+        if target.endswith(_OF_COST):
+            make = partial(within_cost, make)
+        network = make(copy.deepcopy(self.classifier.network), share, self._calibration(), seed)
         channels_last(network)
-        facts = {**self.classifier.facts, "method": method, "test_accuracy": accuracy(network, self.images.test)}
-        replace(self.classifier, network=network, facts=facts).save(path)
-        return network
+        at_once = anew = None
+        if method not in UNTRAINED:
+            at_once = accuracy(network, self.images.test)
+            if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+                anew = accuracy(normalised_anew(network, self._calibration()), self.images.test)
+        facts = {**self.classifier.facts, "method": method, "test_accuracy": at_once, "normalised_anew": anew}
+        made = replace(self.classifier, network=network, facts=facts)
+        made.save(path)
+        return made
+
+    def _calibration(self) -> torch.Tensor:
+        return images_of(self.images, self.config, self.settings.calibration)
+
+    def _validation(self) -> Images:
+        return self.images.training.part(slice(-self.config.validation, None))
 
 
 def images_of(images: ImageSet, config: ImageConfig, number: int) -> torch.Tensor:

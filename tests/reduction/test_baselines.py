@@ -8,7 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 from torch import nn
 
-from chemnet.reduction.baselines import BASELINES, lacks, neuron_merging
+from chemnet.reduction.baselines import BASELINES
+from chemnet.reduction.neuron_merging import neuron_merging
+from chemnet.reduction.torch_pruning import lacks
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.network import NetConfig, build, count, describe
 

@@ -12,7 +12,9 @@ from torch import nn
 
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.surgery import Surgery
-from chemnet.reduction.baselines import BASELINES, lacks, neuron_merging, scratch, torch_pruning_group_norm
+from chemnet.reduction.baselines import BASELINES, scratch
+from chemnet.reduction.neuron_merging import neuron_merging
+from chemnet.reduction.torch_pruning import lacks, torch_pruning_group_norm
 from chemnet.runtime.errors import UsageError
 from chemnet.vision.mobilenet import MobileNetV2
 from chemnet.vision.networks import count

@@ -12,10 +12,11 @@ from chemnet.reduction.automatic import LOG
 from chemnet.runtime.errors import UsageError
 from chemnet.runtime.files import read_json
 from chemnet.vision import load_classifier, read_images
-from chemnet.vision.comparison import METHODS, compare
+from chemnet.vision.comparison import compare
 from chemnet.vision.condensing import condense_classifier
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import bench, multiply_adds
+from chemnet.vision.methods import METHODS
 from chemnet.vision.mobilenet import MobileNetV2
 from chemnet.vision.networks import count
 from chemnet.vision.reduction import CondensingTraining, reduce

@@ -1,0 +1,75 @@
+"""Comparison of methods at equal multiply-adds, and of what they are worth before any training."""
+
+import pytest
+import torch
+from tiny_images import CONFIG, write_images
+
+from chemnet.reduction.folding import normalised_anew
+from chemnet.runtime.errors import UsageError
+from chemnet.vision import load_classifier, read_images
+from chemnet.vision.comparison import compare, images_of
+from chemnet.vision.config import load_config
+from chemnet.vision.costs import multiply_adds
+from chemnet.vision.methods import METHODS, within_cost
+from chemnet.vision.networks import count
+from chemnet.vision.training import accuracy, train
+
+SILENT = {"report": lambda line: None, "device": "cpu"}
+TARGETS = ("0.8", "0.6-of-cost")
+COMPARED = ("condensation-forward-blocks", "folding", "scratch")
+SETTINGS = f"""
+shares: [0.8]
+cost_shares: [0.6]
+seeds: 1
+batches: 0
+rates: [0.01, 0.02]
+scratch_rates: [0.1]
+weight_decay: 5e-4
+calibration: 24
+methods: [{", ".join(COMPARED)}]
+"""
+
+
+def config():
+    return load_config("resnet20", ["downsampling=4", "steps=1", *CONFIG[:3], *CONFIG[4:]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A training of one step, and its images."""
+    folder = tmp_path_factory.mktemp("run")
+    write_images(folder / "images.npz")
+    return train(config(), folder / "images.npz", out=folder, **SILENT)
+
+
+def test_methods_are_compared_at_equal_parameters_and_multiply_adds_before_any_training(folder, tmp_path):
+    (tmp_path / "c.yaml").write_text(SETTINGS)
+    options = {"config": config(), "model": folder, "out": tmp_path, **SILENT}
+    rows = compare(str(tmp_path / "c.yaml"), folder / "images.npz", **options)[0].as_json()["rows"]
+    assert [(row["method"], row["target"]) for row in rows] == [(name, to) for to in TARGETS for name in COMPARED]
+    assert "accuracy [%]" not in rows[0]
+    images, large = read_images(folder / "images.npz"), load_classifier(folder).network
+    calibration = images_of(images, config(), 24)
+    for row in rows:
+        path = next((tmp_path / "networks").glob(f"{row['method']}-{row['target']}-*.pt"))
+        network = load_classifier(path).network
+        cost, parameters = multiply_adds(network) / multiply_adds(large), count(network) / count(large)
+        assert [row["multiply-adds [%]"], row["parameters [%]"]] == pytest.approx([100 * cost, 100 * parameters])
+        assert 0.55 < cost <= 0.6 if row["target"] == TARGETS[1] else 0.75 < parameters <= 0.8
+        measured = [row["at once [%]"], row["with statistics anew [%]"]]
+        if row["method"] == "scratch":
+            assert measured == [None, None]
+        else:
+            both = (network, normalised_anew(network, calibration))
+            assert measured == pytest.approx([100 * accuracy(each, images.test) for each in both])
+
+
+def test_a_share_of_the_multiply_adds_that_no_method_reaches_is_refused(folder):
+    network = load_classifier(folder).network
+    with pytest.raises(UsageError, match="no share of the parameters leaves 0.001 of the multiply-adds"):
+        within_cost(METHODS["magnitude"], network, 0.001, torch.zeros(2, 3, 32, 32), 0)
+
+
+def test_the_published_rules_are_for_mobilenet_alone(folder):
+    with pytest.raises(UsageError, match="for MobileNetV2: leave condensation-published out"):
+        METHODS["condensation-published"](load_classifier(folder).network, 0.5, torch.zeros(2, 3, 32, 32), 0)
