@@ -15,10 +15,11 @@ import copy
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -27,7 +28,7 @@ from chemnet.condensation.called_layers import After, Before, Watched
 from chemnet.condensation.capture import duplicate, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.cutting import Condensation
-from chemnet.condensation.graph import Indices, Normalisation, Space
+from chemnet.condensation.graph import Follower, Indices, Normalisation, Place, Space, Transposed, is_depthwise
 from chemnet.condensation.inputs import Inputs, drawn, leaves
 from chemnet.condensation.prediction import Substitution, over_some
 from chemnet.condensation.surgery import Cut, Surgery, resize
@@ -138,10 +139,10 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
             for key in ("running_mean", "running_var"):
                 getattr(modules[name], key)[torch.from_numpy(left)] = getattr(results[name], key).detach()
     before = list[tuple[nn.Module, Before]]()
+    _transplant(modules, results, channels, [cut for cut in cuts if cut.by_place is None])
     for cut in cuts:
         space = channels.spaces[cut.number]
         if cut.by_place is None:
-            _transplant(modules, results, channels, space, cut.kept)
             continue
         for place, (share, shift) in zip(space.consumers, cut.by_place, strict=True):
             takes_up = shift is not None and results[place.module].bias is not None
@@ -162,19 +163,44 @@ def _under(context: Watched, forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _transplant(
-    modules: dict[str, nn.Module], results: dict[str, nn.Module], channels: Channels, space: Space, kept: Indices
+    modules: dict[str, nn.Module], results: dict[str, nn.Module], channels: Channels, cuts: Sequence[Cut]
 ) -> None:
-    """The new weights of a rule of its own around a space, in the original modules; channels that go are not read."""
+    """The new weights of rules of their own in the original modules; channels that go are not read."""
+    kept = {channels.spaces[cut.number]: cut.kept for cut in cuts}
+    rows = {name: channels.rows_of(name)[left].ravel() for space, left in kept.items() for name in space.layers}
+    touched = {place.module for space in kept for place in (*space.followers, *space.consumers)}.union(rows)
     with torch.no_grad():
-        for name in (*space.layers, *(place.module for place in space.followers)):
-            for key in ("weight", "bias"):
-                new = getattr(results[name], key)
-                if new is not None:
-                    getattr(modules[name], key)[torch.from_numpy(kept)] = new
-        for place in space.consumers:
-            weight, new = modules[place.module].weight, results[place.module].weight
+        for name in touched:
+            module, result = modules[name], results[name]
+            if isinstance(module, Follower) or is_depthwise(module):
+                left = _columns_left(channels, name, kept, len(module.weight))
+                _put(module, "weight", result, left)
+                _put(module, "bias", result, left)
+                continue
+            axis = 1 if isinstance(module, Transposed) else 0
+            weight, new = (each.weight.transpose(0, axis) for each in (module, result))
+            made = rows.get(name, np.arange(len(weight)))
+            _put(module, "bias", result, made)
             weight.zero_()
-            weight[:, torch.from_numpy(kept)] = new
+            left = _columns_left(channels, name, kept, weight.shape[1])
+            weight[torch.from_numpy(made)[:, None], torch.from_numpy(left)] = new
+
+
+def _put(module: nn.Module, key: str, result: nn.Module, places: Indices) -> None:
+    tensor = getattr(module, key, None)
+    if tensor is not None:
+        tensor[torch.from_numpy(places)] = getattr(result, key)
+
+
+def _columns_left(channels: Channels, name: str, kept: Mapping[Space, Indices], count: int) -> Indices:
+    """Columns of the `count` of a module's input that are left of it."""
+    stays = np.ones(count, dtype=bool)
+    for number, segment in enumerate(channels.inputs[name]):
+        space = None if segment.space is None else channels.spaces[segment.space]
+        if space in kept:
+            gone = np.delete(channels.columns_of(Place(name, number)), kept[space], axis=0)
+            stays[gone[gone >= 0]] = False
+    return np.flatnonzero(stays)
 
 
 # ---- comparison of two models

@@ -63,6 +63,15 @@ def test_a_condensed_network_of_a_tenth_keeps_the_surface(run):
     assert is_picture("runs/condense_network.png")
 
 
+def test_forward_selection_keeps_an_operator_better_than_other_choices_do(run):
+    names = run("condense_operator.py")
+    errors, before = names["errors"], names["error"](names["network"])
+    ours, others = errors["forward selection"], [errors[name] for name in errors if name != "forward selection"]
+    assert before < 3.0 and ours[0] < 2.0 * before
+    assert all(mine < min(values) for mine, *values in zip(ours, *others, strict=True))
+    assert is_picture("runs/condense_operator.png")
+
+
 def test_a_flame_of_twenty_steps_burns_at_cantera_s_speed_and_its_snapshots_can_be_read_without_chemnet(run):
     names = run("flame_beside_cantera.py", "short")
     np.testing.assert_allclose(names["speed"], names["flame"].velocity[0], rtol=0.02, atol=0.0)

@@ -64,6 +64,22 @@ def test_copies_are_folded_without_a_trace(merge):
 
 
 @both
+def test_layers_in_a_row_and_behind_a_flattening_are_folded_together(merge):
+    """Copies in three hidden layers, each of which reads another one."""
+    torch.manual_seed(0)
+    first, second, third = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6 * 4, 10)
+    layers = (first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), third, nn.ReLU(), nn.Linear(10, 2))
+    network = nn.Sequential(*layers).double()
+    with torch.no_grad():
+        for layer in (first, second, third):
+            half = len(layer.weight) // 2
+            layer.weight[half:], layer.bias[half:] = layer.weight[:half], layer.bias[:half]
+    small = merge(network, [4, 3, 5], images(), 0)
+    assert [small[place].weight.shape[:2] for place in (0, 2, 5, 7)] == [(4, 3), (3, 4), (5, 12), (2, 5)]
+    assert_allclose(output(small, images()), output(network, images()), rtol=1e-10, atol=1e-10)
+
+
+@both
 def test_what_only_the_batchnorm_scales_differently_is_a_copy(merge):
     """Twice the weights under twice the deviation make the same channel."""
     network = with_copies()
