@@ -21,7 +21,8 @@ def add(commands: Any) -> None:
     subjects = (
         "run: fields, history, scatter and page of a flow run; coverage: of a training set; "
         "losses: of a run and its reductions; validation: of files of validate --json; "
-        "pareto: of all comparisons below a folder; steps, layers: figures 6 and 7 of an automatic reduction's folder"
+        "pareto: of all comparisons below a folder; accuracies: of a comparison of classifiers; "
+        "steps, layers: figures 6 and 7 of an automatic reduction's folder"
     )
     command.add_argument("subject", choices=("run", *_PICTURES), help=subjects)
     command.add_argument("source", metavar="SOURCE", type=Path, help="the file or run folder")
@@ -97,6 +98,12 @@ def _draw_pareto(source: Path, picture: Path) -> None:
     draw_pareto(folders, picture)
 
 
+def _draw_accuracies(folder: Path, picture: Path) -> None:
+    from chemnet.vision.comparison import draw_accuracies
+
+    draw_accuracies(folder, picture)
+
+
 def _draw_automatic(drawing: str, folder: Path, picture: Path) -> None:
     from chemnet.reduction.automatic import LOG
     from chemnet.runtime import plots
@@ -112,6 +119,7 @@ _PICTURES: dict[str, Callable[[Path, Path], None]] = {
     "validation": _draw_validation,
     "losses": _draw_losses,
     "pareto": _draw_pareto,
+    "accuracies": _draw_accuracies,
     "steps": partial(_draw_automatic, "reduction_steps"),
     "layers": partial(_draw_automatic, "first_main_reduction"),
 }

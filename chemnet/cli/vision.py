@@ -42,10 +42,12 @@ def add(commands: Any) -> None:
     command.add_argument("--budget", choices=kinds, default="parameters", help="default parameters")
     command.add_argument("--batch", type=positive, default=128, metavar="N", help="images of the latency (default 128)")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: condensed.pt, beside the classifier")
-    text = "compare condensation with other methods at equal parameters and retraining"
+    text = "compare condensation with other methods at equal parameters or multiply-adds"
     command = add_command(group, "compare", compare, text, "runs of another model, data or settings")
-    _add_common(command, "default: comparison, beside the classifier", model=True, seeds=False)
-    command.add_argument("--comparison", default="short", metavar="NAME", help="short, or a YAML file")
+    _add_common(command, "default: comparison-NAME, beside the classifier", model=True, seeds=False)
+    command.add_argument(
+        "--comparison", default="short", metavar="NAME", help="short (default), one that ships, or a YAML file"
+    )
     command = add_command(group, "bench", bench, "parameters, multiply-adds and latency of classifiers")
     command.add_argument("models", metavar="MODEL", nargs="+", type=Path, help="classifiers or their run folders")
     command.add_argument("--batch", type=positive, nargs="+", default=[1, 128], metavar="N", help="default 1 128")

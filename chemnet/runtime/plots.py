@@ -303,6 +303,36 @@ _METHOD_STYLES: dict[str, Sequence[str]] = {
 }
 
 
+STAGES = {"at_once": "at once", "normalised_anew": "with statistics anew", "accuracy": "retrained"}
+
+
+def accuracies(
+    path: Path, methods: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], before: float
+) -> None:
+    """Draw the accuracy of reduced classifiers over their parameters and multiply-adds, a row of panels per stage.
+
+    Each method has, for every stage of `STAGES`, points of parameters left [%], multiply-adds left [%] and accuracy
+    [%]; a line is the accuracy `before`.
+    """
+    stages = [stage for stage in STAGES if any(points[stage] for points in methods.values())]
+    figure = Figure(figsize=(9.5, 2.9 * len(stages) + 0.6), layout="constrained")
+    panels = figure.subplots(len(stages), 2, squeeze=False, sharey="row")
+    for row, stage in zip(panels, stages, strict=True):
+        for number, (name, points) in enumerate(methods.items()):
+            columns = np.array(points[stage]).reshape(-1, 3).T
+            style = {key: values[number % len(values)] for key, values in _METHOD_STYLES.items()}
+            label = name if stage == stages[0] else None
+            row[0].plot(columns[0], columns[2], linestyle="none", label=label, alpha=0.8, **style)
+            row[1].plot(columns[1], columns[2], linestyle="none", alpha=0.8, **style)
+        for axes, what in zip(row, ("parameters", "multiply-adds"), strict=True):
+            axes.axhline(before, color="0.5", linewidth=0.8)
+            axes.set(xlabel=f"{what} left [%]")
+            axes.grid(True, alpha=0.3)
+        row[0].set_ylabel(f"test accuracy {STAGES[stage]} [%]")
+    figure.legend(loc="outside right center", frameon=False, fontsize="small", title="method; line: before")
+    save(figure, path)
+
+
 def work_precision(path: Path, rows: Mapping[str, Mapping[str, Mapping[str, tuple[Floats, Floats, Floats]]]]) -> None:
     """Draw cost per cell over error, one row of panels per mechanism, one panel per kind of cells, one curve per
     integrator: its errors of T [K], costs [s] and relative tolerances, which stand at points where they have room."""

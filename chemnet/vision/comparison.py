@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import nn
 
 from chemnet.reduction.comparison import (
+    RESULTS,
     Column,
     Comparison,
     ComparisonSettings,
@@ -26,6 +27,10 @@ from chemnet.reduction.comparison import (
 from chemnet.reduction.folding import normalised_anew
 from chemnet.reduction.torch_pruning import lacks
 from chemnet.runtime.config import parse, read_yaml, shipped_yaml
+from chemnet.runtime.errors import FileError
+from chemnet.runtime.files import read_json
+from chemnet.runtime.lazy import installed
+from chemnet.runtime.report import Picture
 from chemnet.runtime.run_folder import sha256
 from chemnet.runtime.tables import Table
 from chemnet.training.options import Phase, choose_device
@@ -38,6 +43,8 @@ from chemnet.vision.networks import count
 from chemnet.vision.training import ImageTraining, accuracy, channels_last, fingerprint, prepared
 
 _NOT_IN_ORIGIN = {"description", "methods", "seeds", "shares", "cost_shares", "rates", "scratch_rates"}
+PICTURE = "accuracies.png"
+_BEFORE = "the classifier before"  # title of a table
 _OF_COST = "-of-cost"  # ends the name of a target that is a share of the multiply-adds
 
 
@@ -81,20 +88,47 @@ def compare(
 ) -> list[Table]:
     """Tables of the methods of a comparison, shipped or of a YAML file: mean and range of the test accuracies.
 
-    Results lie in `out` (default: `comparison` beside the classifier); finished runs are reused, and those
-    of other settings replaced with `overwrite` only. Methods without their package are skipped with a message. Raises
-    UsageError for an unknown method and for runs that would be lost, FileError for files that are missing or damaged.
+    Results lie in `out` (default: `comparison-<name>` beside the classifier), with a page and a picture; finished runs
+    are reused, and those of other settings replaced with `overwrite` only. Methods without their package are skipped
+    with a message. Raises UsageError for an unknown method and for runs that would be lost, FileError for files that are
+    missing or damaged.
     """
     path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     settings = parse(ImageSettings, read_yaml(path), str(path))
     source = model or Path("runs") / f"vision-{config.name}"
     classifier, images = load_classifier(source), read_images(data)
-    out = out or (source if source.is_dir() else source.parent) / "comparison"
+    out = out or (source if source.is_dir() else source.parent) / f"comparison-{path.stem}"
     task = ImageTask(settings, classifier, images, config, out / "networks", choose_device(device))
     comparison = Comparison(task, settings, out, overwrite=overwrite, report=report)
     tables = comparison.tables(settings.targets, [task.start_table()])
-    comparison.write_page(tables)
+    pictures = []
+    if installed("matplotlib"):
+        draw_accuracies(out, out / PICTURE)
+        pictures.append(Picture(out / PICTURE, "Test accuracy of every method over what is left of the network"))
+    comparison.write_page(tables, pictures)
     return tables
+
+
+def draw_accuracies(folder: Path, path: Path) -> None:
+    """Draw the test accuracies of a comparison, which is in `folder`, over parameters and multiply-adds.
+
+    Raises FileError for a folder without results of classifiers.
+    """
+    from chemnet.runtime import plots
+
+    content = read_json(folder / RESULTS)
+    start = next((table for table in content["tables"] if table["title"] == _BEFORE), None)
+    if start is None:
+        raise FileError(f"{folder} holds no comparison of classifiers\nMake one: chemnet vision compare --data IMAGES")
+    parameters, cost, before = start["rows"][0].values()
+    points: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
+    for run in content["runs"]:
+        found, figures = points.setdefault(run["method"], {name: [] for name in plots.STAGES}), run["figures"]
+        for stage in plots.STAGES:
+            if figures.get(stage) is not None:
+                shares = 100.0 * figures["parameters"] / parameters, 100.0 * figures["multiply_adds"] / cost
+                found[stage].append((*shares, 100.0 * figures[stage]))
+    plots.accuracies(path, points, before)
 
 
 class ImageTask:
@@ -132,7 +166,7 @@ class ImageTask:
     def start_table(self) -> Table:
         """Table of the parameters, multiply-adds and test accuracy of the classifier that all methods start from."""
         row = (*self._start, 100.0 * accuracy(self.classifier.network, self.images.test))
-        return Table("the classifier before", ("parameters", "multiply-adds", "test accuracy [%]"), [row])
+        return Table(_BEFORE, ("parameters", "multiply-adds", "test accuracy [%]"), [row])
 
     def lacks(self, method: str) -> str | None:
         """Package that a method needs and that is not installed, or None."""
@@ -186,7 +220,8 @@ class ImageTask:
                 anew = accuracy(normalised_anew(network, self._calibration()), self.images.test)
         facts = {**self.classifier.facts, "method": method, "test_accuracy": at_once, "normalised_anew": anew}
         made = replace(self.classifier, network=network, facts=facts)
-        made.save(path)
+        if method not in UNTRAINED:
+            made.save(path)
         return made
 
     def _calibration(self) -> torch.Tensor:

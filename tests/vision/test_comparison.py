@@ -5,9 +5,9 @@ import torch
 from tiny_images import CONFIG, write_images
 
 from chemnet.reduction.folding import normalised_anew
-from chemnet.runtime.errors import UsageError
+from chemnet.runtime.errors import FileError, UsageError
 from chemnet.vision import load_classifier, read_images
-from chemnet.vision.comparison import compare, images_of
+from chemnet.vision.comparison import compare, draw_accuracies, images_of
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.methods import METHODS, within_cost
@@ -16,7 +16,7 @@ from chemnet.vision.training import accuracy, train
 
 SILENT = {"report": lambda line: None, "device": "cpu"}
 TARGETS = ("0.8", "0.6-of-cost")
-COMPARED = ("condensation-forward-blocks", "folding", "scratch")
+COMPARED = ("folding", "scratch")
 SETTINGS = f"""
 shares: [0.8]
 cost_shares: [0.6]
@@ -50,18 +50,19 @@ def test_methods_are_compared_at_equal_parameters_and_multiply_adds_before_any_t
     assert "accuracy [%]" not in rows[0]
     images, large = read_images(folder / "images.npz"), load_classifier(folder).network
     calibration = images_of(images, config(), 24)
+    assert (tmp_path / "accuracies.png").read_bytes().startswith(b"\x89PNG")
     for row in rows:
+        if row["method"] == "scratch":
+            assert row["at once [%]"] is None is row["with statistics anew [%]"]
+            continue
         path = next((tmp_path / "networks").glob(f"{row['method']}-{row['target']}-*.pt"))
         network = load_classifier(path).network
         cost, parameters = multiply_adds(network) / multiply_adds(large), count(network) / count(large)
         assert [row["multiply-adds [%]"], row["parameters [%]"]] == pytest.approx([100 * cost, 100 * parameters])
         assert 0.55 < cost <= 0.6 if row["target"] == TARGETS[1] else 0.75 < parameters <= 0.8
         measured = [row["at once [%]"], row["with statistics anew [%]"]]
-        if row["method"] == "scratch":
-            assert measured == [None, None]
-        else:
-            both = (network, normalised_anew(network, calibration))
-            assert measured == pytest.approx([100 * accuracy(each, images.test) for each in both])
+        both = (network, normalised_anew(network, calibration))
+        assert measured == pytest.approx([100 * accuracy(each, images.test) for each in both])
 
 
 def test_a_share_of_the_multiply_adds_that_no_method_reaches_is_refused(folder):
@@ -73,3 +74,9 @@ def test_a_share_of_the_multiply_adds_that_no_method_reaches_is_refused(folder):
 def test_the_published_rules_are_for_mobilenet_alone(folder):
     with pytest.raises(UsageError, match="for MobileNetV2: leave condensation-published out"):
         METHODS["condensation-published"](load_classifier(folder).network, 0.5, torch.zeros(2, 3, 32, 32), 0)
+
+
+def test_a_folder_without_a_comparison_of_classifiers_has_no_picture(tmp_path):
+    (tmp_path / "comparison.json").write_text('{"runs": [], "tables": []}')
+    with pytest.raises(FileError, match="holds no comparison of classifiers"):
+        draw_accuracies(tmp_path, tmp_path / "picture.png")
