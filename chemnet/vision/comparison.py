@@ -90,8 +90,8 @@ def compare(
 
     Results lie in `out` (default: `comparison-<name>` beside the classifier), with a page and a picture; finished runs
     are reused, and those of other settings replaced with `overwrite` only. Methods without their package are skipped
-    with a message. Raises UsageError for an unknown method and for runs that would be lost, FileError for files that are
-    missing or damaged.
+    with a message. Raises UsageError for an unknown method and for runs that would be lost, FileError for files that
+    are missing or damaged.
     """
     path = shipped_yaml(name, "comparison", Path(__file__).parent / "comparisons")
     settings = parse(ImageSettings, read_yaml(path), str(path))

@@ -190,6 +190,8 @@ def test_rivals_reach_a_share_of_networks_of_images_from_below(name, method):
     share = sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in network.parameters())
     assert 0.57 < share <= 0.6
     assert np.isfinite(output(small, x)).all()
+    if name == "resnet20":
+        assert [block.conv2.out_channels for block in small.layer2] == [32, 32, 32]
 
 
 def test_grail_is_the_refit_of_the_channels_with_the_largest_weights():

@@ -1,19 +1,24 @@
 """Comparison of methods at equal multiply-adds, and of what they are worth before any training."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_images import CONFIG, write_images
 
+import chemnet.vision.comparison
 from chemnet.reduction.folding import normalised_anew
+from chemnet.runtime.config import parse, read_yaml
 from chemnet.runtime.errors import FileError, UsageError
 from chemnet.vision import load_classifier, read_images
-from chemnet.vision.comparison import compare, draw_accuracies, images_of
+from chemnet.vision.comparison import ImageSettings, compare, draw_accuracies, images_of
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.methods import METHODS, within_cost
 from chemnet.vision.networks import count
 from chemnet.vision.training import accuracy, train
 
+COMPARISONS = Path(chemnet.vision.comparison.__file__).parent / "comparisons"
 SILENT = {"report": lambda line: None, "device": "cpu"}
 TARGETS = ("0.8", "0.6-of-cost")
 COMPARED = ("folding", "scratch")
@@ -74,6 +79,12 @@ def test_a_share_of_the_multiply_adds_that_no_method_reaches_is_refused(folder):
 def test_the_published_rules_are_for_mobilenet_alone(folder):
     with pytest.raises(UsageError, match="for MobileNetV2: leave condensation-published out"):
         METHODS["condensation-published"](load_classifier(folder).network, 0.5, torch.zeros(2, 3, 32, 32), 0)
+
+
+@pytest.mark.parametrize("path", sorted(COMPARISONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_settings_that_ship_name_methods_and_targets(path):
+    settings = parse(ImageSettings, read_yaml(path), str(path))
+    assert settings.targets and set(settings.methods) <= set(METHODS)
 
 
 def test_a_folder_without_a_comparison_of_classifiers_has_no_picture(tmp_path):
