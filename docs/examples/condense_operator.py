@@ -5,7 +5,8 @@
 The network learns the antiderivative: it takes a function by its values at 50 points and a place x, and gives the
 integral from 0 to x. Both of its parts are condensed at once, by one call, though their outputs only meet in a sum of
 products: those outputs stay as they are, as `survey` says. Three choices of the neurons that stay are compared at equal
-parameters, with the same refit of the next layers; nothing is trained afterwards.
+parameters, with the same refit of the next layers; nothing is trained afterwards. At half of the parameters the groups
+by weights are a little better than forward selection, at a tenth forward selection has half of their error.
 Source: Lu, Jin, Pang, Zhang, Karniadakis, "Learning nonlinear operators via DeepONet", Nature Machine Intelligence 3
 (2021). It takes half a minute.
 """
