@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -38,7 +37,7 @@ from chemnet.vision.classifier import Classifier, load_classifier
 from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import Images, ImageSet, read_images
-from chemnet.vision.methods import METHODS, UNTRAINED, within_cost
+from chemnet.vision.methods import METHODS, UNTRAINED, to_cost
 from chemnet.vision.networks import count
 from chemnet.vision.training import ImageTraining, accuracy, channels_last, fingerprint, prepared
 
@@ -208,9 +207,8 @@ class ImageTask:
         path = self.networks / f"{method}-{target}-{self.origin[:12]}.pt"
         if path.exists() and method not in UNTRAINED:
             return load_classifier(path)
-        make, share = METHODS[method], float(target.removesuffix(_OF_COST))
-        if target.endswith(_OF_COST):
-            make = partial(within_cost, make)
+        share = float(target.removesuffix(_OF_COST))
+        make = to_cost(method) if target.endswith(_OF_COST) else METHODS[method]
         network = make(copy.deepcopy(self.classifier.network), share, self._calibration(), seed)
         channels_last(network)
         at_once = anew = None

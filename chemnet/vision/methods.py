@@ -28,11 +28,19 @@ Make = Callable[[nn.Module, float, torch.Tensor, int], nn.Module]
 
 
 def _condensed(
-    network: nn.Module, share: float, calibration: torch.Tensor, seed: int, *, choice: str, everywhere: bool = False
+    network: nn.Module,
+    share: float,
+    calibration: torch.Tensor,
+    seed: int,
+    *,
+    choice: str,
+    everywhere: bool = False,
+    budget: str = "parameters",
 ) -> nn.Module:
-    """Condensation to a share of the parameters, of all channels or of those inside of the blocks."""
+    """Condensation to a share of a budget, of all channels or of those inside of the blocks."""
     layers = None if everywhere else list(hidden_layers(network).values())
-    return condense(network, calibration[:1], ratio=share, layers=layers, calibration=calibration, choice=choice)
+    how = {"layers": layers, "calibration": calibration, "choice": choice, "budget": budget}
+    return condense(network, calibration[:1], ratio=share, **how)
 
 
 def _published(network: nn.Module, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
@@ -50,21 +58,33 @@ def _published(network: nn.Module, share: float, calibration: torch.Tensor, seed
     return condense(trimmed, example, ratio=share * whole / count(trimmed), layers=blocks, choice="published")
 
 
-def _scratch_condensed(network: nn.Module, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:
+def _scratch_condensed(
+    network: nn.Module, share: float, calibration: torch.Tensor, seed: int, *, budget: str = "parameters"
+) -> nn.Module:
     """Untrained network of the widths that forward selection gives, to separate widths from weights."""
-    result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True)
+    result = _condensed(network, share, calibration, seed, choice="forward", everywhere=True, budget=budget)
     start_anew(result, seed)
     return result
 
 
-METHODS: dict[str, Make] = {
+_CONDENSATIONS: dict[str, Callable[..., nn.Module]] = {  # to a share of a `budget`
     "condensation-forward": partial(_condensed, choice="forward", everywhere=True),
     "condensation-forward-blocks": partial(_condensed, choice="forward"),
     "condensation-activations": partial(_condensed, choice="activations"),
-    "condensation-published": _published,
     "scratch-condensed": _scratch_condensed,
+}
+METHODS: dict[str, Make] = {
+    **_CONDENSATIONS,
+    "condensation-published": _published,
     **{name: BASELINES[name] for name in _BASELINES},
 }
+
+
+def to_cost(method: str) -> Make:
+    """A method to a share of the multiply-adds: condensation divides it, others narrow until it is reached."""
+    if method in _CONDENSATIONS:
+        return partial(_CONDENSATIONS[method], budget="macs")
+    return partial(within_cost, METHODS[method])
 
 
 def within_cost(make: Make, network: nn.Module, share: float, calibration: torch.Tensor, seed: int) -> nn.Module:

@@ -14,7 +14,7 @@ from chemnet.vision import load_classifier, read_images
 from chemnet.vision.comparison import ImageSettings, compare, draw_accuracies, images_of
 from chemnet.vision.config import load_config
 from chemnet.vision.costs import multiply_adds
-from chemnet.vision.methods import METHODS, within_cost
+from chemnet.vision.methods import METHODS, to_cost, within_cost
 from chemnet.vision.networks import count
 from chemnet.vision.training import accuracy, train
 
@@ -68,6 +68,12 @@ def test_methods_are_compared_at_equal_parameters_and_multiply_adds_before_any_t
         measured = [row["at once [%]"], row["with statistics anew [%]"]]
         both = (network, normalised_anew(network, calibration))
         assert measured == pytest.approx([100 * accuracy(each, images.test) for each in both])
+
+
+def test_condensation_uses_up_a_share_of_the_multiply_adds_and_not_of_the_parameters(folder):
+    network, inputs = load_classifier(folder).network, torch.rand(16, 3, 32, 32)
+    small = to_cost("condensation-forward-blocks")(network, 0.6, inputs, 0)
+    assert 0.59 < multiply_adds(small) / multiply_adds(network) <= 0.6
 
 
 def test_a_share_of_the_multiply_adds_that_no_method_reaches_is_refused(folder):
