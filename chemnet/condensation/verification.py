@@ -197,7 +197,7 @@ def _columns_left(channels: Channels, name: str, kept: Mapping[Space, Indices], 
     stays = np.ones(count, dtype=bool)
     for number, segment in enumerate(channels.inputs[name]):
         space = None if segment.space is None else channels.spaces[segment.space]
-        if space in kept:
+        if space is not None and space in kept:
             gone = np.delete(channels.columns_of(Place(name, number)), kept[space], axis=0)
             stays[gone[gone >= 0]] = False
     return np.flatnonzero(stays)
