@@ -74,7 +74,11 @@ def test_random_networks_are_condensed_further_with_calibration_as_merging_predi
     for seed in range(ALL, ALL + CHUNK):
         net, inputs = random_net(seed)
         calibration = tuple(x.std() * torch.randn(60, *x.shape[1:]) for x in inputs)
-        reduced = condense(net, inputs, calibration=calibration if len(inputs) > 1 else calibration[0], **options)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            reduced = condense(net, inputs, calibration=calibration if len(inputs) > 1 else calibration[0], **options)
+        # a width that a network makes a number of is not always seen before the check
+        assert not caught or any(step.kind == "by_size" for step in net.program), (seed, str(caught[0].message))
         rebuilt = resize(random_net(seed)[0], reduced.state_dict())
         assert difference(reduced, rebuilt, inputs) < ROUNDING, seed
         smaller += parameters(reduced) < parameters(net)
