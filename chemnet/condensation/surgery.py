@@ -12,6 +12,7 @@ Source: Chen and Xu, eq. 36-38; eq. 36 has v_k where u_k is meant.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -190,8 +191,11 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
             _describe(module)
         if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
             _add_bias(module)
+    given = OrderedDict(weights)
+    versions = getattr(weights, "_metadata", None) or model.state_dict()._metadata  # type: ignore[attr-defined]
+    given._metadata = versions  # type: ignore[attr-defined]  # by which a class may read weights of its earlier self
     try:
-        model.load_state_dict(dict(weights))
+        model.load_state_dict(given)
     except RuntimeError as error:
         raise _unfit(model, " ".join(str(error).splitlines()[1:2]).strip()[:160]) from None
     return model

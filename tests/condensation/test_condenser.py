@@ -341,6 +341,26 @@ def test_weights_of_another_network_are_refused():
         resize(pairs, nn.Sequential(nn.Bilinear(5, 5, 3)).state_dict())
 
 
+class Versioned(nn.Sequential):
+    """A class that reads weights by the version that they were written with, as MNASNet of torchvision does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        if local_metadata.get("version") not in (1, 2):
+            raise ValueError(f"version should be set to 1 or 2 instead of {local_metadata.get('version')}")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+@pytest.mark.parametrize("kept", [lambda weights: weights, dict])
+def test_a_class_that_asks_for_the_version_of_its_weights_is_built_again(kept):
+    model, x = Versioned(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(5, 3)
+    reduced = condense(model, x, widths={"0": 5})
+    again = resize(copy.deepcopy(model), kept(reduced.state_dict()))
+    assert reduced[0].out_features == 5
+    assert_allclose(output(again, x), output(reduced, x), rtol=0, atol=0)
+
+
 def test_a_normalisation_without_affine_parameters_is_built_again():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False), nn.ReLU(), nn.Linear(6, 2)).eval()
