@@ -6,7 +6,8 @@ training, on the example and on other inputs; where all that was merged is equal
 it has to come out of a file as it went in. Code that reads a width, a hook, a head for training alone, a tensor that is
 known under two names: whatever is wrong about the trace or about the surgery is seen here.
 
-How much two outputs may differ is measured as well: by how much they move with all weights in their last place.
+How much two outputs may differ is measured as well: by how much they move with all weights of the one or the other
+network in their last place.
 """
 
 from __future__ import annotations
@@ -260,24 +261,34 @@ def _difference(expected: nn.Module, got: nn.Module, inputs: Inputs, *, training
         return "the outputs of the network have other shapes"
     if all(torch.equal(a, b) for a, b in zip(wanted, given, strict=True)):
         return None
-    with _in_the_last_place(expected):
-        rounded = _outputs(expected, inputs, training=training)
+    with _in_the_last_place(expected), _in_the_last_place(got):
+        wanted_moved, given_moved = (_outputs(model, inputs, training=training) for model in (expected, got))
     eps = torch.finfo(next(expected.parameters()).dtype).eps
     most = math.inf if training else max(_MOST, 64.0 * eps)  # statistics of a few inputs may make much of rounding
-    worst = max(_excess(*each, eps, most) for each in zip(wanted, given, rounded, strict=True))
+    worst = max(_excess(*each, eps, most) for each in zip(wanted, given, wanted_moved, given_moved, strict=True))
     if worst <= 0.0 or (training and _is_random(expected, inputs, wanted, eps)):
         return None
     return f"the outputs of the network differ from {than}, by {100.0 * worst:.2g} %"
 
 
-def _excess(wanted: torch.Tensor, given: torch.Tensor, rounded: torch.Tensor, eps: float, most: float) -> float:
-    """Relative root mean square difference of two outputs, 0 where it is rounding."""
-    a, b, c = (x.double().flatten() for x in (wanted, given, rounded))
+def _excess(
+    wanted: torch.Tensor,
+    given: torch.Tensor,
+    wanted_moved: torch.Tensor,
+    given_moved: torch.Tensor,
+    eps: float,
+    most: float,
+) -> float:
+    """Relative root mean square difference of two outputs, 0 where it is rounding: as much as the network moves that
+    moves more with its weights in their last place; merged weights may be large and cancel each other."""
+    a, b, *moved = (x.double().flatten() for x in (wanted, given, wanted_moved, given_moved))
     finite = a.isfinite()
     if not torch.equal(finite, b.isfinite()):
         return float("inf")
-    both = finite & c.isfinite()
-    size, change, by_rounding = (_rms(x[finite]) for x in (a, b - a, torch.where(both, c - a, 0.0)))
+    size, change = _rms(a[finite]), _rms((b - a)[finite])
+    by_rounding = max(
+        _rms(torch.where(finite & c.isfinite(), c - x, 0.0)[finite]) for x, c in zip((a, b), moved, strict=True)
+    )
     allowed = min(_TIMES * by_rounding, most * size) + _LEAST * eps * size
     return change / size if change > allowed else 0.0
 
@@ -289,7 +300,7 @@ def _rms(x: torch.Tensor) -> float:
 def _is_random(model: nn.Module, inputs: Inputs, first: Sequence[torch.Tensor], eps: float) -> bool:
     """Whether a model draws random numbers, other than to drop channels."""
     again = _outputs(model, inputs, training=True, seed=1)
-    return any(_excess(a, b, a, eps, _MOST) > 0.0 for a, b in zip(first, again, strict=True))
+    return any(_excess(a, b, a, b, eps, _MOST) > 0.0 for a, b in zip(first, again, strict=True))
 
 
 @contextmanager
