@@ -40,6 +40,6 @@ def table_1(options: Options) -> list[Table]:
         n_threads=options.threads,
         **given(options, "scale", "seeds", "data", "device", "precision", "overwrite"),
     )
-    lead = f"`chemnet reproduce table-1 --scale {options.scale:g}`, {options.precision}, {processor()}"
+    lead = f"chemnet reproduce table-1 --scale {options.scale:g}, {options.precision}, {processor()}"
     print(f"written: {', '.join(map(str, write_page(options.out, results, lead)))}")
     return tables(results)

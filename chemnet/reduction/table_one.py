@@ -34,6 +34,7 @@ PUBLISHED = (
 )
 _NAMES = ("original", "reduction 1", "reduction 2", "reduction 3")
 _LAYER = 2  # whose neurons figure 3 shows
+_REDUCED = 0.95  # share of the weights above which nothing has been reduced, and no claim is tested
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -116,6 +117,7 @@ def _groups(network: nn.Sequential) -> float:
     return found.groups / found.neurons
 
 
+_WORDS = {True: "yes", False: "no"}
 CLAIMS = (
     Claim("The loss falls with every reduction and its training.", "thresholds", _falls),
     Claim("Merging condensed neurons hardly matters: the loss comes back.", "thresholds", _recovers),
@@ -128,14 +130,15 @@ CLAIMS = (
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
-    """Of each claim, whether it held, by seed; one whose series was not run is untested."""
+    """Of each claim, whether it held, by seed; one whose series was not run, or that took nothing away, is untested."""
     lines = []
     for claim in CLAIMS:
         found = []
-        for result in results:
-            if {"thresholds", claim.needs} <= result.stages.keys():
-                holds, figures = claim.holds(result)
-                found.append(f"seed {result.seed} {'yes' if holds else 'no'} ({figures})")
+        for result in (each for each in results if {"thresholds", claim.needs} <= each.stages.keys()):
+            left = result.stages["thresholds"][-1].weights / count(result.original.network, biases=False)
+            holds, figures = claim.holds(result)
+            word = f"untested, {100.0 * left:.3g} % of the weights are left" if left > _REDUCED else _WORDS[holds]
+            found.append(f"seed {result.seed} {word} ({figures})")
         lines.append(f"{claim.text} {'; '.join(found) or 'untested'}.")
     return lines
 
@@ -147,7 +150,7 @@ def write_page(out: Path, results: Sequence[Result], machine: str) -> list[Path]
     """Write `table-1.md` and `table-1.html` in `out`, with their pictures; the paths of both."""
     sizes, *groups = tables(results)
     parts: list[Part] = [
-        "Validation loss of the label `difference`, standardised; at once: after a cut, before training. The published "
+        "Validation loss of the label difference, standardised; at once: after a cut, before training. The published "
         "losses are of another training set, so that only their course can be compared.",
         dataclasses.replace(sizes, title=""),
         Heading("What the paper claims"),
