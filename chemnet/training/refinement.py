@@ -62,6 +62,11 @@ def refine(
     base = data or config.data
     if data is None:
         ensure_data(config, base, report)
+    recipe = stored_recipe(dataset.read_attributes(base))
+    if recipe is None:
+        raise UsageError(f"{base} does not hold its recipe; sample it again")
+    if recipe.flow is None:
+        raise UsageError(f"the recipe of {base} has no flow\nTake a set of one that has, such as DRM19's: --data FILE")
     _begin(
         out,
         overwrite,
@@ -72,9 +77,6 @@ def refine(
             **{"runs": runs, "rows": rows, "rate": rate, "seed": seed},
         },
     )
-    recipe = stored_recipe(dataset.read_attributes(base))
-    if recipe is None:
-        raise UsageError(f"{base} does not hold its recipe; sample it again")
     options = parse(FitOptions, config.fit.model_dump() | {"learning_rate": rate * config.fit.learning_rate}, "refine")
     gentle, sets = config.model_copy(update={"fit": options}), [base]
     judged = [_judged(path, out / _START, judge, report)]

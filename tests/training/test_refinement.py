@@ -93,13 +93,13 @@ def test_an_interrupted_loop_goes_on_where_it_was(trained, flows, tmp_path):
     assert rows == [40, 40, 40]
 
 
-def test_a_set_without_a_flow_or_a_recipe_is_refused(trained, tmp_path):
+def test_a_set_without_a_flow_or_a_recipe_is_refused_before_anything_is_judged(trained, tmp_path):
     config, start = trained
     other = tmp_path / "other.h5"
     facts = {k: v for k, v in dataset.read_attributes(config.data).items() if k not in ("rows", "format")}
-    failing = lambda model: [Figure("flow", "error [%]", 1.0, 0.0)]  # noqa: E731
     for recipe, message in (("by hand", "does not hold its recipe"), (small_recipe("flow=null"), "no flow")):
         text = recipe if isinstance(recipe, str) else recipe.model_dump_json()
         dataset.write(other, [dataset.read(config.data)], {**facts, "recipe": text})
         with pytest.raises(UsageError, match=message):
-            refinement.refine(start, config, failing, data=other, out=tmp_path, device="cpu", **SILENT)
+            refinement.refine(start, config, None, data=other, out=tmp_path / "out", device="cpu", **SILENT)
+    assert not (tmp_path / "out").exists()
