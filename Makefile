@@ -83,12 +83,11 @@ CHEMNET = $(RUNS_ON) -m chemnet
 
 gpu: $(if $(filter $(BIN)/%,$(RUNS_ON)),$(READY))
 	$(RUNS_ON) -m pytest -q tests/training/test_steps.py
-	$(CHEMNET) reproduce table-1 --scale $(SCALE) --device $(DEVICE) --data $(STATES) --out runs/gpu/table-1 \
-	    --json runs/gpu/table-1.json --overwrite
+	$(CHEMNET) reproduce table-1 --scale $(SCALE) --device $(DEVICE) --data $(STATES) --out runs/gpu/table-1
 	$(CHEMNET) bench training --config paper --device $(DEVICE) --precision bf16 --batch $(BATCH) \
 	    --json runs/gpu/training.json --overwrite
 	$(CHEMNET) train --config drm19 --start-from drm19-original --max-minutes $(MORE) --device $(DEVICE) \
-	    --data $(STATES) --out runs/gpu/drm19-original --overwrite
+	    --data $(STATES) --out runs/gpu/drm19-original $(if $(wildcard runs/gpu/drm19-original/last.pt),--resume)
 
 # What is tracked, and not what a user keeps in the checkout; without git, all.
 TRACKED := $(wildcard $(shell git ls-files '*.py' 2>/dev/null))
