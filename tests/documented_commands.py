@@ -69,7 +69,7 @@ SHORTER: tuple[tuple[str, str | None, str], ...] = (
     (r"^python -c .*runs/mine", None, "a run of the reader's"),
     (r"^(mpiexec .*turbulent_ignition --set chemistry.kind=exact)$", r"\1 --max-minutes 0.5", "four minutes"),
     (r"(.*runs/turbulent_ignition-exact --resume)$", r"\1 --max-minutes 0.5", "the rest of four minutes"),
-    (r"^(python -m cfd_coupling verify)$", r"\1 --only protections", "ten minutes"),
+    (r"^(python -m cfd_coupling verify)$", r"\1 --only bad-input", "ten minutes"),
 )  # fmt: skip
 STOPS = re.compile(r"cfd_coupling run .*--max-minutes")  # such runs end before their end, with 75 and a checkpoint
 
