@@ -13,7 +13,7 @@ import bisect
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,11 @@ from chemnet.condensation.groups import even, grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
 from chemnet.condensation.limits import Limits
 from chemnet.condensation.method import Method
-from chemnet.condensation.prediction import received_after
+from chemnet.condensation.prediction import in_place, received_after
 from chemnet.condensation.progress import steps
 from chemnet.condensation.sampling import PROBES, Sampling
 from chemnet.condensation.selection import shares
+from chemnet.condensation.sensitivity import TIE, Sensitivity, by_width, measured, tried
 from chemnet.condensation.surgery import Cut, Surgery
 from chemnet.condensation.widths import Sizes
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -82,6 +83,7 @@ class Condensation:
         self.cuts: list[Cut] = []
         self.similarity: dict[Space, float] = {}  # of the channels that were merged, the smallest
         self.left: dict[Space, float] = {}  # share of what readers receive that the channels that stay do not explain
+        self.change: dict[Space, float] = {}  # of the outputs, squared and relative, as expected of each cut alone
         self.is_exact = True  # whether only what is equal has been merged
         self._may_add_biases = may_add_biases
         self.sampling = Sampling(model, self.channels_before, example, calibration)
@@ -141,18 +143,39 @@ class Condensation:
         """Widths at which at most `ratio` of the budget is left."""
         budget = self.method.budget(self.original, self.channels_before, self.example)
         sizes, target = Sizes(self.result, self.channels, budget), ratio * budget.whole * (1.0 + _ROUNDING)
-        matrices, curves = dict[Space, Floats](), dict[Space, Floats]()
+        matrices, lacks, changes = dict[Space, Floats](), dict[Space, Floats](), dict[Space, Floats]()
         for space in steps(spaces, self.method.report, lambda space: f"looking at {space.layers[0]}"):
             view, found = self._found(space)
             if isinstance(found, Ranked):
-                curves[space] = self._left(found)
+                lacks[space] = self._left(found)
+                changes[space] = self._change(view, found, lacks[space])
             else:
                 matrices[space] = prepared(view, found)
-        if not curves:
+        if not lacks:
             return sizes.by_threshold(matrices, target, self._limits.rounded)
+        curves = {space: changes[space] + TIE * left for space, left in lacks.items()}
         widths = sizes.cheapest(curves, target, self._limits.rounded)
-        self.left |= {space: float(curves[space][width]) for space, width in widths.items()}
+        self.left |= {space: float(lacks[space][width]) for space, width in widths.items()}
+        self.change |= {space: float(changes[space][width]) for space, width in widths.items()}
         return widths
+
+    @cached_property
+    def _sensitivity(self) -> Sensitivity:
+        """That of the outputs before anything is cut."""
+        assert self.calibration is not None
+        return Sensitivity(self.result, self.calibration)
+
+    def _change(self, view: View, found: Ranked, left: Floats) -> Floats:
+        """Change of the outputs by number of channels (m + 1,), when this space is cut alone."""
+        space = view.space
+
+        def change(width: int) -> float:
+            cut = self._merged(view, found, self._grouping(view, found, None, width))
+            assert cut.by_place is not None
+            made = dict(zip(space.consumers, cut.by_place, strict=True))
+            return self._sensitivity.change(in_place(self.surgery, space, cut.kept, made))
+
+        return by_width(left, measured(tried(space.width, partial(self._limits.rounded, space)), change))
 
     def _left(self, found: Ranked) -> Floats:
         if found.left is None:

@@ -24,7 +24,9 @@ def layer_table(work: Condensation, budget: Budget | None) -> Table:
     latency [ms] before and after, of the layers and of what follows them channel by channel.
 
     The similarity is that of the channels that were merged, the smallest, or, of a ranking, the cosine of what the
-    readers receive and of what they received. The latency of the network is predicted, and measured in a last row.
+    readers receive and of what they received. The change of the outputs, where a ratio was divided by it, is what was
+    expected of the cut of this space alone: root mean square, relative to their deviation over the inputs. The latency
+    of the network is predicted, and measured in a last row.
     """
     model, channels = work.original, work.channels_before
     spaces, now = channels.spaces, work.channels.spaces
@@ -46,6 +48,7 @@ def layer_table(work: Condensation, budget: Budget | None) -> Table:
             total = sizes.total(given)
             columns[key] = [_in_unit(value, name) for value in (*parts, total - sum(parts), total)]
     columns["similarity"] = [_similarity(work, after) for after in now] + [None, None]
+    columns["change of outputs"] = [_change(work, after) for after in now] + [None, None]
     columns["state"] = [_state(work, *pair) for pair in zip(spaces, now, strict=True)] + ["", ""]
     if isinstance(budget, Latency):
         before, left = _measured(work)
@@ -75,6 +78,11 @@ def _similarity(work: Condensation, space: Space) -> float | None:
     if space in work.left:
         return math.sqrt(max(1.0 - work.left[space], 0.0))
     return work.similarity.get(space)
+
+
+def _change(work: Condensation, space: Space) -> float | None:
+    """Of the outputs, if it is known."""
+    return math.sqrt(work.change[space]) if space in work.change else None
 
 
 def _state(work: Condensation, before: Space, now: Space) -> str:

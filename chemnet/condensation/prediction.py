@@ -55,15 +55,24 @@ def received_after(
 ) -> torch.Tensor:
     """Sample (n, m) of what a reader gets of a space after a cut that is still to come: what is normalised together is
     so without the channels that go, and the readers before it have the shares (m, k) and constants (m,) given."""
-    modules, places = dict(surgery.model.named_modules()), space.consumers
-    after = [(modules[name], over_some(left)) for name, left in surgery.left_by(space, kept).items()]
-    before = list[tuple[nn.Module, Before]]()
-    for place in places[: places.index(reader)]:
-        shift = shifts[place] if surgery.shifts(place) else None
-        substitution = Substitution(surgery.channels, place, shares[place], kept, shift)
-        before.append((modules[place.module], substitution))
-    with Watched(surgery.model, before, after):
+    places = space.consumers
+    before = {place: (shares[place], shifts[place]) for place in places[: places.index(reader)]}
+    with Watched(surgery.model, *in_place(surgery, space, kept, before)):
         return received(surgery.model, surgery.channels, [reader], calibration)[reader]
+
+
+def in_place(
+    surgery: Surgery, space: Space, kept: Indices, made: Mapping[Place, tuple[Floats, Floats | None]]
+) -> tuple[list[tuple[nn.Module, Before]], list[tuple[nn.Module, After]]]:
+    """What to call before and after layers for a cut that is still to come: what is normalised together is so without
+    the channels that go, and the readers `made` have their share (m, k) and constants (m,)."""
+    modules = dict(surgery.model.named_modules())
+    before = list[tuple[nn.Module, Before]]()
+    for place, (share, shift) in made.items():
+        taken = shift if surgery.shifts(place) else None
+        before.append((modules[place.module], Substitution(surgery.channels, place, share, kept, taken)))
+    after = [(modules[name], over_some(left)) for name, left in surgery.left_by(space, kept).items()]
+    return before, after
 
 
 def over_some(left: Indices) -> After:
