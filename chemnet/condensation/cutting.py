@@ -36,7 +36,7 @@ from chemnet.condensation.sampling import PROBES, Sampling
 from chemnet.condensation.selection import shares
 from chemnet.condensation.sensitivity import TIE, Sensitivity, by_width, measured, tried
 from chemnet.condensation.surgery import Cut, Surgery
-from chemnet.condensation.widths import Sizes
+from chemnet.condensation.widths import OutOfReach, Sizes
 from chemnet.runtime.errors import NumericalError, UsageError
 
 Loss = Callable[[Any], float]
@@ -108,7 +108,7 @@ class Condensation:
                 for layer, number in value.items():
                     asked[self.channels.named(layer)].append((name, number))
             elif value is not None:
-                widths = self._by_ratio(spaces, value) if name == "ratio" else {}
+                widths = self._within(spaces, value, layers) if name == "ratio" else {}
                 for space in spaces:
                     asked[space].append(("widths", widths[space]) if widths else (name, value))
         for space, given in asked.items():
@@ -138,6 +138,19 @@ class Condensation:
             return f"{name} normalises its channels together: below a threshold of 1 that takes calibration inputs"
         objection = getattr(self.method.choice, "objection", None)
         return objection(self._view(space)) if objection else None
+
+    def _within(self, spaces: Sequence[Space], ratio: float, layers: object) -> dict[Space, int]:
+        """Widths at which at most `ratio` of the budget is left. UsageError, naming what keeps most, where there are
+        none."""
+        try:
+            return self._by_ratio(spaces, ratio)
+        except OutOfReach as error:
+            refusals = {space: self._refusal(space) for space in self.channels.spaces} if layers is None else {}
+            budget = self.method.budget(self.original, self.channels_before, self.example)
+            held = Sizes(self.result, self.channels, budget).held(
+                {space: why for space, why in refusals.items() if why}
+            )
+            raise UsageError("\n".join([str(error), *held])) from None
 
     def _by_ratio(self, spaces: Sequence[Space], ratio: float) -> dict[Space, int]:
         """Widths at which at most `ratio` of the budget is left."""

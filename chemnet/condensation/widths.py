@@ -22,7 +22,12 @@ Rounded = Callable[[Space, int], int]
 _HALVINGS = 60
 _ROUNDS = 4  # updates of the costs of a space, which depend on the widths around it
 _SWEEPS = 10  # over all spaces, of exchanges between two
+_NAMED = 2  # spaces in a message
 _SAVING = 9.0  # power of ten of the highest and, negative, of the lowest price of the whole
+
+
+class OutOfReach(UsageError):
+    """A share of a budget that is smaller than what the smallest widths need."""
 
 
 class Sizes:
@@ -47,6 +52,20 @@ class Sizes:
         if isinstance(module, Follower) or is_depthwise(module):
             return self._budget.of(name, read, read)
         return self._budget.of(name, read, self._channels.made(name, widths))
+
+    def held(self, reasons: Mapping[Space, str]) -> list[str]:
+        """Lines of a message: what the spaces need that are left alone, those first that need most, each with its
+        reason."""
+        needs = {space: sum(self.of(name) for name in space.layers if name in self._counted) for space in reasons}
+        order = sorted(needs, key=needs.__getitem__, reverse=True)
+        lines = [
+            f"left alone: {space.layers[0]} ({100.0 * needs[space] / self._budget.whole:.2g} % of the "
+            f"{self._budget.unit}): {reasons[space]}"
+            for space in order[:_NAMED]
+        ]
+        if len(order) > _NAMED:
+            lines[-1] += f"; and {len(order) - _NAMED} others, which survey lists"
+        return lines
 
     def _modules_around(self, space: Space) -> list[str]:
         places = (*space.followers, *space.consumers)
@@ -137,7 +156,7 @@ class Sizes:
         best = widths(low)
         if self.total(best) > target:
             least = self.total(best) / self._budget.whole
-            raise UsageError(
+            raise OutOfReach(
                 f"these layers can be condensed to no less than {least:.4g} of the {self._budget.unit}: raise the ratio"
             )
         beyond = {space: space.width for space in best}

@@ -3,10 +3,12 @@
     python tests/condensation/strangers.py [--half] [--json FILE] [--limit SECONDS] [NAME ...]
 
 A name, or the beginning of one, chooses models; a package that is not installed is passed over. Every model has a
-process of its own. The share is of the channels of all layers, those left out that are outputs; layers that the example
-does not run, or that are not known, count as held back. With `--half` it is condensed to half of its parameters, or to
-the least that is possible, and has to run, to train a step, to be built again from its class and its weights, to be
-exported if the model itself can be, and to be smaller.
+process of its own, which may take so many seconds of processor time. The share is of the channels of all layers, those
+left out that are outputs; layers that the example does not run, or that are not known, count as held back. With
+`--half` it is condensed to half of its parameters, with drawn calibration inputs where it takes them, or to the least
+that is possible, and has to run, to train a step,
+to be built again from its class and its weights, to be exported, and to be smaller; what the model itself does not do
+is not asked of what becomes of it, and told. Models that are in the file already are not tried again.
 """
 
 import argparse
@@ -15,50 +17,56 @@ import dataclasses
 import io
 import json
 import re
+import resource
+import signal
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import torch
 from strangers_zoo import MODELS, NotInstalled, built, models
 from torch import nn
 
 from chemnet.condensation import condense, resize, survey
-from chemnet.condensation.inputs import Inputs, leaves
+from chemnet.condensation.inputs import Inputs, drawn, leaves
 from chemnet.runtime.errors import ChemnetError, UsageError
 
 CONDENSABLE, OUTPUT = "can be condensed", "it is an output of the model"
+CALIBRATION = 64  # inputs, drawn like the example
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 @dataclasses.dataclass
 class Row:
     """What became of one model; `share` of its channels, outputs left out, can be condensed, and `reason` holds back
-    most of the others. `parameters` are the share that is left, `failed` the checks that the result does not pass."""
+    most of the others. `parameters` are the share that is left, `failed` the checks that the result does not pass,
+    `unable` those that the model itself does not pass; `seconds` are of processor time."""
 
     name: str
     share: float | None = None
     reason: str = ""
     parameters: float | None = None
     failed: str = ""
+    unable: str = ""
     seconds: float = 0.0
 
 
 def examined(name: str, *, half: bool) -> Row:
     """One model, in this process."""
-    start, row = time.perf_counter(), Row(name)
+    row = Row(name)
     torch.manual_seed(0)
     model, example = built(name)
     inputs = Inputs.of(example, model)
     try:
         row.share, row.reason = of_channels(model, inputs)
         if half and row.share:
-            row.parameters, row.failed = halved(name, model, inputs)
+            row.parameters, row.failed, row.unable = halved(name, model, inputs)
     except ChemnetError as error:
         what = "not traced" if row.share is None else "not condensed"
         row.failed = f"{what}: {' / '.join(str(error).splitlines())}"
-    row.seconds = time.perf_counter() - start
+    row.seconds = time.process_time()
     return row
 
 
@@ -88,23 +96,32 @@ def kind_of(state: str, model: nn.Module) -> str:
     return re.sub(r"\d+", "#", re.sub(r" ?\(\w+_?\d*\)(?= )", "", " ".join(words)))
 
 
-def halved(name: str, model: nn.Module, inputs: Inputs) -> tuple[float, str]:
-    """Share of the parameters that is left, and the checks that fail."""
+def halved(name: str, model: nn.Module, inputs: Inputs) -> tuple[float, str, str]:
+    """Share of the parameters that is left, the checks that fail, and those that the model itself does not pass."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        smaller = at_half(model, inputs)
+        left = parameters(smaller) / parameters(model)
+        failed, unable = list[str](), list[str]()
+        for what, check in {"runs": runs, "trains": trains, "rebuilt": rebuilt, "exports": exports}.items():
+            if error := fault(check, name, smaller, inputs):
+                is_able = fault(check, name, built(name)[0], inputs) is None
+                (failed if is_able else unable).append(f"{what} ({error})")
+    return left, ", ".join(failed + (["smaller"] if left >= 1.0 else [])), ", ".join(unable)
+
+
+def at_half(model: nn.Module, inputs: Inputs) -> nn.Module:
+    """Condensed to half of the parameters: by the weights alone, or else with calibration inputs; to the least that is
+    possible where no half is."""
+    calibration = drawn(inputs, model, inputs.room(CALIBRATION))
+    for options in ({}, {"calibration": calibration}):
         try:
-            smaller = condense(model, inputs, ratio=0.5)
+            return condense(model, inputs, ratio=0.5, **options)
         except UsageError as error:
             least = re.search(r"no less than ([\d.e-]+)", str(error))
             if least is None:
                 raise
-            smaller = condense(model, inputs, ratio=min(1.0, float(least[1]) * 1.02 + 0.005))
-        left = parameters(smaller) / parameters(model)
-        checks = {"runs": runs, "trains": trains, "rebuilt": rebuilt, "exports": exports}
-        failed = [
-            f"{what} ({error})" for what, check in checks.items() if (error := fault(check, name, smaller, inputs))
-        ]
-    return left, ", ".join(failed + (["smaller"] if left >= 1.0 else []))
+    return condense(model, inputs, ratio=min(1.0, float(least[1]) * 1.02 + 0.005), calibration=calibration)
 
 
 def fault(check, name, model, inputs) -> str | None:
@@ -142,33 +159,34 @@ def rebuilt(name, model, inputs):
 
 
 def exports(name, model, inputs):
-    original = built(name)[0]
-    ways = exported, exported_to_onnx
-    possible = [way for way in ways if fault(lambda *_, way=way: way(original, inputs), name, model, inputs) is None]
-    assert not possible or possible[0](model.eval(), inputs) is not None
+    """In the first of two ways in which the model itself can be."""
+    for way in (exported, exported_to_onnx):
+        error = fault(way, name, model, inputs)
+        if error is None:
+            return
+        if fault(way, name, built(name)[0], inputs) is None:
+            break
+    raise RuntimeError(error)
 
 
-def exported(model, inputs):
-    return torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+def exported(name, model, inputs):
+    torch.export.export(model.eval(), inputs.args, dict(inputs.kwargs), strict=False)
 
 
-def exported_to_onnx(model, inputs):
-    file = io.BytesIO()
-    torch.onnx.export(model, inputs.args, file, kwargs=dict(inputs.kwargs), dynamo=False)
-    return file
+def exported_to_onnx(name, model, inputs):
+    torch.onnx.export(model.eval(), inputs.args, io.BytesIO(), kwargs=dict(inputs.kwargs), dynamo=False)
 
 
 def parameters(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def in_a_process(name: str, *, half: bool, limit: float) -> Row:
+def in_a_process(name: str, *, half: bool, limit: int) -> Row:
     """One model, in another process."""
-    command = [sys.executable, __file__, "--one", name, *(["--half"] if half else [])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
-    except subprocess.TimeoutExpired:
-        return Row(name, failed=f"took longer than {limit:.0f} s", seconds=limit)
+    command = [sys.executable, __file__, "--one", name, "--limit", str(limit), *(["--half"] if half else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == -signal.SIGXCPU:
+        return Row(name, failed=f"took longer than {limit} s of processor time", seconds=limit)
     found = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not found:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
@@ -180,7 +198,13 @@ def line(row: Row) -> str:
     """One line of the table."""
     share = "-" if row.share is None else f"{100 * row.share:.0f} %"
     left = "" if row.parameters is None else f" {100 * row.parameters:.0f} % of the parameters"
-    return f"| {row.name} | {share} |{left} | {row.failed or row.reason} | {row.seconds:.0f} s |"
+    unable = f" | the model itself: not {row.unable}" if row.unable else ""
+    return f"| {row.name} | {share} |{left} | {row.failed or row.reason}{unable} | {row.seconds:.0f} s |"
+
+
+def read(file: Path | None) -> list[Row]:
+    """The rows of a file; none where it is not there."""
+    return [Row(**each) for each in json.loads(file.read_text())] if file and file.exists() else []
 
 
 def main() -> None:
@@ -188,15 +212,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--half", action="store_true")
-    parser.add_argument("--json")
-    parser.add_argument("--limit", type=float, default=300.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
+        resource.setrlimit(resource.RLIMIT_CPU, (options.limit, resource.RLIM_INFINITY))
         print(json.dumps(dataclasses.asdict(examined(options.names[0], half=options.half))))
         return
-    rows = []
-    for name in models(options.names):
+    asked = models(options.names)
+    rows = [row for row in read(options.json) if row.name in asked]
+    for name in [name for name in asked if all(row.name != name for row in rows)]:
         row = in_a_process(name, half=options.half, limit=options.limit)
         if NotInstalled.__name__ in row.failed:
             print(f"{name}: {row.failed}", flush=True)
@@ -204,13 +230,17 @@ def main() -> None:
         rows.append(row)
         print(line(row), flush=True)
         if options.json:
-            with open(options.json, "w") as file:
-                json.dump([dataclasses.asdict(each) for each in rows], file, indent=1)
+            others = [row for row in read(options.json) if row.name not in asked]
+            options.json.write_text(json.dumps([dataclasses.asdict(row) for row in [*others, *rows]], indent=1))
     traced = [row for row in rows if row.share is not None]
     half = sum(row.share > 0.5 for row in traced)
     print(f"{len(rows)} of {len(MODELS)} models: {len(traced)} traced, {half} of them by more than half")
     if options.half:
-        print(f"all checks passed by {sum(not row.failed for row in traced if row.parameters)}")
+        tried = [row for row in traced if row.parameters]
+        passed = sum(not row.failed for row in tried)
+        print(
+            f"all checks passed by {passed}, {sum(row.parameters <= 0.5 for row in tried)} are left with half or less"
+        )
 
 
 if __name__ == "__main__":

@@ -225,6 +225,40 @@ def test_budgets_and_limits_that_cannot_be_kept_are_refused(options, message):
         condense(model, torch.randn(3, 4), **options)
 
 
+class Counting(nn.Module):
+    """Counts the channels of its first layer in training alone, which only a check sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 40), nn.Linear(40, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        return self.c(self.b(x).relu()) + (x.shape[1] if self.training else 0)
+
+
+def test_a_ratio_out_of_reach_names_what_needs_most_of_what_is_left_alone_and_why():
+    model = nn.Sequential(nn.Linear(4, 20), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 9), nn.ReLU(), nn.Linear(9, 2))
+    whole = sum(p.numel() for p in model.parameters())
+    with pytest.raises(UsageError) as caught:
+        condense(model, torch.randn(3, 4), ratio=0.1)
+    first, *others = str(caught.value).splitlines()
+    assert "no less than" in first
+    assert others == [
+        f"left alone: 0 ({10000 / whole:.2g} % of the parameters): 1 normalises its channels together: below a "
+        "threshold of 1 that takes calibration inputs",
+        f"left alone: 5 ({2000 / whole:.2g} % of the parameters): it is an output of the model",
+    ]
+    with pytest.raises(UsageError, match="raise the ratio$"):
+        condense(model, torch.randn(3, 4), ratio=0.1, layers=["3"])
+
+
+def test_a_ratio_that_a_check_puts_out_of_reach_names_the_layer_that_it_left_alone():
+    model = Counting()
+    with pytest.raises(UsageError, match="left alone: a .*: the outputs of the network differ from what merging"):
+        condense(model, torch.randn(3, 4), ratio=0.4)
+
+
 # ---- what is told
 
 
