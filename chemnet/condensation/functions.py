@@ -87,7 +87,7 @@ def _rearrange(traced: Traced, sizes: Sizes, node: fx.Node, source: fx.Node) -> 
         if kind == "view":
             return torch.Tensor.reshape(*args, **kwargs)
         function = getattr(torch.Tensor, node.target) if isinstance(node.target, str) else node.target
-        return function(*args, **kwargs)
+        return function(*args, **kwargs) if callable(function) else function.__get__(*args)
 
     shapes.rearrange(traced, sizes, node, source, kind, run)
 

@@ -88,6 +88,7 @@ REARRANGEMENTS = {
     *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"),
     *("squeeze", "unsqueeze", "expand", "repeat", "tile", "repeat_interleave", "flip", "roll", "narrow", "chunk"),
     *("split", "split_with_sizes", "tensor_split", "unbind", "select", "getitem", "pixel_unshuffle", "channel_shuffle"),
+    *("T", "mT", "t"),
 }
 PLAIN_REARRANGEMENTS = {"view", "reshape", "flatten", "unflatten", "chunk", "split", "getitem"}
 RANDOM = {F.dropout: 2, F.dropout1d: 2, F.dropout2d: 2, F.dropout3d: 2}  # the place of `training`, true by default

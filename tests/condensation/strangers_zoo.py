@@ -1,4 +1,9 @@
-"""Networks of other packages, with random weights, and small examples for them. Needs the packages named."""
+"""Networks of other packages, with random weights, and small examples for them. Needs the packages named.
+
+Where a package lets one choose, they are built small, in the proportions of the published ones: of a transformer the
+layers that feed forward are four times as wide as its tokens, and its tables of words and places are no larger than its
+layers.
+"""
 
 import importlib
 import importlib.util
@@ -100,8 +105,8 @@ class Sequence_(nn.Module):
         return self.head(self.cell(x)[0][:, -1])
 
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-TEXT = {**SMALL, "vocab_size": 100}
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+TEXT = {**SMALL, "vocab_size": 100, "max_position_embeddings": 32}
 PICTURE = {**SMALL, "image_size": 32, "patch_size": 8}
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
@@ -116,7 +121,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "tv.googlenet": tv("googlenet", init_weights=False),
     "tv.inception_v3": tv("inception_v3", 128, init_weights=False),
     "tv.VisionTransformer(small)": (
-        of("torchvision.models:VisionTransformer", 32, 8, 2, 4, 32, 64, num_classes=10),
+        of("torchvision.models:VisionTransformer", 32, 8, 2, 4, 32, 128, num_classes=10),
         lambda: image(32),
     ),
     "tv.deeplabv3_mobilenet_v3_large": tv("segmentation.deeplabv3_mobilenet_v3_large", weights_backbone=None),
@@ -197,7 +202,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         spatial_dims=2,
         feature_size=8,
         hidden_size=48,
-        mlp_dim=64,
+        mlp_dim=192,
         num_heads=4,
     ),
     "monai.UNet3d(batch)": monai(
@@ -229,6 +234,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         lambda: {"input_ids": ids()},
         vocab_size=100,
         n_embd=32,
+        n_positions=32,
         n_layer=2,
         n_head=4,
         use_cache=False,
@@ -250,7 +256,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
         tokens_and_mask,
         vocab_size=100,
         d_model=32,
-        d_ff=64,
+        d_ff=128,
         num_layers=2,
         num_heads=4,
         d_kv=8,
@@ -306,11 +312,31 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "pyg.GCN": (of("torch_geometric.nn:GCN", 8, 16, 3, 2), graph),
     "pyg.GraphSAGE": (of("torch_geometric.nn:GraphSAGE", 8, 16, 3, 2), graph),
     "vit_pytorch.ViT": (
-        of("vit_pytorch:ViT", image_size=32, patch_size=8, num_classes=10, dim=32, depth=2, heads=4, mlp_dim=64),
+        of(
+            "vit_pytorch:ViT",
+            image_size=32,
+            patch_size=8,
+            num_classes=10,
+            dim=32,
+            depth=2,
+            heads=4,
+            dim_head=8,
+            mlp_dim=128,
+        ),
         lambda: image(32),
     ),
     "vit_pytorch.SimpleViT": (
-        of("vit_pytorch:SimpleViT", image_size=32, patch_size=8, num_classes=10, dim=32, depth=2, heads=4, mlp_dim=64),
+        of(
+            "vit_pytorch:SimpleViT",
+            image_size=32,
+            patch_size=8,
+            num_classes=10,
+            dim=32,
+            depth=2,
+            heads=4,
+            dim_head=8,
+            mlp_dim=128,
+        ),
         lambda: image(32),
     ),
     "spandrel.NAFNet": (

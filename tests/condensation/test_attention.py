@@ -117,6 +117,80 @@ def test_values_of_a_head_whose_size_is_fixed_are_left_alone():
     assert "reshape" in states(net, tokens())["v"] and "fixed size" in states(net, tokens())["v"]
 
 
+class Heads(nn.Module):
+    """Four heads of a fixed size, of which every two have the same keys and values where they are `shared`."""
+
+    def __init__(self, attend, shared):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(8, 16), nn.Linear(8, 16 // shared), nn.Linear(8, 16 // shared)
+        self.out, self.bias, self.attend = nn.Linear(16, 8), nn.Embedding(6, 4), attend
+
+    def forward(self, x):
+        q, k, v = (part(x).view(*x.shape[:-1], -1, 4).transpose(1, 2) for part in (self.q, self.k, self.v))
+        bias = self.bias(torch.arange(x.shape[1])).T[None, :, None]
+        return self.out(self.attend(q, k, v, bias).transpose(1, 2).reshape(*x.shape[:-1], -1))
+
+
+def fused_with_bias(q, k, v, bias):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def by_hand_with_bias(q, k, v, bias):
+    return (0.5 * (q @ k.transpose(-2, -1)) + bias).softmax(-1) @ v
+
+
+def summed_with_bias(q, k, v, bias):
+    weights = (0.5 * torch.einsum("bhid, bhjd -> bhij", q, k) + bias).softmax(-1)
+    return torch.einsum("bhij, bhjd -> bhid", weights, v)
+
+
+def repeated_with_bias(q, k, v, bias):
+    k, v = (x[:, :, None].expand(-1, -1, 2, -1, -1).reshape(len(x), -1, x.shape[2], 4) for x in (k, v))
+    return by_hand_with_bias(q, k, v, bias)
+
+
+def grouped_with_bias(q, k, v, bias):
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
+
+
+@pytest.mark.parametrize(
+    ("attend", "shared"),
+    [
+        *((each, 1) for each in (fused_with_bias, by_hand_with_bias, summed_with_bias)),
+        *((each, 2) for each in (repeated_with_bias, grouped_with_bias)),
+    ],
+)
+def test_where_the_number_of_heads_is_open_a_head_of_queries_keys_and_values_is_one_channel(attend, shared):
+    net, x = randomised(Heads(attend, shared)), tokens()
+    with torch.no_grad():
+        for layer, size in ((net.q, 4 * shared), (net.k, 4), (net.v, 4)):
+            for parameter in (layer.weight, layer.bias):
+                parameter[size : 2 * size] = parameter[:size]
+        net.bias.weight[:, shared : 2 * shared] = net.bias.weight[:, :shared]
+    (found, width, state), _ = survey(net, x).rows
+    assert (set(found.split(", ")), width, state) == ({"q", "k", "v", "bias"}, 4 // shared, "can be condensed")
+    reduced = condense(net, x, threshold=1.0)
+    left = 16 - 4 * shared
+    assert (reduced.q.out_features, reduced.out.in_features, reduced.bias.embedding_dim) == (left, left, left // 4)
+    assert reduced.k.out_features == reduced.v.out_features == left // shared
+    assert_allclose(output(reduced, 2.0 * x), output(net, 2.0 * x), rtol=1e-5, atol=1e-5)
+    half = condense(net, x, widths={"q": 2 // shared}, calibration=tokens(40, 3))
+    assert half.q.out_features == 8
+    half.train()(x).square().mean().backward()
+    rebuilt = resize(copy.deepcopy(net), half.state_dict())
+    assert_allclose(output(rebuilt, x), output(half, x), rtol=1e-6, atol=1e-7)
+
+
+def test_heads_that_are_weighed_by_an_input_are_left_alone():
+    class Weighed(Heads):
+        def forward(self, x, weights):
+            q, k, v = (part(x).view(*x.shape[:-1], -1, 4).transpose(1, 2) for part in (self.q, self.k, self.v))
+            return self.out((weights @ v).transpose(1, 2).reshape(*x.shape[:-1], -1)) + (q * k).sum()
+
+    net = randomised(Weighed(None, 1))
+    assert "sums over" in states(net, (tokens(), torch.ones(4, 4, 6, 6)))["v"]
+
+
 class Packed(nn.Module):
     """A block of a vision transformer as it is usually written: one projection for queries, keys and values, whose
     sizes come from the width of the input."""
