@@ -19,6 +19,7 @@ from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.condensation.surgery import Surgery
+from chemnet.condensation.vectors import parts_of
 from chemnet.runtime.errors import NumericalError, UsageError
 
 Moments = dict[str, list[torch.Tensor]]
@@ -39,7 +40,7 @@ def received(
     if not places:
         return {}
     parts: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
-    modules = dict(model.named_modules())
+    modules = parts_of(model)
     blocks = -(-calibration.count // _block(calibration))
 
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
@@ -64,7 +65,7 @@ def received(
 
 def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example: Inputs) -> dict[Place, Floats]:
     """Values (m,) of the channels that are the same at all positions of all examples, by place; nan for the others."""
-    modules, found = dict(model.named_modules()), dict[Place, Floats]()
+    modules, found = parts_of(model), dict[Place, Floats]()
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
         rows = as_float64(_rows(x, channels, place, isinstance(module, nn.Linear)))

@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from chemnet.condensation.graph import Normalisation
+from chemnet.condensation.matrices import Matrix
+from chemnet.condensation.vectors import parts_of
 
 # Given a module and what its layer reads: what it is to read instead, or None; with its result: the result instead.
 Before: TypeAlias = Callable[[nn.Module, torch.Tensor], torch.Tensor | None]
@@ -35,6 +37,12 @@ _FUNCTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
     "group_norm": (nn.GroupNorm, _WEIGHTS),
     "rms_norm": (nn.RMSNorm, ("weight",)),
 }
+# Of functions with a matrix: the places of the input, of the matrix and of the bias.
+_PRODUCTS: dict[str, tuple[int, int, int | None]] = {
+    "linear": (0, 1, 2),
+    "addmm": (1, 2, 0),
+    **dict.fromkeys(("matmul", "__matmul__", "mm"), (0, 1, None)),
+}
 _OPTIONS = {"layer_norm": 1, "group_norm": 1, "rms_norm": 1}  # arguments between the input and the tensors
 _GROUPS = {**{f"conv{n}d": 6 for n in (1, 2, 3)}, **{f"conv_transpose{n}d": 6 for n in (1, 2, 3)}}
 
@@ -44,19 +52,30 @@ class Layers:
 
     def __init__(self, model: nn.Module) -> None:
         self._of: dict[int, nn.Module] = {}
-        for module in model.modules():
+        self._matrices: dict[tuple[int, int, bool], Matrix] = {}  # by matrix, bias, and whether it is transposed
+        self._names: dict[nn.Module, str] = {}
+        for name, module in parts_of(model).items():
+            self._names[module] = name
+            if isinstance(module, Matrix):
+                self._matrices[id(module.tensor), id(module.bias), module.is_transposed] = module
+                continue
             for kind, keys in _FUNCTIONS.values():
                 if isinstance(module, kind) and getattr(module, keys[0]) is not None:
                     self._of.setdefault(id(getattr(module, keys[0])), module)
 
     def knows(self, module: nn.Module) -> bool:
         """Whether a layer has weights by which it is known."""
-        return any(each is module for each in self._of.values())
+        return isinstance(module, Matrix) or any(each is module for each in self._of.values())
+
+    def name(self, module: nn.Module) -> str:
+        """The name of a layer."""
+        return self._names[module]
 
     def called(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
         """The layer that a call of a function with its weights is; None for any other call."""
-        if name not in _FUNCTIONS:
-            return None
+        matrix = self._product(name, args, kwargs)
+        if matrix is not None or name not in _FUNCTIONS:
+            return matrix
         kind, keys = _FUNCTIONS[name]
         first = 1 + _OPTIONS.get(name, 0)
         given = {key: _argument(args, kwargs, place, key) for place, key in enumerate(keys, start=first)}
@@ -64,6 +83,20 @@ class Layers:
         if not isinstance(module, kind) or not all(given[key] is getattr(module, key, None) for key in keys):
             return None
         return module if _has_options(module, name, args, kwargs) else None
+
+    def _product(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Matrix | None:
+        """The matrix of a model's own class with which a function multiplies."""
+        if name not in _PRODUCTS or (kwargs and name != "linear"):
+            return None
+        _, weight, bias = _PRODUCTS[name]
+        added = None if bias is None else _argument(args, kwargs, bias, "bias")
+        key = id(_argument(args, kwargs, weight, "weight")), id(added), name != "linear"
+        return self._matrices.get(key)
+
+
+def place_of_input(name: str) -> int:
+    """Which argument of a function with weights is what it reads."""
+    return _PRODUCTS[name][0] if name in _PRODUCTS else 0
 
 
 def is_of_layers(name: str) -> bool:
@@ -131,16 +164,18 @@ class Watched(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A function of torch, perhaps that of a layer."""
         kwargs = dict(kwargs or {})
-        module = self._layers.called(getattr(func, "__name__", ""), args, kwargs)
+        name = getattr(func, "__name__", "")
+        module = self._layers.called(name, args, kwargs)
         if module is None:
             return func(*args, **kwargs)
-        x, rest = (args[0], args[1:]) if args else (kwargs.pop("input"), ())
+        given, place = list(args) or [kwargs.pop("input")], place_of_input(name)
         for each, first in self._before:
-            if each is module:
-                instead = first(module, x)
-                x = x if instead is None else instead
-        result = func(x, *rest, **kwargs)
+            if each == module:
+                instead = first(module, given[place])
+                given[place] = given[place] if instead is None else instead
+        x = given[place]
+        result = func(*given, **kwargs)
         for each, then in self._after:
-            if each is module:
+            if each == module:
                 result = then(module, x, result)
         return result

@@ -80,6 +80,7 @@ STACKS = {torch.stack}
 MATRIX_PRODUCTS = {torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm"}
 EINSTEIN_SUMS = {torch.einsum}
 ATTENTION = {F.scaled_dot_product_attention}
+EXPANSIONS = {torch.broadcast_to, "expand", "expand_as", "broadcast_to"}
 MEANS = {torch.mean, torch.sum, torch.amax, "mean", "sum", "amax"}
 SOFTMAXES = {F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, "softmax", "log_softmax"}
 GATES = {F.glu}

@@ -20,6 +20,7 @@ from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Indices, Place, Space, is_each_alone
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.surgery import Surgery
+from chemnet.condensation.vectors import parts_of
 
 
 class Substitution:
@@ -66,7 +67,7 @@ def in_place(
 ) -> tuple[list[tuple[nn.Module, Before]], list[tuple[nn.Module, After]]]:
     """What to call before and after layers for a cut that is still to come: what is normalised together is so without
     the channels that go, and the readers `made` have their share (m, k) and constants (m,)."""
-    modules = dict(surgery.model.named_modules())
+    modules = parts_of(surgery.model)
     before = list[tuple[nn.Module, Before]]()
     for place, (share, shift) in made.items():
         taken = shift if surgery.shifts(place) else None

@@ -42,8 +42,8 @@ def sum_products(traced: Traced, node: fx.Node) -> None:
     terms, _, result = str(equation).replace(" ", "").partition("->")
     of_operands = terms.split(",")
     if "." not in terms and len(of_operands) == len(operands):
-        axes = [tuple(result.index(x) if x in result else None for x in letters) for letters in of_operands]
-        if _by_itself(traced, node, list(zip(operands, axes, strict=True))):
+        lie = [[result.index(x) if x in result else None for x in letters] for letters in of_operands]
+        if _by_itself(traced, node, list(zip(operands, lie, strict=True))):
             return
     for source, letters in zip(operands, of_operands, strict=False):
         layout = traced.layout(source)

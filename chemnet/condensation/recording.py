@@ -18,11 +18,13 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from chemnet.condensation.called_layers import Layers, calls, is_of_layers
+from chemnet.condensation.called_layers import Layers, calls, is_of_layers, place_of_input
 from chemnet.condensation.graph import Follower, Layer
 from chemnet.condensation.inputs import Inputs, leaves, parts
+from chemnet.condensation.matrices import Matrix
 from chemnet.condensation.operations import is_harmless
 from chemnet.condensation.recorded_sizes import Size, Watch, plain, replaced, sizes_in
+from chemnet.condensation.vectors import parts_of
 
 # What a forward can read of a module to know its width.
 _WIDTHS = ("in_features", "out_features", "in_channels", "out_channels", "num_features", "num_parameters")
@@ -88,6 +90,11 @@ class Recorder(TorchFunctionMode):
             for key in _WIDTHS:
                 if isinstance(module, Layer | Follower) and type(vars(module).get(key)) is int:
                     setattr(module, key, Size(vars(module)[key], self._watch, modules=frozenset({name})))
+        for name, part in parts_of(self._model).items():
+            for key in part.widths() if isinstance(part, Matrix) else ():
+                known = vars(part.owner)[key]
+                names = known.modules if isinstance(known, Size) else frozenset()
+                setattr(part.owner, key, Size(plain(known), self._watch, modules=names | {name}))
         with _calls_of_modules(self._called), self:
             self._watch.is_on = True
             try:
@@ -118,10 +125,11 @@ class Recorder(TorchFunctionMode):
     def _layer(self, name: str, args: Any, kwargs: Any) -> tuple[Any, ...] | None:
         """A function that is called with the weights of a layer as a call of that layer, with an objection to it where
         they are computed of them; None if it is none."""
-        x = args[:1] or (kwargs.get("input"),)
+        place = place_of_input(name)
+        x = args[place : place + 1] or (kwargs.get("input"),)
         module = None if kwargs.get("training") else self._layers.called(name, args, kwargs)
         if module is not None:
-            return "call_module", self._named[id(module)], x, {}, None
+            return "call_module", self._layers.name(module), x, {}, None
         weights = [each for each in leaves((args[1:], kwargs)) if each is not x[0]]
         if not is_of_layers(name) or any(self._depends(each) for each in weights):
             return None
@@ -236,7 +244,7 @@ class Recorder(TorchFunctionMode):
             return made if isinstance(value, list) else tuple(made)
         if isinstance(value, Size) and value.watch is not self._watch:
             return plain(value)  # of a recording before, kept by the model's own code
-        return replaced(value, lambda size: plain(size) if size.node is None else size.node)
+        return replaced(value, _as_argument)
 
     def _sizes(self, result: Any, name: str, x: torch.Tensor, asked: tuple[Any, ...]) -> Any:
         """Sizes of a tensor, which remember that they are."""
@@ -311,6 +319,13 @@ def _call(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         return "call_function", _OPERATORS[name], args, kwargs
     is_method = func in _METHODS or getattr(func, "__name__", "") == "__get__"
     return ("call_method", name, args, kwargs) if is_method else ("call_function", func, args, kwargs)
+
+
+def _as_argument(size: Size) -> Any:
+    """A size among the arguments of a node: the node that it is; that of a module stays what it is."""
+    if size.node is None:
+        return size if size.modules else plain(size)
+    return size.node
 
 
 def _labelled(inputs: Inputs) -> Iterator[tuple[str, torch.Tensor]]:

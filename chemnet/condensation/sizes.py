@@ -14,6 +14,7 @@ from torch import fx
 from chemnet.condensation import operations as ops
 from chemnet.condensation.graph import Layout
 from chemnet.condensation.operations import arguments, name_of, shape_of
+from chemnet.condensation.recorded_sizes import sizes_in
 from chemnet.condensation.traced import Traced
 
 
@@ -26,6 +27,7 @@ class Sizes:
         self._values: dict[fx.Node, Any] = {}
         self._widths: dict[fx.Node, frozenset[fx.Node]] = {}  # tensors whose number of channels is in a number
         self._said: list[tuple[fx.Node, Layout, str]] = []
+        self._told: list[tuple[str, Layout, str]] = []  # the same of widths of modules
 
     def visit(self, node: fx.Node) -> bool:
         """Take up a node that is no tensor; whether it is a size, or a number made of sizes alone."""
@@ -66,6 +68,8 @@ class Sizes:
         """Numbers among the arguments of a node say how long the channels of a layout are."""
         for source in dict.fromkeys(s for n in _nodes(given) for s in self._widths.get(n, ())):
             self._said.append((source, layout, f"the forward reads its width ({source.name}, for {name_of(node)})"))
+        for name in dict.fromkeys(name for size in sizes_in((given,)) for name in size.modules):
+            self._told.append((name, layout, f"{name_of(node)} has the width of {name} where its channels are"))
 
     def settle(self) -> None:
         """Channels whose number says how long others are have to be the same, or both stay."""
@@ -74,6 +78,13 @@ class Sizes:
             known = self._traced.layouts[source]
             if set(spaces.of_atoms(known.atoms)) != set(spaces.of_atoms(layout.atoms)):
                 spaces.leave([known, layout], reason)
+        for name, layout, reason in self._told:
+            atoms = [self._traced.rows[name]] if name in self._traced.rows else []
+            atoms += [self._traced.inputs[name].atoms] if name in self._traced.inputs else []
+            mine = set(spaces.of_atoms(layout.atoms))
+            if atoms and all(set(spaces.of_atoms(each)) != mine for each in atoms):
+                for number in mine.union(*(spaces.of_atoms(each) for each in atoms)):
+                    spaces.every[number].leave_alone(reason)
 
     def _take(self, node: fx.Node, source: fx.Node, axes: tuple[int, ...], value: Any) -> None:
         self._axes[node] = source, axes

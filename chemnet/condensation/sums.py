@@ -25,9 +25,9 @@ def combine(traced: Traced, node: fx.Node, a: fx.Node, b: fx.Node) -> None:
         if pair is not None:
             join(traced, node, pair, is_homogeneous=not scales)
             return
-    if first and _is_for_all(traced, a, of_b, shape):
+    if first and _is_for_all(traced, a, _unexpanded(b), shape):
         _spread(traced, node, first, second, len(of_a), is_homogeneous=scales and keeps_factors)
-    elif second and _is_for_all(traced, b, of_a, shape):
+    elif second and _is_for_all(traced, b, _unexpanded(a), shape):
         multiplies = scales and node.target not in ops.DIVISIONS
         _spread(traced, node, second, first, len(of_b), is_homogeneous=multiplies)
     else:
@@ -86,6 +86,14 @@ def _both(first: Signal | None, second: Signal | None) -> Signal | None:
         return None
     blocks = tuple(dict.fromkeys((*first.blocks, *second.blocks)))
     return Signal(blocks, is_plain=False, is_mixed=first.is_mixed or second.is_mixed)
+
+
+def _unexpanded(node: fx.Node) -> Sequence[int]:
+    """The shape of a tensor, 1 along the axes along which it only has been expanded."""
+    shape = shape_of(node) or ()
+    if node.target in ops.EXPANSIONS and (before := shape_of(node.args[0])) is not None:
+        return (1,) * (len(shape) - len(before)) + before
+    return shape
 
 
 def _is_for_all(traced: Traced, node: fx.Node, other: Sequence[int], result: Sequence[int]) -> bool:

@@ -35,6 +35,7 @@ from chemnet.condensation.graph import (
     is_depthwise,
     is_each_alone,
 )
+from chemnet.condensation.matrices import Matrix, redescribed
 from chemnet.condensation.vectors import Vector, are_narrowed, parts_of
 from chemnet.runtime.errors import UsageError
 
@@ -69,7 +70,7 @@ class Surgery:
         is_padded = padding == "same" or (padding != "valid" and bool(np.any(padding)))
         if isinstance(module, Transposed) or (is_padded and module.padding_mode == "zeros"):
             return False
-        has_bias = module.bias is not None or (may_add and isinstance(module, nn.Linear))
+        has_bias = module.bias is not None or (may_add and _may_have_bias(module))
         return has_bias or (is_estimated and place.module in self.channels.normalised)
 
     def cut(self, space: Space, kept: Indices, shares: Mapping[Place, Floats], shifts: Mapping[Place, Floats]) -> None:
@@ -104,7 +105,7 @@ class Surgery:
         module = self._modules[place.module]
         if shift is None or not shift.any():
             return
-        if module.bias is None and isinstance(module, nn.Linear) and place.module not in self.channels.normalised:
+        if module.bias is None and _may_have_bias(module) and place.module not in self.channels.normalised:
             _add_bias(module)
         if module.bias is not None:
             _set(module, "bias", module.bias + torch.from_numpy(self._summed(place).T @ shift).to(module.bias))
@@ -182,11 +183,14 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
             if given is not None and given.shape != tensor.shape:
-                is_known = isinstance(module, Layer | Follower) or are_narrowed(given, tensor)
+                is_matrix = tensor.ndim == 2 and not type(module).__module__.startswith("torch.nn.")
+                is_known = isinstance(module, Layer | Follower) or is_matrix or are_narrowed(given, tensor)
                 if not is_known or given.ndim != tensor.ndim:
                     kind = type(module).__name__
                     raise _unfit(model, f"{name} ({kind}) cannot take on weights of shape {tuple(given.shape)}")
                 _set(module, key, torch.zeros_like(given, dtype=tensor.dtype, device=tensor.device))
+                if is_matrix:
+                    redescribed(module, key, tensor.shape)
         if isinstance(module, Layer | Follower | nn.Embedding):
             _describe(module)
         if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
@@ -259,6 +263,11 @@ def _set_columns(module: nn.Module, columns: torch.Tensor) -> None:
     if not isinstance(module, Transposed):
         columns = columns.unflatten(0, (getattr(module, "groups", 1), -1)).transpose(1, 2).flatten(0, 1)
     _set(module, "weight", columns)
+
+
+def _may_have_bias(module: nn.Module) -> bool:
+    """Whether a layer without a bias can be given one."""
+    return isinstance(module, nn.Linear) and not isinstance(module, Matrix)
 
 
 def _add_bias(layer: nn.Linear) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chemnet.condensation import functions, layers, products, sums, vector_following
+from chemnet.condensation import functions, indexing, layers, products, sums, vector_following
 from chemnet.condensation import operations as ops
 from chemnet.condensation.capture import captured
 from chemnet.condensation.graph import Layer, Layout, Space
 from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.matrices import Matrix
 from chemnet.condensation.operations import name_of, shape_of
 from chemnet.condensation.sizes import Sizes
 from chemnet.condensation.traced import Traced
@@ -119,6 +120,8 @@ class Tracer:
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
             if not vector_following.follow(traced, node):
                 sums.combine(traced, node, node.args[0], node.args[1])
+        elif indexing.follow(traced, node):
+            return
         elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in traced.layouts:
             traced.pass_on(node, traced.layouts[tensors[0]], is_plain=True)
         elif target in ops.CASTS and node.args[0] in traced.layouts:
@@ -140,16 +143,23 @@ class Tracer:
 def _shared(graph: fx.Graph, model: nn.Module) -> set[str]:
     """Modules that are called more than once, or whose tensors are also those of another module or are read alone."""
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    fetched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    tensors = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    fetched = {name.rpartition(".")[0] for name in tensors}
     owners: dict[int, set[str]] = {}
-    modules = dict(model.named_modules())
-    for name, module in modules.items():
+    modules = parts_of(model)
+    for name, module in model.named_modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             owners.setdefault(_storage(tensor), set()).add(name)
     weighted = {name for name in calls if modules[name].state_dict()}
-    return {name for name in weighted if calls.count(name) > 1 or name in fetched} | {
-        name for names in owners.values() if len(names) > 1 for name in names
-    }
+    tied = {name for names in owners.values() if len(names) > 1 for name in names}
+    matrices = [name for name in calls if isinstance(modules[name], Matrix)]
+    used = [name.rpartition(".linear")[0] or name.rpartition(".matrix")[0] for name in matrices]
+    return (
+        {name for name in weighted if calls.count(name) > 1 or name in fetched}
+        | {name for name, key in zip(matrices, used, strict=True) if used.count(key) > 1 or key in tensors}
+        | {name for name, key in zip(matrices, used, strict=True) if key.rpartition(".")[0] in tied}
+        | tied
+    )
 
 
 def _storage(tensor: torch.Tensor) -> int:

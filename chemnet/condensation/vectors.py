@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from chemnet.condensation.matrices import matrices_of
+
 
 class Vector(nn.Module):
     """The tensor `key` of a module, which is as long along one axis as there are channels: the only one that is longer
@@ -57,7 +59,7 @@ def are_narrowed(given: torch.Tensor, tensor: torch.Tensor) -> bool:
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of a model, and the vectors that its own classes hold, by their names."""
+    """The modules of a model, and the vectors and matrices that its own classes hold, by their names."""
     found = dict(model.named_modules())
     for name, module in list(found.items()):
         if type(module).__module__.startswith("torch.nn."):
@@ -65,4 +67,5 @@ def parts_of(model: nn.Module) -> dict[str, nn.Module]:
         for key, x in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
             if is_vector(x) or is_table(x):
                 found[f"{name}.{key}" if name else key] = Vector(module, key)
+        found |= matrices_of(name, module)
     return found

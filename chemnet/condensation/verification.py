@@ -33,6 +33,7 @@ from chemnet.condensation.graph import Follower, Indices, Normalisation, Place, 
 from chemnet.condensation.inputs import Inputs, drawn, leaves
 from chemnet.condensation.prediction import Substitution, over_some
 from chemnet.condensation.surgery import Cut, Surgery, resize
+from chemnet.condensation.vectors import parts_of
 
 _INPUTS = 16
 _TIMES = 32.0  # the change by the last place of all weights
@@ -131,7 +132,7 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
     """The original model, in which every reader of a cut space gets what its share makes of the channels that stay;
     its normalisations have the statistics of the condensed model."""
     model = duplicate(original)
-    modules, results = dict(model.named_modules()), dict(surgery.model.named_modules())
+    modules, results = parts_of(model), parts_of(surgery.model)
     after = list[tuple[nn.Module, After]]()
     for name, left in surgery.survivors.items():
         if not isinstance(modules[name], Normalisation):
