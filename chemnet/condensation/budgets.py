@@ -38,7 +38,7 @@ class Parameters:
     unit = "parameters"
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
-        self._modules, self._columns = parts_of(model), channels.columns
+        self._modules, self._columns = parts_of(model) | channels.statistics, channels.columns
         self.whole = float(sum(p.numel() for p in model.parameters()))
 
     @classmethod

@@ -7,7 +7,9 @@ what it gives, is known at the function.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,7 +18,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from chemnet.condensation.graph import Normalisation
+from chemnet.condensation.channel_statistics import Statistic
+from chemnet.condensation.graph import Indices, Normalisation
 from chemnet.condensation.matrices import Matrix
 from chemnet.condensation.vectors import parts_of
 
@@ -132,15 +135,19 @@ def _then(function: After, module: nn.Module, inputs: tuple[Any, ...], result: t
 
 
 class Watched(TorchFunctionMode):
-    """Context in which functions are called `before` layers of a model, with what they read, and `after` them."""
+    """Context in which functions are called `before` layers of a model, with what they read, and `after` them, and
+    statistics are taken `over` some channels alone."""
 
     def __init__(
         self,
         model: nn.Module,
         before: Sequence[tuple[nn.Module, Before]] = (),
         after: Sequence[tuple[nn.Module, After]] = (),
+        over: Sequence[tuple[Statistic, Indices]] = (),
     ) -> None:
         super().__init__()
+        self._model, self._calls = model, Counter[str]()
+        self._over = {statistic.call: (statistic.axis, torch.from_numpy(left)) for statistic, left in over}
         self._layers, self._before, self._after = Layers(model), before, after
         self._hooks: list[RemovableHandle] = []
 
@@ -152,6 +159,9 @@ class Watched(TorchFunctionMode):
         for module, then in self._after:
             if not self._layers.knows(module):
                 self._hooks.append(module.register_forward_hook(partial(_then, then)))
+        if self._over:  # calls are counted from the beginning of a forward
+            self._calls.clear()
+            self._hooks.append(self._model.register_forward_pre_hook(lambda *_: self._calls.clear()))
         super().__enter__()
         return self
 
@@ -165,6 +175,10 @@ class Watched(TorchFunctionMode):
         """A function of torch, perhaps that of a layer."""
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
+        self._calls[name] += 1
+        if (call := (name, self._calls[name])) in self._over:
+            axis, left = self._over[call]
+            return func(args[0].index_select(axis, left.to(args[0].device)), *args[1:], **kwargs)
         module = self._layers.called(name, args, kwargs)
         if module is None:
             return func(*args, **kwargs)
@@ -179,3 +193,17 @@ class Watched(TorchFunctionMode):
             if each == module:
                 result = then(module, x, result)
         return result
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What `Watched` is given: functions to be called before and after layers, and the channels over which statistics
+    are taken."""
+
+    before: list[tuple[nn.Module, Before]] = field(default_factory=list)
+    after: list[tuple[nn.Module, After]] = field(default_factory=list)
+    over: list[tuple[Statistic, Indices]] = field(default_factory=list)
+
+    def watching(self, model: nn.Module) -> Watched:
+        """A context in which they are called for a model."""
+        return Watched(model, self.before, self.after, self.over)

@@ -5,6 +5,7 @@ Every node of the graph notes in its `meta`
 * `shape` and `dtype` of its tensor, None where it is no single tensor;
 * `hidden`: earlier nodes whose tensors it has changed in place without giving them back, as through a view;
 * `objection`: why the weights with which a layer is called are not followed;
+* `call`: the name of the function, and how many of this name have been called in the forward;
 * `is input`: whether it gives back a tensor that it was given, unchanged, as a dropout in use does;
 * `read`: of the size of a tensor, whether the model's own code has made a number of it that is no node.
 """

@@ -22,7 +22,7 @@ class Channels:
         traced = Tracer(model, example_input).traced
         numbering = Numbering(traced.spaces, traced.rows, traced.inputs)
         self.spaces = [traced.spaces.every[root] for root in numbering.roots]
-        self.normalised = traced.normalised
+        self.normalised, self.statistics = traced.normalised, traced.statistics
         self.rows = {layer: numbering.made(layer) for layer in traced.rows}
         self.columns = {name: numbering.read(name) for name in traced.inputs}
         self.inputs: dict[str, tuple[Segment, ...]] = {}

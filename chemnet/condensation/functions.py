@@ -61,7 +61,12 @@ def call(traced: Traced, sizes: Sizes, node: fx.Node, source: fx.Node) -> None:
 
 def _over_axes(traced: Traced, node: fx.Node, layout: Layout, target: Any, dimensions: int) -> None:
     """Means, normalisations and gates along axes."""
-    if target in ops.MEANS:
+    if target in ops.STATISTICS and _is_over_channels(traced, node, layout, dimensions):
+        traced.take_statistic(node, layout)
+    elif target in ops.NORMS:
+        _, axes, keepdim = arguments(node, ("p", 2), ("dim", None), ("keepdim", False))
+        _reduce(traced, node, layout, axes, dimensions, keepdim=bool(keepdim))
+    elif target in ops.MEANS:
         axes, keepdim = arguments(node, ("dim", None), ("keepdim", False))
         _reduce(traced, node, layout, axes, dimensions, keepdim=bool(keepdim))
     elif target in ops.SOFTMAXES:
@@ -115,6 +120,11 @@ def _axes(given: Any, dimensions: int) -> list[int] | None:
     if not isinstance(given, tuple | list) or not given or not all(isinstance(axis, int) for axis in given):
         return None
     return [axis % dimensions for axis in given]
+
+
+def _is_over_channels(traced: Traced, node: fx.Node, layout: Layout, dimensions: int) -> bool:
+    axes = _axes(arguments(node, ("dim", None))[0], dimensions)
+    return axes is not None and layout.axis in axes and traced.has_channels(node.args[0])
 
 
 def _reduce(traced: Traced, node: fx.Node, layout: Layout, given: Any, dimensions: int, *, keepdim: bool) -> None:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from chemnet.condensation.channel_statistics import Statistic
 from chemnet.condensation.vectors import Vector
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -30,7 +31,7 @@ Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 Normalisation: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 Instance: TypeAlias = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
-Together: TypeAlias = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm  # over several channels at a time
+Together: TypeAlias = nn.LayerNorm | nn.RMSNorm | nn.GroupNorm | Statistic  # over several channels at a time
 Follower: TypeAlias = Normalisation | Instance | Together | nn.PReLU | Vector  # besides depthwise convolutions
 Layer: TypeAlias = Convolution | Transposed | nn.Linear
 

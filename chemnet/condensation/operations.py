@@ -75,6 +75,7 @@ ADDITIONS = {
 }
 DIVISIONS = {operator.truediv, operator.itruediv, torch.div, torch.true_divide, "div", "div_", "true_divide"}
 PRODUCTS = {operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply", *DIVISIONS}
+PRODUCTS_AND_SUMS = {torch.addcmul, "addcmul"}
 CONCATENATIONS = {torch.cat, torch.concat, torch.concatenate}
 STACKS = {torch.stack}
 MATRIX_PRODUCTS = {torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm"}
@@ -82,6 +83,8 @@ EINSTEIN_SUMS = {torch.einsum}
 ATTENTION = {F.scaled_dot_product_attention}
 EXPANSIONS = {torch.broadcast_to, "expand", "expand_as", "broadcast_to"}
 MEANS = {torch.mean, torch.sum, torch.amax, "mean", "sum", "amax"}
+NORMS = {torch.norm, torch.linalg.vector_norm, "norm"}
+STATISTICS = {torch.mean, torch.amax, torch.amin, torch.var, torch.std, "mean", "amax", "amin", "var", "std"}
 SOFTMAXES = {F.softmax, torch.softmax, F.log_softmax, torch.log_softmax, "softmax", "log_softmax"}
 GATES = {F.glu}
 # What puts numbers elsewhere, by the name of the function in torch or of the method.

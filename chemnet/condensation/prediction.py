@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from chemnet.condensation.calibration import received
-from chemnet.condensation.called_layers import After, Before, Watched
+from chemnet.condensation.called_layers import After, Hooks
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Indices, Place, Space, is_each_alone
@@ -58,22 +58,26 @@ def received_after(
     so without the channels that go, and the readers before it have the shares (m, k) and constants (m,) given."""
     places = space.consumers
     before = {place: (shares[place], shifts[place]) for place in places[: places.index(reader)]}
-    with Watched(surgery.model, *in_place(surgery, space, kept, before)):
+    with in_place(surgery, space, kept, before).watching(surgery.model):
         return received(surgery.model, surgery.channels, [reader], calibration)[reader]
 
 
 def in_place(
     surgery: Surgery, space: Space, kept: Indices, made: Mapping[Place, tuple[Floats, Floats | None]]
-) -> tuple[list[tuple[nn.Module, Before]], list[tuple[nn.Module, After]]]:
+) -> Hooks:
     """What to call before and after layers for a cut that is still to come: what is normalised together is so without
     the channels that go, and the readers `made` have their share (m, k) and constants (m,)."""
-    modules = parts_of(surgery.model)
-    before = list[tuple[nn.Module, Before]]()
+    modules, hooks = parts_of(surgery.model), Hooks()
     for place, (share, shift) in made.items():
         taken = shift if surgery.shifts(place) else None
-        before.append((modules[place.module], Substitution(surgery.channels, place, share, kept, taken)))
-    after = [(modules[name], over_some(left)) for name, left in surgery.left_by(space, kept).items()]
-    return before, after
+        substitution = Substitution(surgery.channels, place, share, kept, taken)
+        hooks.before.append((modules[place.module], substitution))
+    for name, left in surgery.left_by(space, kept).items():
+        if name in surgery.channels.statistics:
+            hooks.over.append((surgery.channels.statistics[name], left))
+        else:
+            hooks.after.append((modules[name], over_some(left)))
+    return hooks
 
 
 def over_some(left: Indices) -> After:

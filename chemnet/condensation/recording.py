@@ -8,6 +8,7 @@ so that a statement that works in place is seen: what comes later reads its resu
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -75,6 +76,8 @@ class Recorder(TorchFunctionMode):
         self._named = {id(module): name for name, module in model.named_modules()}
         self._stored = {id(x): name for name, x in [*model.named_parameters(), *model.named_buffers()]}
         self._layers = Layers(model)
+        self._calls = Counter[str]()  # of functions in the forward, by name
+        self._call = "", 0
         self._count = 0
 
     @property
@@ -95,6 +98,7 @@ class Recorder(TorchFunctionMode):
                 known = vars(part.owner)[key]
                 names = known.modules if isinstance(known, Size) else frozenset()
                 setattr(part.owner, key, Size(plain(known), self._watch, modules=names | {name}))
+        self._calls.clear()
         with _calls_of_modules(self._called), self:
             self._watch.is_on = True
             try:
@@ -108,10 +112,11 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A function or method of torch."""
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, _name_of(func)
+        self._calls[called := getattr(func, "__name__", "")] += 1
         if not self._watch.is_on:
             return func(*args, **kwargs)
-        name = _name_of(func)
+        self._call = called, self._calls[called]
         if name in _SIZES and isinstance(args[0], torch.Tensor):
             return self._sizes(func(*plain(args), **plain(kwargs)), name, args[0], (*args[1:], *kwargs.values()))
         if is_harmless(name):
@@ -185,7 +190,7 @@ class Recorder(TorchFunctionMode):
         if given or leaves(result):
             node = self.graph.create_node(kind, target, self._nodes(args), self._nodes(kwargs))
             node.meta["is input"] = is_input
-            node.meta["objection"] = objection
+            node.meta["objection"], node.meta["call"] = objection, self._call
             self._make(node, changed[0] if target is operator.setitem and changed else result, changed)
         return result
 

@@ -8,18 +8,16 @@ such cuts; here no labels are needed, and the readers have been fitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import nn
 
-from chemnet.condensation.called_layers import After, Before, Watched
+from chemnet.condensation.called_layers import Hooks
 from chemnet.condensation.capture import evaluating
 from chemnet.condensation.graph import Floats, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
-
-Hooks = tuple[Sequence[tuple[nn.Module, Before]], Sequence[tuple[nn.Module, After]]]
 
 _INPUTS, _NUMBERS = 1024, 2**20  # of the calibration inputs that are used, at most and about
 _SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of the channels, at which the outputs are looked at
@@ -39,9 +37,9 @@ class Sensitivity:
     def change(self, hooks: Hooks) -> float:
         """Squared change of the outputs, relative to how much they vary over the inputs [-]: the mean of all outputs.
 
-        `hooks` are the functions to be called before and after layers, as `Watched` takes them.
+        `hooks` are the functions to be called before and after layers.
         """
-        with Watched(self._model, *hooks):
+        with hooks.watching(self._model):
             after = self._outputs()
         changes = [_relative(*pair) for pair in zip(self._before, after, strict=True)]
         return float(np.mean(changes)) if changes else 0.0

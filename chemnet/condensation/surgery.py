@@ -46,7 +46,7 @@ class Surgery:
 
     def __init__(self, model: nn.Module, channels: Channels) -> None:
         self.model, self.channels = model, channels
-        self._modules = parts_of(model)
+        self._modules = parts_of(model) | channels.statistics
         self.survivors = {
             name: np.arange(_channels_of(module))
             for name, module in self._modules.items()

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
+from chemnet.condensation.channel_statistics import Statistic
 from chemnet.condensation.graph import Block, Indices, Layer, Layout, Signal, Space, nameless
-from chemnet.condensation.operations import shape_of
+from chemnet.condensation.operations import name_of, shape_of
 from chemnet.condensation.spaces import Spaces
 
 
@@ -28,6 +29,7 @@ class Traced:
         self.followers: list[str] = []
         self.consumers: list[str] = []
         self.together: list[str] = []  # followers that normalise several channels together
+        self.statistics: dict[str, Statistic] = {}  # of the followers, those that are functions
         self.with_vectors: set[fx.Node] = set()  # products and sums of channels with vectors
         self.normalised: dict[str, str] = {}  # layer -> the BatchNorm that alone reads it
 
@@ -57,6 +59,17 @@ class Traced:
             space.activations.append(activation)
             space.is_homogeneous &= is_homogeneous
         self.pass_on(node, layout, is_plain=False)
+
+    def take_statistic(self, node: fx.Node, layout: Layout) -> None:
+        """A function over the channels: what it gives is that of those that stay, and no factor is one in it."""
+        name, (function, ordinal) = name_of(node), node.meta["call"]
+        for space in self.spaces.of(layout):
+            space.is_homogeneous = False
+        self.statistics[name] = Statistic(function, ordinal, layout.moving_axis, layout.atoms.size)
+        self.inputs[name] = layout
+        self.followers.append(name)
+        self.together.append(name)
+        self.forget(node)
 
     def unite(self, atoms: Indices, others: Indices) -> None:
         """Make one channel of the atoms at the same place of two arrays, where both are those of a layer."""

@@ -120,7 +120,7 @@ class Tracer:
         elif target in ops.ADDITIONS | ops.PRODUCTS and len(node.args) == 2 and set(node.args) == set(tensors):
             if not vector_following.follow(traced, node):
                 sums.combine(traced, node, node.args[0], node.args[1])
-        elif indexing.follow(traced, node):
+        elif indexing.follow(traced, node) or vector_following.follow_product_and_sum(traced, node):
             return
         elif node.meta["is input"] and len(tensors) == 1 and tensors[0] in traced.layouts:
             traced.pass_on(node, traced.layouts[tensors[0]], is_plain=True)

@@ -39,6 +39,20 @@ def follow(traced: Traced, node: fx.Node) -> bool:
     return False
 
 
+def follow_product_and_sum(traced: Traced, node: fx.Node) -> bool:
+    """Take addcmul for a product of channels with vectors to which others are added; whether it is one."""
+    if node.target not in ops.PRODUCTS_AND_SUMS or len(node.args) < 3:
+        return False
+    added, *factors = node.args[:3]
+    for x, other in (factors, factors[::-1]):
+        if traced.has_channels(x) and shape_of(node) == shape_of(x):
+            vectors = [_against(traced, x, other), _against(traced, x, added)]
+            if all(vectors):
+                _follow(traced, node, traced.layouts[x], [*vectors[0], *vectors[1]], is_homogeneous=False)
+                return True
+    return False
+
+
 def settle(traced: Traced, graph: fx.Graph) -> None:
     """Channels stay whose vectors are used in any other way, too."""
     for node in graph.nodes:

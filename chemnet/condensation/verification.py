@@ -134,7 +134,10 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
     model = duplicate(original)
     modules, results = parts_of(model), parts_of(surgery.model)
     after = list[tuple[nn.Module, After]]()
+    over = [(each, surgery.survivors[name]) for name, each in channels.statistics.items()]
     for name, left in surgery.survivors.items():
+        if name in channels.statistics:
+            continue
         if not isinstance(modules[name], Normalisation):
             after.append((modules[name], over_some(left)))
         elif modules[name].running_mean is not None:
@@ -150,7 +153,7 @@ def _predicted(original: nn.Module, channels: Channels, cuts: Sequence[Cut], sur
             takes_up = shift is not None and results[place.module].bias is not None
             substitution = Substitution(channels, place, share, cut.kept, shift if takes_up else None)
             before.append((modules[place.module], substitution))
-    model.forward = _under(Watched(model, before, after), model.forward)
+    model.forward = _under(Watched(model, before, after, over), model.forward)
     return model
 
 

@@ -35,7 +35,7 @@ class Sizes:
 
     def __init__(self, model: nn.Module, channels: Channels, budget: Budget | None = None) -> None:
         self._channels, self._budget = channels, budget or Parameters(model, channels)
-        self._modules = parts_of(model)
+        self._modules = parts_of(model) | channels.statistics
         self._counted = [*channels.inputs, *(channels.rows.keys() - channels.inputs.keys())]
         self._around = {space: self._modules_around(space) for space in channels.spaces}
         counted = sum(self.of(name) for name in self._counted)

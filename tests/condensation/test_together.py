@@ -30,7 +30,9 @@ def varied(model):
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+            if isinstance(
+                module, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm | OwnRootMeanSquare | OwnLayerNorm | Response
+            ):
                 for parameter in module.parameters():
                     parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator))
     return model
@@ -62,6 +64,44 @@ class ChannelsLast(Convolutional):
         return self.last(F.silu(y))
 
 
+class OwnRootMeanSquare(nn.Module):
+    """By functions of tensors, as language models have it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return self.weight * (x.float() * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+
+
+class OwnLayerNorm(nn.Module):
+    """By functions of tensors, over the channels of an image."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        centred = x - x.mean(1, keepdim=True)
+        x = centred / (centred.pow(2).mean(dim=1, keepdim=True) + 1e-6).sqrt()
+        return x * self.weight[:, None, None] + self.bias.view(1, -1, 1, 1)
+
+
+class Response(nn.Module):
+    """As in the second ConvNeXt: every channel by its norm, relative to the mean norm of all."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        size = x.norm(p=2, dim=(2, 3), keepdim=True)
+        relative = size / (size.mean(dim=1, keepdim=True) + 1e-6)
+        weight, bias = (each.view(1, -1, 1, 1) for each in (self.weight, self.bias))
+        return x + torch.addcmul(bias, weight, x * relative)
+
+
 class Trunk(nn.Module):
     """Blocks with a skip around them, which a normalisation begins."""
 
@@ -86,6 +126,9 @@ NETS = {
     "group norm": (lambda: Convolutional(nn.GroupNorm(2, 8)), images, 2),
     "over channels and places": (lambda: Convolutional(nn.LayerNorm([8, 8, 8])), images, 1),
     "channels last": (lambda: ChannelsLast(nn.LayerNorm(8)), images, 1),
+    "own root mean square": (lambda: Perceptron(OwnRootMeanSquare(8)), tokens, 1),
+    "own layer norm": (lambda: Convolutional(OwnLayerNorm(8)), images, 1),
+    "response": (lambda: Convolutional(Response(8)), images, 1),
     "trunk": (Trunk, tokens, 1),
 }
 
