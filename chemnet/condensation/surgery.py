@@ -15,6 +15,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ class Surgery:
             if isinstance(module, Normalisation | Together)
         }
         self.rewritten: set[str] = set()
+        self._ties = _ties(model)
 
     def weights(self, place: Place) -> Floats:
         """Weights of a reader for each channel (m, q), of all outputs and places; of a grouped convolution those of the
@@ -85,6 +87,7 @@ class Surgery:
             self._keep_followed(name, self._cut_columns(name, space.followers, space, kept))
         for name in space.layers:
             self._keep_rows(name, self.channels.rows[name].cut({0}, kept, space.width, space.blocks))
+        _tie(self._ties)
         space.width = len(kept)
 
     def _cut_columns(self, name: str, places: Sequence[Place], space: Space, kept: Indices) -> Indices:
@@ -179,6 +182,7 @@ class Cut:
 def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
     """Model with the numbers of channels of a state dict, which is loaded, in place: a condensed model is built again
     from its class and its weights. Raises UsageError where the two do not belong together."""
+    ties = _ties(model)
     for name, module in model.named_modules():
         for key, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             given = weights.get(f"{name}.{key}" if name else key)
@@ -195,6 +199,7 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
             _describe(module)
         if isinstance(module, nn.Linear) and module.bias is None and f"{name}.bias" in weights:
             _add_bias(module)
+    _tie(ties)
     given = OrderedDict(weights)
     versions = getattr(weights, "_metadata", None) or model.state_dict()._metadata  # type: ignore[attr-defined]
     given._metadata = versions  # type: ignore[attr-defined]  # by which a class may read weights of its earlier self
@@ -207,6 +212,30 @@ def resize(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
 
 def _unfit(model: nn.Module, reason: str) -> UsageError:
     return UsageError(f"these weights are not of a {type(model).__name__}\n{reason}")
+
+
+_Tie: TypeAlias = tuple[nn.Parameter, list[tuple[nn.Module, str]]]
+
+
+def _ties(model: nn.Module) -> list[_Tie]:
+    """Parameters that several modules share, with these modules and their names for them."""
+    owners: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            owners.setdefault(parameter, []).append((module, key))
+    return [(parameter, every) for parameter, every in owners.items() if len(every) > 1]
+
+
+def _tie(ties: list[_Tie]) -> None:
+    """Share again what was cut in one of the modules, of which the others are not used."""
+    for number, (old, every) in enumerate(ties):
+        new = next((found for module, key in every if (found := getattr(module, key)) is not old), old)
+        if new is not old:
+            for module, key in every:
+                setattr(module, key, new)
+                if isinstance(module, Layer | Follower | nn.Embedding):
+                    _describe(module)
+            ties[number] = new, every
 
 
 def _describe(module: nn.Module) -> None:

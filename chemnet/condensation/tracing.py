@@ -151,15 +151,15 @@ def _shared(graph: fx.Graph, model: nn.Module) -> set[str]:
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             owners.setdefault(_storage(tensor), set()).add(name)
     weighted = {name for name in calls if modules[name].state_dict()}
-    tied = {name for names in owners.values() if len(names) > 1 for name in names}
-    matrices = [name for name in calls if isinstance(modules[name], Matrix)]
-    used = [name.rpartition(".linear")[0] or name.rpartition(".matrix")[0] for name in matrices]
-    return (
-        {name for name in weighted if calls.count(name) > 1 or name in fetched}
-        | {name for name, key in zip(matrices, used, strict=True) if used.count(key) > 1 or key in tensors}
-        | {name for name, key in zip(matrices, used, strict=True) if key.rpartition(".")[0] in tied}
-        | tied
-    )
+    matrices = {name: name.rpartition(".linear")[0] or name.rpartition(".matrix")[0] for name in calls}
+    matrices = {name: key for name, key in matrices.items() if isinstance(modules[name], Matrix)}
+    owner_of = {name: key.rpartition(".")[0] for name, key in matrices.items()}
+    used = {*calls, *fetched, *owner_of.values()}  # what is tied to modules that are not used goes with the one that is
+    tied = {name for names in owners.values() if len(names & used) > 1 for name in names}
+    keys = [matrices[name] for name in calls if name in matrices]
+    shared = {name for name in weighted if calls.count(name) > 1 or name in fetched}
+    shared |= {name for name, key in matrices.items() if keys.count(key) > 1 or key in tensors}
+    return shared | tied | {name for name, owner in owner_of.items() if owner in tied}
 
 
 def _storage(tensor: torch.Tensor) -> int:

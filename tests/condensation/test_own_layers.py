@@ -125,12 +125,12 @@ def test_a_matrix_that_is_used_in_another_way_too_is_left_alone(use):
         def forward(self, x):
             if use == "twice":
                 x = self.up(x)[..., :5] + x
+            if use == "tied":
+                x = self.other(x)[..., :5] + x
             return super().forward(x) + (self.up.weight.sum() if use == "alone" else 0.0)
 
     model = randomised(Used(Own))
     if use == "tied":
-        model.down = Own(12, 5)
-        model.down.weight = nn.Parameter(model.up.weight.detach().T.clone())
         model.other = Own(5, 12)
         model.other.weight = model.up.weight
     found = {name: state for name, _, state in survey(model, rows()).rows}
@@ -178,3 +178,32 @@ def test_channels_that_are_taken_by_an_index_are_left_alone():
 
     found = {name: state for name, _, state in survey(randomised(Taking(Own)), rows()).rows}
     assert "takes some of its channels" in found["down.weight.linear"]
+
+
+# ---- ties
+
+
+class Tied(nn.Module):
+    """As in models of language: a table of words that another module of the model holds, too, and does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared, self.words = nn.Embedding(20, 12), nn.Embedding(20, 12)
+        self.words.weight = self.shared.weight
+        self.up, self.head = nn.Linear(12, 9), nn.Linear(9, 2)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.up(self.words(x))))
+
+
+def test_a_table_that_is_tied_to_one_that_is_not_used_is_condensed_with_it():
+    model, x = randomised(Tied()), torch.randint(20, (4, 6), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        model.words.weight[:, 8:] = model.words.weight[:, :4]
+    equal = condense(model, x, threshold=1.0)
+    assert equal.shared.weight is equal.words.weight and equal.shared.embedding_dim == 8
+    assert_allclose(output(equal, x), output(model, x), rtol=1e-5, atol=1e-5)
+    again = resize(copy.deepcopy(model), equal.state_dict())
+    assert again.shared.weight is again.words.weight and again.shared.embedding_dim == 8
+    assert_allclose(output(again, x), output(equal, x), rtol=0, atol=0)
+    assert model.shared.weight is model.words.weight and model.shared.embedding_dim == 12
