@@ -74,7 +74,7 @@ LEFT_ALONE = {
     "a slice": (Middle(lambda x: x[:, torch.arange(8)]), "getitem"),
     "split": (Middle(split), "split"),
     "padding of channels": (Middle(lambda x: F.pad(x, (0, 0, 0, 0, 1, 1))[:, :8]), "pad"),
-    "a mean over channels": (Middle(lambda x: x - x.mean(1, keepdim=True)), "mean"),
+    "a sum over channels": (Middle(lambda x: x - x.sum(1, keepdim=True)), "sum"),
     "flatten with a fixed size": (Middle(lambda x: x.flatten(2).view(-1, 8, 8, 8)), "view"),
     "pooling over channels": (
         Middle(lambda x: F.max_pool1d(x.flatten(2).transpose(1, 2), 1).transpose(1, 2).reshape(-1, 8, 8, 8)),
