@@ -138,6 +138,18 @@ def _attend(net, step, q, k, v):
     return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, places).contiguous()
 
 
+def _attend_by_head(net, step, q, k, v):
+    """Attention of all places to all in heads of two channels, of which there are as many as there are channels for."""
+    places = v.shape[2:]
+    q, k, v = (x.reshape(len(x), -1, 2, x[0, 0].numel()) for x in (q, k, v))
+    weights = (q.transpose(2, 3) @ k).softmax(-1)
+    return (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, places).contiguous()
+
+
+def _root_mean_square(net, step, x):
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-3)
+
+
 def _selected(net, step, x, y):
     """The sum of two branches, weighted by a softmax over them."""
     both = torch.stack([x, y], 1)
@@ -160,6 +172,8 @@ STEPS = {
     "pixel_unshuffle": lambda net, step, x: F.pixel_unshuffle(x, 2),
     "tokens": _tokens,
     "attend": _attend,
+    "attend_by_head": _attend_by_head,
+    "root_mean_square": _root_mean_square,
     "selected": _selected,
     "last": _last,
     "heads": lambda net, step, x: x.unflatten(1, (2, -1)).softmax(1).flatten(1, 2),
@@ -220,6 +234,20 @@ class _Factor(nn.Module):
         return x * self.factor
 
 
+class _Own(nn.Module):
+    """A Linear layer of a class of its own, whose weights are stored the other way round."""
+
+    def __init__(self, read, made, bias):
+        super().__init__()
+        self.kernel, self.bias = nn.Parameter(torch.randn(read, made) / math.sqrt(read)), None
+        if bias:
+            self.bias = nn.Parameter(torch.randn(made))
+
+    def forward(self, x):
+        x = torch.matmul(x, self.kernel)
+        return x if self.bias is None else x + self.bias
+
+
 def _hook(module, inputs, output):
     return torch.sin(3.0 * output)
 
@@ -259,7 +287,8 @@ class _Builder:
     def layer(self, source, width):
         shape = self.shapes[source]
         if len(shape) == 1:
-            name = self.module(nn.Linear(shape[0], width, bias=self.draw.random() < 0.8))
+            kind = _Own if self.draw.random() < 0.2 else nn.Linear
+            name = self.module(kind(shape[0], width, bias=self.draw.random() < 0.8))
             return self.add("module", [source], (width,), name)
         size = self.draw.choice((1, 3))
         groups = 2 if shape[0] % 2 == 0 and width % 2 == 0 and self.draw.random() < 0.15 else 1
@@ -327,7 +356,9 @@ class _Builder:
 
     def norm_together(self, x, shape):
         """Over several channels at a time."""
-        which = self.draw.choice(("group", "layer", "square", "whole"))
+        which = self.draw.choice(("group", "layer", "square", "whole", "own"))
+        if which == "own":
+            return self.add("root_mean_square", [x], shape)
         if which == "group":
             values = math.prod(shape)  # of more than two, which may be copies: nothing would be left but rounding
             groups = self.draw.choice([g for g in (1, 2, shape[0]) if shape[0] % g == 0 and 2 * g < values])
@@ -344,7 +375,7 @@ class _Builder:
         known += [("fixed_half", shape), ("fixed_view", shape)]
         known += [("halves_multiplied", (c // 2, *places)), ("glu", (c // 2, *places))] if c >= 8 else []
         if places and places[0] == places[1]:
-            known += [("tokens", shape), ("expand", shape), ("attend", shape)]
+            known += [("tokens", shape), ("expand", shape), ("attend", shape), ("attend_by_head", shape)]
             known += [("pixel_shuffle", (c // 4, 2 * places[0], 2 * places[1]))] if c >= 8 and places[0] < 7 else []
             known += [("pixel_unshuffle", (4 * c, places[0] // 2, places[1] // 2))] if c < 9 else []
             known += [("height", (c, 2 * places[0], places[1]))] if places[0] < 7 else []
@@ -353,9 +384,11 @@ class _Builder:
         which, result = self.draw.choice(known)
         if which == "pixel_unshuffle" and places[0] % 2:
             return x
+        if which.startswith("attend") and places[0] > 6:
+            return x
+        if which == "attend_by_head":
+            return self.add(which, [self.layer(x, c) for _ in range(3)], shape)
         if which == "attend":
-            if places[0] > 6:
-                return x
             return self.add(which, [self.layer(x, 4), self.layer(x, 4), self.layer(x, c)], shape)
         if self.draw.random() < 0.15:
             other = self.like(x)
@@ -522,6 +555,8 @@ def _copy(module, factor, jitter, pairs):
         keys, scaled = ("weight", "bias"), ()
     elif isinstance(module, _Factor):
         keys, scaled = ("factor",), ()
+    elif isinstance(module, _Own):
+        keys = scaled = ("kernel", "bias")
     else:
         return
     for key in keys:
@@ -529,6 +564,7 @@ def _copy(module, factor, jitter, pairs):
         if tensor is None:
             continue
         rows = tensor.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) and key == "weight" else tensor
+        rows = tensor.transpose(0, 1) if key == "kernel" else rows
         for old, new in pairs:
             if len(rows) > new:
                 rows[new] = rows[old] * (factor if key in scaled else 1.0) * (1.0 + jitter * torch.randn(()))
