@@ -25,6 +25,8 @@ _SHAPED_AS = {"expand_as", "view_as", "reshape_as"}
 
 def follow(traced: Traced, node: fx.Node) -> bool:
     """Take a function for one of these; whether it is one."""
+    if not node.args:
+        return False
     if node.target in _SHAPED_AS and not traced.has_channels(node.args[0]):
         traced.forget(node)  # what gives its shape alone stays as it is
         return True

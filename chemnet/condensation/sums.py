@@ -91,7 +91,8 @@ def _both(first: Signal | None, second: Signal | None) -> Signal | None:
 def _unexpanded(node: fx.Node) -> Sequence[int]:
     """The shape of a tensor, 1 along the axes along which it only has been expanded."""
     shape = shape_of(node) or ()
-    if node.target in ops.EXPANSIONS and (before := shape_of(node.args[0])) is not None:
+    before = shape_of(node.args[0]) if node.args else None
+    if node.target in ops.EXPANSIONS and before is not None:
         return (1,) * (len(shape) - len(before)) + before
     return shape
 
