@@ -43,28 +43,32 @@ _LEAST, _MOST = 8.0, 1e-4  # of the size of the outputs: in the last place, and 
 def faults(work: Condensation) -> dict[str, str]:
     """Layers with which a condensed model does not do what it should, each with the reason; none if all is well.
 
-    They are found by each cut alone; where each alone is in order, it is the last one, until those before it are.
+    They are found by cutting the cuts in halves: those of a half that is in order are in order; where both halves of
+    some are, it is the last of these, until those before it are.
     """
     checks = _Checks(work)
     reason = checks.of(work.result, work.cuts, work.surgery)
-    if reason is None:
-        return {}
-    found = {}
-    for cut in work.cuts:
-        single, surgery = _alone(work, cut)
-        fault = checks.of(single, [cut], surgery)
+    return {} if reason is None else _among(work, checks, work.cuts, reason)
+
+
+def _among(work: Condensation, checks: _Checks, cuts: Sequence[Cut], reason: str) -> dict[str, str]:
+    """The faults among cuts that are not in order for a reason."""
+    found: dict[str, str] = {}
+    middle = len(cuts) // 2
+    for half in (cuts[:middle], cuts[middle:]) if middle else ():
+        model, surgery = _with(work, half)
+        fault = checks.of(model, half, surgery)
         if fault is not None:
-            found[work.channels_before.spaces[cut.number].layers[0]] = fault
-    if not found:
-        found[work.channels_before.spaces[work.cuts[-1].number].layers[0]] = reason
-    return found
+            found |= _among(work, checks, half, fault)
+    return found or {work.channels_before.spaces[cuts[-1].number].layers[0]: reason}
 
 
-def _alone(work: Condensation, cut: Cut) -> tuple[nn.Module, Surgery]:
-    """The original model with one of the cuts."""
+def _with(work: Condensation, cuts: Sequence[Cut]) -> tuple[nn.Module, Surgery]:
+    """The original model with some of the cuts."""
     model, channels = duplicate(work.original), copy.deepcopy(work.channels_before)
     surgery = Surgery(model, channels)
-    cut.apply(surgery, channels.spaces[cut.number])
+    for cut in cuts:
+        cut.apply(surgery, channels.spaces[cut.number])
     return model, surgery
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
-from chemnet.condensation import condense, survey
+from chemnet.condensation import condense, survey, verification
 from chemnet.condensation.cutting import Condensation
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.surgery import Surgery
@@ -372,6 +372,39 @@ def test_a_layer_that_a_head_for_training_reads_is_left_alone_with_a_warning_and
             assert_allclose(a.detach(), b.detach(), rtol=1e-5, atol=1e-6)
     with pytest.raises(NumericalError, match="first cannot be condensed: the network does not run"):
         condense(model, rows(), threshold=1.0, layers="first")
+
+
+def test_two_faults_among_many_layers_are_found_by_halves(monkeypatch):
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(8 if k == 0 else 16, 16) for k in range(32))
+            self.last, self.aux = _heads()
+            for k in range(32):
+                copied(self, self.layers[k])
+
+        def forward(self, x):
+            heads = []
+            for k, layer in enumerate(self.layers):
+                x = torch.relu(layer(x))
+                heads += [self.aux(x)] if self.training and k in (5, 20) else []
+            return (self.last(x), *heads)
+
+    count = 0
+    check = verification._Checks.of
+
+    def counted(*given):
+        nonlocal count
+        count += 1
+        return check(*given)
+
+    monkeypatch.setattr(verification._Checks, "of", counted)
+    model = Deep()
+    with pytest.warns(UserWarning, match=r"layers\.5: .*\nlayers\.20: "):
+        reduced = condense(model, rows(), threshold=1.0)
+    left = [layer.out_features for layer in reduced.layers]
+    assert [k for k in range(32) if left[k] == 16] == [5, 20]
+    assert count <= 2 + 2 * 2 * 5  # the whole before and after, and two halves at every one of five levels for each
 
 
 def test_channels_that_a_network_in_training_gives_out_are_left_alone():
