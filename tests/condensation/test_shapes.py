@@ -294,3 +294,31 @@ def test_parts_of_several_layers_that_would_not_keep_as_many_are_left_alone():
 
     found = states(randomised(Two()), torch.randn(4, 5))
     assert "chunk" in found["left"] and "would not keep as many" in found["right"]
+
+
+@pytest.mark.parametrize("of", ["own", "other"])
+def test_a_view_of_the_width_of_a_layer_goes_with_that_layer_alone(of):
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.other, self.last = nn.Linear(5, 8), nn.Linear(5, 8), nn.Linear(8, 2)
+            self.head = nn.Linear(8, 2)
+
+        def forward(self, x):
+            width = getattr(self, of).out_features
+            return self.last(self.own(x).reshape(-1, width)) + self.head(self.other(x))
+
+    torch.manual_seed(0)
+    model, x = randomised(Viewed()), torch.randn(6, 5)
+    with torch.no_grad():
+        for layer in (model.own, model.other):
+            layer.weight[4:], layer.bias[4:] = layer.weight[:4], layer.bias[:4]
+    found = {layers: state for layers, _, state in survey(model, x).rows}
+    reduced = condense(model, x, threshold=1.0)
+    if of == "own":
+        assert found["own"] == found["other"] == "can be condensed"
+        assert reduced.own.out_features == reduced.other.out_features == 4
+    else:
+        assert found["own"] == found["other"] and "has the width of other" in found["own"]
+        assert reduced.own.out_features == reduced.other.out_features == 8
+    assert_allclose(model(x).detach(), reduced(x).detach(), rtol=1e-5, atol=1e-5)
