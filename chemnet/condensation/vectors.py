@@ -53,8 +53,8 @@ def is_table(x: torch.Tensor) -> bool:
 
 def are_narrowed(given: torch.Tensor, tensor: torch.Tensor) -> bool:
     """Whether one tensor is another with other numbers of channels."""
-    if is_vector(given) and is_vector(tensor):
-        return True
+    if is_vector(tensor) and given.ndim == tensor.ndim:
+        return all(now == 1 for now, size in zip(given.shape, tensor.shape, strict=True) if size == 1)
     return is_table(given) and is_table(tensor) and given.shape[:-1] == tensor.shape[:-1]
 
 

@@ -107,6 +107,16 @@ def test_matrices_of_the_models_own_classes_are_layers(kind):
     assert macs.total({space: 5}) == len(x) * (5 * 5 + 5 * 5 + 5 * 2)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_matrix_may_be_left_with_one_channel(kind):
+    make, name, _ = LAYERS[kind]
+    model, x = randomised(Several(make)).eval(), rows()
+    smaller = condense(model, x, widths={name: 1}, calibration=rows(60, seed=3))
+    assert smaller.up.weight.numel() == 5
+    again = resize(copy.deepcopy(model), smaller.state_dict())
+    assert_allclose(output(again, x), output(smaller, x), rtol=0, atol=0)
+
+
 def test_a_constant_channel_goes_into_the_bias_of_a_matrix_that_has_one():
     for bias in (True, False):
         model, x = randomised(Several(lambda a, b, bias=bias: Own(a, b, bias))), rows()
