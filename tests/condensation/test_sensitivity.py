@@ -9,6 +9,7 @@ from net_zoo import randomised
 from numpy.testing import assert_allclose
 from torch import nn
 
+from chemnet.condensation.called_layers import Hooks
 from chemnet.condensation.condenser import condense
 from chemnet.condensation.inputs import Inputs
 from chemnet.condensation.sensitivity import Sensitivity, by_width, measured, tried
@@ -80,8 +81,8 @@ def test_the_change_is_that_of_the_outputs_about_their_means():
         varying = model(inputs()) - model(inputs()).mean(0)
         change = 0.5 * inputs() @ model.weight.T
     expected = float(change.square().sum() / varying.square().sum())
-    assert_allclose(sensitivity.change((halved, [])), expected, rtol=1e-4, atol=0)
-    assert sensitivity.change(([], [])) == 0.0
+    assert_allclose(sensitivity.change(Hooks(halved)), expected, rtol=1e-4, atol=0)
+    assert sensitivity.change(Hooks()) == 0.0
 
 
 def test_a_few_widths_are_tried_until_the_outputs_are_lost():

@@ -259,7 +259,7 @@ FIXED = {
     "a rolled channel": (lambda net, x: x.roll(1, 1), "roll"),
     "a view of a fixed size": (lambda net, x: x.view(-1, 2, 4, 8, 8).flatten(1, 2), "view"),
     "a softmax over channels": (lambda net, x: x.softmax(1), "softmax"),
-    "a mean over half of the axes": (lambda net, x: x - x.mean((1, 2), keepdim=True), "mean"),
+    "a sum over half of the axes": (lambda net, x: x - x.sum((1, 2), keepdim=True), "sum"),
     "the width of another tensor": (lambda net, x: x.view(-1, net.inner(x).size(1), 8, 8), "reads its width"),
     "a tensor given by name": (lambda net, x: torch.cat(torch.chunk(input=x, chunks=2, dim=1), 1), "chunk"),
     "a shape given by name": (lambda net, x: torch.flatten(input=x, start_dim=2).view_as(x), "flatten"),
