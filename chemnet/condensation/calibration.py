@@ -18,6 +18,7 @@ from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
+from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
 from chemnet.runtime.errors import NumericalError, UsageError
 
@@ -28,13 +29,21 @@ _NUMBERS = 2**21  # of the inputs of one call, about: with large images activati
 
 
 def received(
-    model: nn.Module, channels: Channels, places: Sequence[Place], calibration: Inputs, count: int = 8192
+    model: nn.Module,
+    channels: Channels,
+    places: Sequence[Place],
+    calibration: Inputs,
+    count: int = 8192,
+    *,
+    is_whole: bool = False,
+    resuming: Resuming | None = None,
 ) -> dict[Place, torch.Tensor]:
     """Sample (n, m) of the channels that a module reads, by place, over inputs and positions: about `count` rows, at
     least one of each input, in float64 where the model computes in it, otherwise in float32.
 
-    The positions are drawn by the module's name, so that samples of two models belong together row by row. Raises
-    NumericalError where they are not finite.
+    The model is run as far as the last of these modules, or as a `whole`, and may be `resuming`. The positions are
+    drawn by the module's name, so that samples of two models belong together row by row. Raises NumericalError where
+    they are not finite.
     """
     if not places:
         return {}
@@ -50,11 +59,11 @@ def received(
         chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
         kept = rows[chosen.to(rows.device)].cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
-        if len({len(rows) for rows in parts.values()}) == 1:
+        if not is_whole and len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
-        run(model, calibration)
+        run(model, calibration, resuming)
     result = {place: torch.cat(rows) for place, rows in parts.items()}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
@@ -82,17 +91,17 @@ def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
-def moments(model: nn.Module, calibration: Inputs) -> Moments:
-    """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[Moments]:
+    """Context in which a run notes mean and mean square (2, m) of the input of every normalisation, for each block of
+    calibration inputs."""
     found: Moments = {}
 
     def watch(name: str, module: nn.Module, x: torch.Tensor) -> None:
         found.setdefault(name, []).append(_moments(x))
 
-    if norms := _normalisations(model):
-        with Watched(model, [(module, partial(watch, name)) for name, module in norms.items()]):
-            run(model, calibration)
-    return found
+    with Watched(model, [(module, partial(watch, name)) for name, module in normalisations(model).items()]):
+        yield found
 
 
 @contextmanager
@@ -104,7 +113,7 @@ def correcting(surgery: Surgery, original: nn.Module, before: Moments) -> Iterat
     inputs are enough. Every normalisation receives inputs that those before it have normalised by their corrected
     statistics. Those that a run does not come to keep theirs.
     """
-    norms, originals = _normalisations(surgery.model), _normalisations(original)
+    norms, originals = normalisations(surgery.model), normalisations(original)
     norms = {name: module for name, module in norms.items() if name not in surgery.rewritten}
     left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
     now: Moments = {}
@@ -146,7 +155,7 @@ def _variance(of: torch.Tensor) -> torch.Tensor:
     return (of[1] - of[0] ** 2).clamp(min=0.0)
 
 
-def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
+def normalisations(model: nn.Module) -> dict[str, nn.Module]:
     """Normalisations that keep running statistics, by name."""
     return {
         name: module
@@ -162,24 +171,30 @@ def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) ->
     return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
 
 
-def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
-    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early.
+def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> list[Floats]:
+    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early;
+    none of a model that is resumed.
 
     Raises UsageError if it does not take the inputs.
     """
     outputs = []
+    count = -(-inputs.count // _block(inputs))
     with evaluating(model):
-        for block in inputs.blocks(_block(inputs)):
+        for number, block in enumerate(inputs.blocks(_block(inputs))):
+            given = block.like(model).map(torch.clone)
             try:
-                output = block.like(model).map(torch.clone)(model)
+                output = given(model) if resuming is None else resuming(model, given, number, count)
             except _Enough:
                 continue
             except Exception as error:  # whatever the model's own code raises
+                if resuming is not None:
+                    raise Unfollowed from None
                 raise UsageError(
                     f"{type(model).__name__} does not take calibration inputs of shape {inputs.shapes}\n"
                     f"{first_line(error)}"
                 ) from None
-            outputs += [as_float64(x) for x in leaves(output)]
+            if resuming is None:
+                outputs += [as_float64(x) for x in leaves(output)]
     return outputs
 
 

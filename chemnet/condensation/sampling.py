@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from chemnet.condensation.calibration import Moments, correcting, moments, received, run
+from chemnet.condensation.calibration import Moments, correcting, measuring, normalisations, received, run
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Sample
 from chemnet.condensation.graph import Place, Space
 from chemnet.condensation.inputs import Inputs, drawn
+from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
 from chemnet.runtime.errors import ChemnetError, UsageError
+
+Result = TypeVar("Result")
 
 PROBES = 256
 _DRAWN_ROWS = 1024
@@ -30,6 +36,8 @@ class Sampling:
         self._original, self._channels, self._example = original, channels, example
         self._is_cut = self._is_stale = False  # whether statistics are of before the last cut
         self._moments: Moments | None = None
+        self._resuming: Resuming | None = Resuming()  # None once the model cannot be resumed
+        self._next = 0  # which of the spaces is cut next
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
         self._active: dict[Place, torch.Tensor] | None = None  # the same, on drawn inputs
         self._sampled: tuple[Space, dict[Place, Sample]] | None = None
@@ -59,35 +67,53 @@ class Sampling:
         """Sample the inputs of the readers of all spaces before anything is cut."""
         assert self.calibration is not None
         places = [place for space in self.spaces for place in space.consumers]
-        self._wanted = received(self._original, self._channels, places, self.calibration)
+        is_whole = self._moments is None and bool(normalisations(self._original))
+        with measuring(self._original) as found:
+            self._wanted = received(self._original, self._channels, places, self.calibration, is_whole=is_whole)
+        if is_whole and places:
+            self._moments = found
 
     def has_cut(self, space: Space) -> None:
         """Note the cut of a space, whose samples are not needed any more."""
         self._is_cut = self._is_stale = True
-        self._sampled = None
+        self._sampled, self._next = None, self.spaces.index(space) + 1
         for place in space.consumers:
             self._wanted.pop(place, None)
 
     def move_statistics(self, surgery: Surgery, *, is_trial: bool = False) -> None:
         """Estimate statistics anew, if they are not; of a trial always."""
         if self.calibration is not None and (self._is_stale or is_trial):
-            with self._correcting(surgery):
-                run(surgery.model, self.calibration)
+            self._corrected(surgery, partial(run, surgery.model, self.calibration), is_trial=is_trial)
         self._is_stale &= is_trial
+
+    def _corrected(self, surgery: Surgery, make: Callable[..., Result], *, is_trial: bool = False) -> Result:
+        """What is made while statistics are estimated anew, if possible `resuming` the model where it was cut last."""
+        if self._resuming is not None and not is_trial:
+            norms = normalisations(surgery.model).values()
+            moving = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+            self._resuming.begin(surgery.touched(self.spaces[self._next :]), moving)
+            try:
+                with self._correcting(surgery):
+                    return make(resuming=self._resuming)
+            except Unfollowed:
+                self._resuming = None
+        with self._correcting(surgery):
+            return make()
 
     def _correcting(self, surgery: Surgery) -> AbstractContextManager[None]:
         assert self.calibration is not None
         if self._moments is None:
-            self._moments = moments(self._original, self.calibration)
+            with measuring(self._original) as self._moments:
+                if normalisations(self._original):
+                    run(self._original, self.calibration)
         return correcting(surgery, self._original, self._moments)
 
     def _now(self, space: Space, surgery: Surgery) -> dict[Place, torch.Tensor]:
         """Inputs of the readers of a space now; what comes behind them need not be run."""
         assert self.calibration is not None
-        if not self._is_stale:
-            return received(surgery.model, surgery.channels, space.consumers, self.calibration)
-        with self._correcting(surgery):
-            return received(surgery.model, surgery.channels, space.consumers, self.calibration)
+        self._next = self.spaces.index(space)
+        sample = partial(received, surgery.model, surgery.channels, space.consumers, self.calibration)
+        return self._corrected(surgery, sample) if self._is_stale else sample()
 
     def _want(self, space: Space) -> None:
         if not self._wanted.keys() >= set(space.consumers):
