@@ -25,6 +25,7 @@ from chemnet.runtime.errors import NumericalError, UsageError
 Moments = dict[str, list[torch.Tensor]]
 
 _BLOCK = 100  # inputs of one call, at most
+_AT_ONCE = 2**18  # numbers of a tensor that are made double at a time, about
 _NUMBERS = 2**21  # of the inputs of one call, about: with large images activations take most of the memory
 
 
@@ -146,9 +147,14 @@ def _moved(
 
 
 def _moments(x: torch.Tensor) -> torch.Tensor:
-    x = x.detach().double()
+    """Mean and mean square (2, m) in double precision, of some numbers at a time, which stay in the cache."""
     axes = [axis for axis in range(x.ndim) if axis != 1]
-    return torch.stack([x.mean(axes), x.square().mean(axes)]).cpu()
+    sums = x.new_zeros(2, x.shape[1], dtype=torch.float64)
+    for some in x.detach().split(max(1, _AT_ONCE * len(x) // max(x.numel(), 1))):
+        numbers = some.double()
+        sums[0] += numbers.sum(axes)
+        sums[1] += numbers.square().sum(axes)
+    return (sums * (x.shape[1] / x.numel())).cpu()
 
 
 def _variance(of: torch.Tensor) -> torch.Tensor:
