@@ -183,15 +183,17 @@ def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> l
 
     Raises UsageError if it does not take the inputs.
     """
-    outputs = []
-    count = -(-inputs.count // _block(inputs))
+    outputs, count = [], -(-inputs.count // _block(inputs))
     with evaluating(model):
         for number, block in enumerate(inputs.blocks(_block(inputs))):
             given = block.like(model).map(torch.clone)
             try:
-                output = given(model) if resuming is None else resuming(model, given, number, count)
+                if resuming is None:
+                    outputs += [as_float64(x) for x in leaves(given(model))]
+                else:
+                    resuming(model, given, number, count)
             except _Enough:
-                continue
+                pass
             except Exception as error:  # whatever the model's own code raises
                 if resuming is not None:
                     raise Unfollowed from None
@@ -199,8 +201,8 @@ def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> l
                     f"{type(model).__name__} does not take calibration inputs of shape {inputs.shapes}\n"
                     f"{first_line(error)}"
                 ) from None
-            if resuming is None:
-                outputs += [as_float64(x) for x in leaves(output)]
+            if resuming is not None:
+                resuming.end()
     return outputs
 
 

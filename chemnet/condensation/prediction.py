@@ -19,6 +19,7 @@ from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Indices, Place, Space, is_each_alone
 from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.resuming import Resuming
 from chemnet.condensation.surgery import Surgery
 
 
@@ -52,6 +53,7 @@ def received_after(
     shares: Mapping[Place, Floats],
     shifts: Mapping[Place, Floats],
     calibration: Inputs,
+    resuming: Resuming | None = None,
 ) -> torch.Tensor:
     """Sample (n, m) of what a reader gets of a space after a cut that is still to come: what is normalised together is
     so without the channels that go, and the readers before it have the shares (m, k) and constants (m,) given."""
@@ -63,7 +65,7 @@ def received_after(
         substitution = Substitution(surgery.channels, place, shares[place], kept, shift)
         before.append((modules[place.module], substitution))
     with Watched(surgery.model, before, after):
-        return received(surgery.model, surgery.channels, [reader], calibration)[reader]
+        return received(surgery.model, surgery.channels, [reader], calibration, resuming=resuming)[reader]
 
 
 def over_some(left: Indices) -> After:

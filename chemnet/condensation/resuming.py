@@ -8,7 +8,8 @@ are kept, by block of inputs: those at the front of what has been cut.
 That a call is the same is seen by its function and its arguments: values that are the same, weights that are still the
 same tensors and have not been changed, and equal plain values. Whatever cannot be followed so raises `Unfollowed`, and
 the forward has to be run as a whole, as it is: where its control flow goes another way, a stand-in gets to where calls
-are not seen, an input, a weight or a tensor that shares its memory is changed in place, or a type has no versions.
+are not seen, or stays in the model, an input, a weight or a tensor that shares its memory is changed in place, or a
+type has no versions.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ class Resuming:
         self._past: dict[int, _Past] = {}
         self._changing, self._moving = frozenset[int](), frozenset[int]()
         self._is_kept = True
+        self._run: _Run | None = None
 
     def begin(self, changing: Iterable[torch.Tensor], moving: Iterable[torch.Tensor]) -> None:
         """Begin with a run of all blocks: weights `changing` are touched by later cuts, statistics `moving` are set
@@ -124,7 +126,7 @@ class Resuming:
         """Outputs of a model for block `number` of `count`. Unfollowed if it cannot be resumed."""
         past = self._past.get(number, _Past())
         self._is_kept |= number == 0
-        run = _Run(past, self._changing, self._moving, inputs.tensors, is_kept=self._is_kept)
+        run = self._run = _Run(past, self._changing, self._moving, inputs.tensors, is_kept=self._is_kept)
         try:
             with run:
                 return inputs(model)
@@ -135,6 +137,11 @@ class Resuming:
                     self._is_kept = made.size * count <= self._limit
                 if self._is_kept:
                     self._past[number] = made
+
+    def end(self) -> None:
+        """Unfollowed if the model still holds a stand-in from the last block, whose outputs are not needed any more."""
+        if self._run is not None and self._run.has_stand_ins():
+            raise Unfollowed
 
 
 class _Run(TorchFunctionMode):
@@ -164,6 +171,10 @@ class _Run(TorchFunctionMode):
         later = {key: each for key, each in self._past.kept.items() if each.last >= here}
         kept = {key: _Kept(each.numbers, max(each.last, later.get(key, each).last)) for key, each in self._kept.items()}
         return _Past(self._calls + self._past.calls[here:], later | kept)
+
+    def has_stand_ins(self) -> bool:
+        """Whether there still are any."""
+        return any(isinstance(x, _StandIn) for x in self._states)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """A call of the forward, or its result from before."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -13,8 +13,9 @@ from torch import nn
 from chemnet.condensation.calibration import Moments, correcting, measuring, normalisations, received, run
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Sample
-from chemnet.condensation.graph import Place, Space
+from chemnet.condensation.graph import Floats, Indices, Place, Space
 from chemnet.condensation.inputs import Inputs, drawn
+from chemnet.condensation.prediction import received_after
 from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
 from chemnet.runtime.errors import ChemnetError, UsageError
@@ -81,23 +82,46 @@ class Sampling:
             self._wanted.pop(place, None)
 
     def move_statistics(self, surgery: Surgery, *, is_trial: bool = False) -> None:
-        """Estimate statistics anew, if they are not; of a trial always."""
-        if self.calibration is not None and (self._is_stale or is_trial):
-            self._corrected(surgery, partial(run, surgery.model, self.calibration), is_trial=is_trial)
+        """Estimate statistics anew, if there are any and they are not; of a trial always."""
+        if self.calibration is not None and (self._is_stale or is_trial) and normalisations(surgery.model):
+            context, every = partial(self._correcting, surgery), partial(run, surgery.model, self.calibration)
+            if is_trial:
+                with context():
+                    every()
+            else:
+                self._resumed(surgery, every, context)
         self._is_stale &= is_trial
 
-    def _corrected(self, surgery: Surgery, make: Callable[..., Result], *, is_trial: bool = False) -> Result:
-        """What is made while statistics are estimated anew, if possible `resuming` the model where it was cut last."""
-        if self._resuming is not None and not is_trial:
+    def after(
+        self,
+        surgery: Surgery,
+        space: Space,
+        kept: Indices,
+        reader: Place,
+        shares: Mapping[Place, Floats],
+        shifts: Mapping[Place, Floats],
+    ) -> torch.Tensor:
+        """Sample (n, m) of what a reader will get of a space after a cut, as in `prediction.received_after`."""
+        assert self.calibration is not None
+        self._next = self.spaces.index(space)
+        sample = partial(received_after, surgery, space, kept, reader, shares, shifts, self.calibration)
+        # values that statistics have made are not those of the last forward, in which they were estimated anew
+        return sample() if normalisations(surgery.model) else self._resumed(surgery, sample, nullcontext)
+
+    def _resumed(
+        self, surgery: Surgery, make: Callable[..., Result], context: Callable[[], AbstractContextManager[None]]
+    ) -> Result:
+        """What is made in a context, if possible `resuming` the model where it was cut last."""
+        if self._resuming is not None:
             norms = normalisations(surgery.model).values()
             moving = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
             self._resuming.begin(surgery.touched(self.spaces[self._next :]), moving)
             try:
-                with self._correcting(surgery):
+                with context():
                     return make(resuming=self._resuming)
             except Unfollowed:
                 self._resuming = None
-        with self._correcting(surgery):
+        with context():
             return make()
 
     def _correcting(self, surgery: Surgery) -> AbstractContextManager[None]:
@@ -113,7 +137,7 @@ class Sampling:
         assert self.calibration is not None
         self._next = self.spaces.index(space)
         sample = partial(received, surgery.model, surgery.channels, space.consumers, self.calibration)
-        return self._corrected(surgery, sample) if self._is_stale else sample()
+        return self._resumed(surgery, sample, partial(self._correcting, surgery)) if self._is_stale else sample()
 
     def _want(self, space: Space) -> None:
         if not self._wanted.keys() >= set(space.consumers):
