@@ -16,7 +16,7 @@ from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
-from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
+from chemnet.condensation.graph import Floats, Indices, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
 from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
@@ -26,7 +26,7 @@ Moments = dict[str, list[torch.Tensor]]
 
 _BLOCK = 100  # inputs of one call, at most
 _AT_ONCE = 2**18  # numbers of a tensor that are made double at a time, about
-_NUMBERS = 2**21  # of the inputs of one call, about: with large images activations take most of the memory
+_NUMBERS = 2**20  # of the inputs of one call, about: with large images activations take most of the memory
 
 
 def received(
@@ -55,17 +55,18 @@ def received(
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
-        rows = _rows(x.detach(), channels, place, isinstance(module, nn.Linear))
-        wanted = min(len(rows), max(-(-count // blocks), len(x)))
-        chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
-        kept = rows[chosen.to(rows.device)].cpu()
+        x, table = _by_position(x.detach(), isinstance(module, nn.Linear)), channels.columns_of(place)
+        every = x[..., 0].numel() * table.shape[1]
+        wanted = min(every, max(-(-count // blocks), len(x)))
+        chosen = torch.randperm(every, generator=seeds[place])[:wanted].to(x.device)
+        kept = _rows(x, table, chosen).cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
         if not is_whole and len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
         run(model, calibration, resuming)
-    result = {place: torch.cat(rows) for place, rows in parts.items()}
+    result = {place: torch.cat(parts.pop(place)) for place in places}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
             raise NumericalError(f"the input of {place.module} for the calibration inputs is not all finite")
@@ -77,7 +78,9 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
     modules, found = dict(model.named_modules()), dict[Place, Floats]()
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
-        rows = as_float64(_rows(x, channels, place, isinstance(module, nn.Linear)))
+        x, table = _by_position(x, isinstance(module, nn.Linear)), channels.columns_of(place)
+        every = torch.arange(x[..., 0].numel() * table.shape[1], device=x.device)
+        rows = as_float64(_rows(x, table, every))
         found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]), evaluating(model):
@@ -170,11 +173,18 @@ def normalisations(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) -> torch.Tensor:
-    """The input of a module as rows (n, m) of the channels of one segment; zeros for those that it does not read."""
-    x = x if is_linear else x.movedim(1, -1)
-    mine = gathered(x.movedim(-1, 0), channels.columns_of(place))  # (m, r, ...)
-    return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
+def _by_position(x: torch.Tensor, is_linear: bool) -> torch.Tensor:
+    """The input of a module with its channels behind."""
+    return x if is_linear else x.movedim(1, -1)
+
+
+def _rows(x: torch.Tensor, table: Indices, chosen: torch.Tensor) -> torch.Tensor:
+    """Rows (n, m), by their numbers, of channels that lie in columns (m, r) of each position: one of each position and
+    place among the columns of a channel; zeros for what is not read."""
+    count = table.shape[1]
+    some = x[torch.unravel_index(chosen // count, x.shape[:-1])]
+    mine = gathered(some.T, table)  # (m, r, n)
+    return mine[:, chosen % count, torch.arange(len(chosen), device=x.device)].T
 
 
 def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> list[Floats]:
