@@ -91,7 +91,10 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
 def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
     """Mean absolute difference of two models' outputs for some inputs, relative to the first's mean [-]."""
     given = Inputs.of(inputs, before)
-    expected, got = (np.concatenate([each.ravel() for each in run(model, given)]) for model in (before, after))
+    outputs: tuple[list[Floats], list[Floats]] = [], []
+    for model, found in zip((before, after), outputs, strict=True):
+        run(model, given, outputs=found)
+    expected, got = (np.concatenate([each.ravel() for each in found]) for found in outputs)
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
@@ -187,21 +190,25 @@ def _rows(x: torch.Tensor, table: Indices, chosen: torch.Tensor) -> torch.Tensor
     return mine[:, chosen % count, torch.arange(len(chosen), device=x.device)].T
 
 
-def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> list[Floats]:
-    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early;
-    none of a model that is resumed.
+def run(
+    model: nn.Module, inputs: Inputs, resuming: Resuming | None = None, outputs: list[Floats] | None = None
+) -> None:
+    """Run a model in use on calibration inputs, in blocks of about the same size, perhaps `resuming` it; its outputs
+    are appended to a list, if there is one.
 
     Raises UsageError if it does not take the inputs.
     """
-    outputs, count = [], -(-inputs.count // _block(inputs))
+    count = -(-inputs.count // _block(inputs))
     with evaluating(model):
         for number, block in enumerate(inputs.blocks(_block(inputs))):
             given = block.like(model).map(torch.clone)
             try:
-                if resuming is None:
-                    outputs += [as_float64(x) for x in leaves(given(model))]
-                else:
+                if resuming is not None:
                     resuming(model, given, number, count)
+                elif outputs is None:
+                    given(model)
+                else:
+                    outputs += [as_float64(x) for x in leaves(given(model))]
             except _Enough:
                 pass
             except Exception as error:  # whatever the model's own code raises
@@ -213,7 +220,6 @@ def run(model: nn.Module, inputs: Inputs, resuming: Resuming | None = None) -> l
                 ) from None
             if resuming is not None:
                 resuming.end()
-    return outputs
 
 
 def _block(inputs: Inputs) -> int:
