@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import scipy.linalg.blas
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
 _AT_ONCE = 128  # steps after which the matrices follow, and what has been chosen is left behind
+_WORN = 1e-4  # of what columns gain, from which on it is measured anew: a difference has lost these digits
 _SMALLEST = 1e-8  # of the mean of a Gram matrix's diagonal: the square root of float64's resolution
 
 
@@ -51,16 +51,18 @@ def forward_selection(
         l = G_k / sqrt(d_k)    w = M_k / sqrt(d_k) - M_kk / (2 d_k) l    G -= l l^T    M -= l w^T + w l^T
         d = diag G    gain = diag M / d
 
-    Only the rows that are chosen and the diagonals are needed at each step; the matrices follow after some steps.
-    Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural Netw. 2 (1991)
-    302. `ridge` is relative to the mean of d and keeps columns out that are represented already.
+    Only the rows that are chosen and the diagonals are needed at each step; C and G follow after some steps, and M is
+    made of C anew. Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural
+    Netw. 2 (1991) 302. `ridge` is relative to the mean of d and keeps columns out that are represented already.
     """
     selections = [_Selection(reader, ridge) for reader in readers]
     columns, free = np.arange(len(readers[0].gram)), np.ones(len(readers[0].gram), dtype=bool)
     wanting = np.mean([reader.energy > 0.0 for reader in readers])  # the others need no column
     chosen, left = np.empty(count, dtype=np.int64), np.full(count + 1, wanting)
+    since = 0
     for j in range(count):
-        if j % _AT_ONCE == 0 and j:
+        if j - since == _AT_ONCE or any(selection.is_worn for selection in selections):
+            since = j
             for selection in selections:
                 selection.follow(free)
             columns, free = columns[free], free[free]
@@ -77,20 +79,34 @@ class _Selection:
     """The residual parts of the columns of one reader, as columns are chosen."""
 
     def __init__(self, reader: Reader, ridge: float) -> None:
-        self._gram, self._squares = reader.gram.copy(), reader.products @ reader.products.T
+        self._gram, self._products = reader.gram.copy(), _rotated(reader.products)
         self._energy = self._rest = max(reader.energy, np.finfo(float).tiny)
-        self._left, self._gained = self._gram.diagonal().copy(), self._squares.diagonal().copy()
+        self._left = self._gram.diagonal().copy()
         self._floor = max(ridge * self._left.mean(), np.finfo(float).tiny)
-        self._taken, self._rows, self._others = 0, *np.empty((2, _AT_ONCE, len(self._gram)))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Products of the columns' products, as they are now, and room for what will change them."""
+        self._squares = self._products @ self._products.T
+        self._gained, self._taken = self._squares.diagonal().copy(), 0
+        self._worn = _WORN * self._gained.max(initial=0.0)
+        self._rows, self._others = np.empty((2, _AT_ONCE, len(self._gram)))
+        self._parts = np.empty((_AT_ONCE, self._products.shape[1]))
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether what the columns gain is so much less than it was that it begins to be rounding."""
+        return bool(self._gained.max(initial=0.0) < self._worn)
 
     def follow(self, free: NDArray[np.bool_]) -> None:
         """Bring the matrices up to date, and forget the columns that are no longer free."""
-        rows, others = self._rows[: self._taken], self._others[: self._taken]
-        self._gram = _less(self._gram, rows, rows)
-        self._squares = _less(self._squares, np.vstack([rows, others]), np.vstack([others, rows]))
-        self._gram, self._squares = (each.compress(free, 0).compress(free, 1) for each in (self._gram, self._squares))
-        self._left, self._gained = self._left[free], self._squares.diagonal().copy()
-        self._taken, self._rows, self._others = 0, *np.empty((2, _AT_ONCE, len(self._gram)))
+        rows, parts = self._rows[: self._taken, free], self._parts[: self._taken]
+        self._gram = self._gram.compress(free, 0).compress(free, 1)
+        self._gram -= rows.T @ rows
+        self._products = self._products.compress(free, 0)
+        self._products -= rows.T @ parts
+        self._left = self._left[free]
+        self._begin()
 
     def gains(self) -> Floats:
         """Decrease of the squared residual by each column (m,), relative to the target's squares [-]."""
@@ -102,6 +118,7 @@ class _Selection:
         n, scale = self._taken, 1.0 / np.sqrt(self._left[k] + self._floor)
         rows, others = self._rows[:n], self._others[:n]
         row = self._rows[n] = scale * (self._gram[k] - rows[:, k] @ rows)
+        self._parts[n] = scale * (self._products[k] - rows[:, k] @ self._parts[:n])
         other = scale * (self._squares[k] - rows[:, k] @ others - others[:, k] @ rows)
         other = self._others[n] = other - 0.5 * scale * other[k] * row
         self._taken, self._rest = n + 1, max(self._rest - gain * self._energy, 0.0)
@@ -109,11 +126,12 @@ class _Selection:
         self._gained -= 2.0 * row * other
 
 
-def _less(symmetric: Floats, rows: Floats, others: Floats) -> Floats:
-    """A symmetric matrix (m, m) less rows^T others (n, m), changed in place."""
-    changed = scipy.linalg.blas.dgemm(-1.0, rows.T, others.T, 1.0, symmetric.T, trans_b=True, overwrite_c=True)
-    result: Floats = changed.T
-    return result
+def _rotated(products: Floats) -> Floats:
+    """The same rows up to a rotation, which keeps their norms and products, in no more columns than there are rows."""
+    if products.shape[1] <= len(products):
+        return products.copy()
+    rotated: Floats = scipy.linalg.qr(products.T, mode="r", check_finite=False)[0][: len(products)].T.copy()
+    return rotated
 
 
 def shares(gram: Floats, cross: Floats, kept: NDArray[np.int64], start: Floats, ridge: float) -> Floats:
