@@ -16,8 +16,9 @@ from chemnet.condensation.called_layers import Watched
 from chemnet.condensation.capture import evaluating, first_line
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
-from chemnet.condensation.graph import Floats, Normalisation, Place, as_float64
+from chemnet.condensation.graph import Floats, Indices, Normalisation, Place, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
+from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.vectors import parts_of
 from chemnet.runtime.errors import NumericalError, UsageError
@@ -25,17 +26,26 @@ from chemnet.runtime.errors import NumericalError, UsageError
 Moments = dict[str, list[torch.Tensor]]
 
 _BLOCK = 100  # inputs of one call, at most
-_NUMBERS = 2**21  # of the inputs of one call, about: with large images activations take most of the memory
+_AT_ONCE = 2**18  # numbers of a tensor that are made double at a time, about
+_NUMBERS = 2**20  # of the inputs of one call, about: with large images activations take most of the memory
 
 
 def received(
-    model: nn.Module, channels: Channels, places: Sequence[Place], calibration: Inputs, count: int = 8192
+    model: nn.Module,
+    channels: Channels,
+    places: Sequence[Place],
+    calibration: Inputs,
+    count: int = 8192,
+    *,
+    is_whole: bool = False,
+    resuming: Resuming | None = None,
 ) -> dict[Place, torch.Tensor]:
     """Sample (n, m) of the channels that a module reads, by place, over inputs and positions: about `count` rows, at
     least one of each input, in float64 where the model computes in it, otherwise in float32.
 
-    The positions are drawn by the module's name, so that samples of two models belong together row by row. Raises
-    NumericalError where they are not finite.
+    The model is run as far as the last of these modules, or as a `whole`, and may be `resuming`. The positions are
+    drawn by the module's name, so that samples of two models belong together row by row. Raises NumericalError where
+    they are not finite.
     """
     if not places:
         return {}
@@ -46,17 +56,18 @@ def received(
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
-        rows = _rows(x.detach(), channels, place, isinstance(module, nn.Linear))
-        wanted = min(len(rows), max(-(-count // blocks), len(x)))
-        chosen = torch.randperm(len(rows), generator=seeds[place])[:wanted]
-        kept = rows[chosen.to(rows.device)].cpu()
+        x, table = _by_position(x.detach(), isinstance(module, nn.Linear)), channels.columns_of(place)
+        every = x[..., 0].numel() * table.shape[1]
+        wanted = min(every, max(-(-count // blocks), len(x)))
+        chosen = torch.randperm(every, generator=seeds[place])[:wanted].to(x.device)
+        kept = _rows(x, table, chosen).cpu()
         parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
-        if len({len(rows) for rows in parts.values()}) == 1:
+        if not is_whole and len({len(rows) for rows in parts.values()}) == 1:
             raise _Enough
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
-        run(model, calibration)
-    result = {place: torch.cat(rows) for place, rows in parts.items()}
+        run(model, calibration, resuming)
+    result = {place: torch.cat(parts.pop(place)) for place in places}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
             raise NumericalError(f"the input of {place.module} for the calibration inputs is not all finite")
@@ -68,7 +79,9 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
     modules, found = parts_of(model), dict[Place, Floats]()
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
-        rows = as_float64(_rows(x, channels, place, isinstance(module, nn.Linear)))
+        x, table = _by_position(x, isinstance(module, nn.Linear)), channels.columns_of(place)
+        every = torch.arange(x[..., 0].numel() * table.shape[1], device=x.device)
+        rows = as_float64(_rows(x, table, every))
         found[place] = np.where((rows == rows[0]).all(axis=0), rows[0], np.nan)
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]), evaluating(model):
@@ -79,21 +92,24 @@ def constants(model: nn.Module, channels: Channels, places: Sequence[Place], exa
 def output_change(before: nn.Module, after: nn.Module, inputs: Any) -> float:
     """Mean absolute difference of two models' outputs for some inputs, relative to the first's mean [-]."""
     given = Inputs.of(inputs, before)
-    expected, got = (np.concatenate([each.ravel() for each in run(model, given)]) for model in (before, after))
+    outputs: tuple[list[Floats], list[Floats]] = [], []
+    for model, found in zip((before, after), outputs, strict=True):
+        run(model, given, outputs=found)
+    expected, got = (np.concatenate([each.ravel() for each in found]) for found in outputs)
     return float(np.abs(got - expected).mean() / max(np.abs(expected).mean(), np.finfo(float).tiny))
 
 
-def moments(model: nn.Module, calibration: Inputs) -> Moments:
-    """Mean and mean square (2, m) of the input of every normalisation, for each block of calibration inputs."""
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[Moments]:
+    """Context in which a run notes mean and mean square (2, m) of the input of every normalisation, for each block of
+    calibration inputs."""
     found: Moments = {}
 
     def watch(name: str, module: nn.Module, x: torch.Tensor) -> None:
         found.setdefault(name, []).append(_moments(x))
 
-    if norms := _normalisations(model):
-        with Watched(model, [(module, partial(watch, name)) for name, module in norms.items()]):
-            run(model, calibration)
-    return found
+    with Watched(model, [(module, partial(watch, name)) for name, module in normalisations(model).items()]):
+        yield found
 
 
 @contextmanager
@@ -105,7 +121,7 @@ def correcting(surgery: Surgery, original: nn.Module, before: Moments) -> Iterat
     inputs are enough. Every normalisation receives inputs that those before it have normalised by their corrected
     statistics. Those that a run does not come to keep theirs.
     """
-    norms, originals = _normalisations(surgery.model), _normalisations(original)
+    norms, originals = normalisations(surgery.model), normalisations(original)
     norms = {name: module for name, module in norms.items() if name not in surgery.rewritten}
     left = {name: torch.from_numpy(surgery.survivors[name]) for name in norms}
     now: Moments = {}
@@ -138,16 +154,21 @@ def _moved(
 
 
 def _moments(x: torch.Tensor) -> torch.Tensor:
-    x = x.detach().double()
+    """Mean and mean square (2, m) in double precision, of some numbers at a time, which stay in the cache."""
     axes = [axis for axis in range(x.ndim) if axis != 1]
-    return torch.stack([x.mean(axes), x.square().mean(axes)]).cpu()
+    sums = x.new_zeros(2, x.shape[1], dtype=torch.float64)
+    for some in x.detach().split(max(1, _AT_ONCE * len(x) // max(x.numel(), 1))):
+        numbers = some.double()
+        sums[0] += numbers.sum(axes)
+        sums[1] += numbers.square().sum(axes)
+    return (sums * (x.shape[1] / x.numel())).cpu()
 
 
 def _variance(of: torch.Tensor) -> torch.Tensor:
     return (of[1] - of[0] ** 2).clamp(min=0.0)
 
 
-def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
+def normalisations(model: nn.Module) -> dict[str, nn.Module]:
     """Normalisations that keep running statistics, by name."""
     return {
         name: module
@@ -156,32 +177,50 @@ def _normalisations(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def _rows(x: torch.Tensor, channels: Channels, place: Place, is_linear: bool) -> torch.Tensor:
-    """The input of a module as rows (n, m) of the channels of one segment; zeros for those that it does not read."""
-    x = x if is_linear else x.movedim(1, -1)
-    mine = gathered(x.movedim(-1, 0), channels.columns_of(place))  # (m, r, ...)
-    return mine.movedim((0, 1), (-1, -2)).reshape(-1, mine.shape[0])
+def _by_position(x: torch.Tensor, is_linear: bool) -> torch.Tensor:
+    """The input of a module with its channels behind."""
+    return x if is_linear else x.movedim(1, -1)
 
 
-def run(model: nn.Module, inputs: Inputs) -> list[Floats]:
-    """Outputs of a model in use on calibration inputs, in blocks of about the same size, without those stopped early.
+def _rows(x: torch.Tensor, table: Indices, chosen: torch.Tensor) -> torch.Tensor:
+    """Rows (n, m), by their numbers, of channels that lie in columns (m, r) of each position: one of each position and
+    place among the columns of a channel; zeros for what is not read."""
+    count = table.shape[1]
+    some = x[torch.unravel_index(chosen // count, x.shape[:-1])]
+    mine = gathered(some.T, table)  # (m, r, n)
+    return mine[:, chosen % count, torch.arange(len(chosen), device=x.device)].T
+
+
+def run(
+    model: nn.Module, inputs: Inputs, resuming: Resuming | None = None, outputs: list[Floats] | None = None
+) -> None:
+    """Run a model in use on calibration inputs, in blocks of about the same size, perhaps `resuming` it; its outputs
+    are appended to a list, if there is one.
 
     Raises UsageError if it does not take the inputs.
     """
-    outputs = []
+    count = -(-inputs.count // _block(inputs))
     with evaluating(model):
-        for block in inputs.blocks(_block(inputs)):
+        for number, block in enumerate(inputs.blocks(_block(inputs))):
+            given = block.like(model).map(torch.clone)
             try:
-                output = block.like(model).map(torch.clone)(model)
+                if resuming is not None:
+                    resuming(model, given, number, count)
+                elif outputs is None:
+                    given(model)
+                else:
+                    outputs += [as_float64(x) for x in leaves(given(model))]
             except _Enough:
-                continue
+                pass
             except Exception as error:  # whatever the model's own code raises
+                if resuming is not None:
+                    raise Unfollowed from None
                 raise UsageError(
                     f"{type(model).__name__} does not take calibration inputs of shape {inputs.shapes}\n"
                     f"{first_line(error)}"
                 ) from None
-            outputs += [as_float64(x) for x in leaves(output)]
-    return outputs
+            if resuming is not None:
+                resuming.end()
 
 
 def _block(inputs: Inputs) -> int:

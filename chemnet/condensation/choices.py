@@ -30,6 +30,7 @@ from chemnet.condensation.surgery import Surgery
 
 Flags = NDArray[np.bool_]
 
+_AT_ONCE = 2048  # rows that are made double at a time
 _SOME = 1024  # rows of activations that a similarity is measured on, about
 _LEAST_VARYING = 1e-6  # share of the squares of a channel that is not its mean, taken for the least
 _ROUNDING = 16.0 * similarity.ROUNDING  # of values that several layers have computed in float32
@@ -52,23 +53,35 @@ class Sample:
         """Means now and before (m,), zeros where constants are not taken up."""
         if not self._is_centred:
             return np.zeros(self._now.shape[1]), np.zeros(self.wanted.shape[1])
-        return self.now.mean(0), as_float64(self.wanted).mean(0)
+        return _mean(self._now), _mean(self.wanted)
 
     @cached_property
     def products(self) -> tuple[Floats, Floats]:
         """Gram matrix of the channels now, and their products with those before (m, m)."""
-        now = self.now - self.means[0]
-        gram = now.T @ now
-        return gram, gram if self.wanted is self._now else now.T @ (as_float64(self.wanted) - self.means[1])
+        now, before = self.means
+        gram = _products(self._now, now, self._now, now)
+        return gram, gram if self.wanted is self._now else _products(self._now, now, self.wanted, before)
 
     @cached_property
     def gram_before(self) -> Floats:
         """Gram matrix of the channels before anything was cut (m, m)."""
-        if self.wanted is self._now:
-            return self.products[0]
-        wanted = as_float64(self.wanted) - self.means[1]
-        gram: Floats = wanted.T @ wanted
-        return gram
+        mean = self.means[1]
+        return self.products[0] if self.wanted is self._now else _products(self.wanted, mean, self.wanted, mean)
+
+
+def _mean(rows: torch.Tensor) -> Floats:
+    """Mean (m,) of rows (n, m)."""
+    total: Floats = sum((as_float64(some).sum(0) for some in rows.split(_AT_ONCE)), np.zeros(rows.shape[1]))
+    return total / len(rows)
+
+
+def _products(rows: torch.Tensor, mean: Floats, others: torch.Tensor, other: Floats) -> Floats:
+    """Products (m, m) of rows (n, m) about their mean with others about theirs, some at a time."""
+    result = np.zeros((rows.shape[1], others.shape[1]))
+    for one, two in zip(rows.split(_AT_ONCE), others.split(_AT_ONCE), strict=True):
+        some = as_float64(one) - mean
+        result += some.T @ (some if others is rows else as_float64(two) - other)
+    return result
 
 
 class View:

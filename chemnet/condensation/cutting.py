@@ -30,7 +30,7 @@ from chemnet.condensation.groups import even, grouped, prepared, published_share
 from chemnet.condensation.inputs import Inputs, drawn
 from chemnet.condensation.limits import Limits
 from chemnet.condensation.method import Method
-from chemnet.condensation.prediction import in_place, received_after
+from chemnet.condensation.prediction import in_place
 from chemnet.condensation.progress import steps
 from chemnet.condensation.sampling import PROBES, Sampling
 from chemnet.condensation.selection import shares
@@ -333,8 +333,7 @@ class Condensation:
         """Shares with which the input of every reader is closest to its input before anything was cut."""
         for place, sample in view.samples().items():
             if view.space.together:
-                assert self.calibration is not None
-                now = received_after(self.surgery, view.space, kept, place, given, shifts, self.calibration)
+                now = self.sampling.after(self.surgery, view.space, kept, place, given, shifts)
                 sample = Sample(now, sample.wanted, self.surgery.shifts(place))
             gram, cross = sample.products
             if shifts[place].any() and not self.surgery.shifts(place):

@@ -19,6 +19,7 @@ from chemnet.condensation.channels import Channels
 from chemnet.condensation.columns import gathered
 from chemnet.condensation.graph import Floats, Indices, Place, Space, is_each_alone
 from chemnet.condensation.inputs import Inputs
+from chemnet.condensation.resuming import Resuming
 from chemnet.condensation.surgery import Surgery
 from chemnet.condensation.vectors import parts_of
 
@@ -53,13 +54,14 @@ def received_after(
     shares: Mapping[Place, Floats],
     shifts: Mapping[Place, Floats],
     calibration: Inputs,
+    resuming: Resuming | None = None,
 ) -> torch.Tensor:
     """Sample (n, m) of what a reader gets of a space after a cut that is still to come: what is normalised together is
     so without the channels that go, and the readers before it have the shares (m, k) and constants (m,) given."""
     places = space.consumers
     before = {place: (shares[place], shifts[place]) for place in places[: places.index(reader)]}
     with in_place(surgery, space, kept, before).watching(surgery.model):
-        return received(surgery.model, surgery.channels, [reader], calibration)[reader]
+        return received(surgery.model, surgery.channels, [reader], calibration, resuming=resuming)[reader]
 
 
 def in_place(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from chemnet.condensation.calibration import Moments, correcting, moments, received, run
+from chemnet.condensation.calibration import Moments, correcting, measuring, normalisations, received, run
 from chemnet.condensation.channels import Channels
 from chemnet.condensation.choices import Sample
-from chemnet.condensation.graph import Place, Space
+from chemnet.condensation.graph import Floats, Indices, Place, Space
 from chemnet.condensation.inputs import Inputs, drawn
+from chemnet.condensation.prediction import received_after
+from chemnet.condensation.resuming import Resuming, Unfollowed
 from chemnet.condensation.surgery import Surgery
 from chemnet.runtime.errors import ChemnetError, UsageError
+
+Result = TypeVar("Result")
 
 PROBES = 256
 _DRAWN_ROWS = 1024
@@ -30,6 +37,8 @@ class Sampling:
         self._original, self._channels, self._example = original, channels, example
         self._is_cut = self._is_stale = False  # whether statistics are of before the last cut
         self._moments: Moments | None = None
+        self._resuming: Resuming | None = Resuming()  # None once the model cannot be resumed
+        self._next = 0  # which of the spaces is cut next
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
         self._active: dict[Place, torch.Tensor] | None = None  # the same, on drawn inputs
         self._sampled: tuple[Space, dict[Place, Sample]] | None = None
@@ -59,35 +68,76 @@ class Sampling:
         """Sample the inputs of the readers of all spaces before anything is cut."""
         assert self.calibration is not None
         places = [place for space in self.spaces for place in space.consumers]
-        self._wanted = received(self._original, self._channels, places, self.calibration)
+        is_whole = self._moments is None and bool(normalisations(self._original))
+        with measuring(self._original) as found:
+            self._wanted = received(self._original, self._channels, places, self.calibration, is_whole=is_whole)
+        if is_whole and places:
+            self._moments = found
 
     def has_cut(self, space: Space) -> None:
         """Note the cut of a space, whose samples are not needed any more."""
         self._is_cut = self._is_stale = True
-        self._sampled = None
+        self._sampled, self._next = None, self.spaces.index(space) + 1
         for place in space.consumers:
             self._wanted.pop(place, None)
 
     def move_statistics(self, surgery: Surgery, *, is_trial: bool = False) -> None:
-        """Estimate statistics anew, if they are not; of a trial always."""
-        if self.calibration is not None and (self._is_stale or is_trial):
-            with self._correcting(surgery):
-                run(surgery.model, self.calibration)
+        """Estimate statistics anew, if there are any and they are not; of a trial always."""
+        if self.calibration is not None and (self._is_stale or is_trial) and normalisations(surgery.model):
+            context, every = partial(self._correcting, surgery), partial(run, surgery.model, self.calibration)
+            if is_trial:
+                with context():
+                    every()
+            else:
+                self._resumed(surgery, every, context)
         self._is_stale &= is_trial
+
+    def after(
+        self,
+        surgery: Surgery,
+        space: Space,
+        kept: Indices,
+        reader: Place,
+        shares: Mapping[Place, Floats],
+        shifts: Mapping[Place, Floats],
+    ) -> torch.Tensor:
+        """Sample (n, m) of what a reader will get of a space after a cut, as in `prediction.received_after`."""
+        assert self.calibration is not None
+        self._next = self.spaces.index(space)
+        sample = partial(received_after, surgery, space, kept, reader, shares, shifts, self.calibration)
+        # values that statistics have made are not those of the last forward, in which they were estimated anew
+        return sample() if normalisations(surgery.model) else self._resumed(surgery, sample, nullcontext)
+
+    def _resumed(
+        self, surgery: Surgery, make: Callable[..., Result], context: Callable[[], AbstractContextManager[None]]
+    ) -> Result:
+        """What is made in a context, if possible `resuming` the model where it was cut last."""
+        if self._resuming is not None:
+            norms = normalisations(surgery.model).values()
+            moving = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
+            self._resuming.begin(surgery.touched(self.spaces[self._next :]), moving)
+            try:
+                with context():
+                    return make(resuming=self._resuming)
+            except Unfollowed:
+                self._resuming = None
+        with context():
+            return make()
 
     def _correcting(self, surgery: Surgery) -> AbstractContextManager[None]:
         assert self.calibration is not None
         if self._moments is None:
-            self._moments = moments(self._original, self.calibration)
+            with measuring(self._original) as self._moments:
+                if normalisations(self._original):
+                    run(self._original, self.calibration)
         return correcting(surgery, self._original, self._moments)
 
     def _now(self, space: Space, surgery: Surgery) -> dict[Place, torch.Tensor]:
         """Inputs of the readers of a space now; what comes behind them need not be run."""
         assert self.calibration is not None
-        if not self._is_stale:
-            return received(surgery.model, surgery.channels, space.consumers, self.calibration)
-        with self._correcting(surgery):
-            return received(surgery.model, surgery.channels, space.consumers, self.calibration)
+        self._next = self.spaces.index(space)
+        sample = partial(received, surgery.model, surgery.channels, space.consumers, self.calibration)
+        return self._resumed(surgery, sample, partial(self._correcting, surgery)) if self._is_stale else sample()
 
     def _want(self, space: Space) -> None:
         if not self._wanted.keys() >= set(space.consumers):

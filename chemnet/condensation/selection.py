@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import scipy.linalg.blas
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_CARRIED = 256  # steps for which a column that has been chosen is carried along
-_SMALLEST = 1e-8  # of what counts as zero in a Gram matrix: the square root of float64's resolution
+_AT_ONCE = 128  # steps after which the matrices follow, and what has been chosen is left behind
+_WORN = 1e-4  # of what columns gain, from which on it is measured anew: a difference has lost these digits
+_SMALLEST = 1e-8  # of the mean of a Gram matrix's diagonal: the square root of float64's resolution
 
 
 def spanning_columns(activations: Floats, count: int) -> NDArray[np.int64]:
@@ -45,68 +45,92 @@ def forward_selection(
 
     Forward selection by orthogonal least squares: each is the column that takes most from the squared residuals,
     relative to their targets, that the columns before it leave; every reader has weights of its own. With G the Gram
-    matrix of the columns and C their products with a target, the residual parts follow from a Cholesky factorisation
-    that grows by a row l a step::
+    matrix of the columns and M = C C^T that of their products C with a target, the residual parts follow from a
+    Cholesky factorisation that grows by a row l a step, of the column k that is chosen::
 
-        l = (G_k - L^T L_k) / sqrt(d_k)    C -= l C_k / sqrt(d_k)    d -= l^2    gain = |C|^2 / d
+        l = G_k / sqrt(d_k)    w = M_k / sqrt(d_k) - M_kk / (2 d_k) l    G -= l l^T    M -= l w^T + w l^T
+        d = diag G    gain = diag M / d
 
-    Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural Netw. 2 (1991)
-    302. Directions of C with less than 1e-16 of the largest squared singular value are left away; `ridge` is relative
-    to the mean of d and keeps columns out that are represented already.
+    Only the rows that are chosen and the diagonals are needed at each step; C and G follow after some steps, and M is
+    made of C anew. Source: Chen, Billings, Luo, Int. J. Control 50 (1989) 1873; Chen, Cowan, Grant, IEEE Trans. Neural
+    Netw. 2 (1991) 302. `ridge` is relative to the mean of d and keeps columns out that are represented already.
     """
-    selections = [_Selection(reader, count, ridge) for reader in readers]
+    selections = [_Selection(reader, ridge) for reader in readers]
     columns, free = np.arange(len(readers[0].gram)), np.ones(len(readers[0].gram), dtype=bool)
     wanting = np.mean([reader.energy > 0.0 for reader in readers])  # the others need no column
     chosen, left = np.empty(count, dtype=np.int64), np.full(count + 1, wanting)
+    since = 0
     for j in range(count):
-        if j % _CARRIED == 0:  # from time to time what has been chosen is left behind
+        if j - since == _AT_ONCE or any(selection.is_worn for selection in selections):
+            since = j
             for selection in selections:
-                selection.leave_behind(free)
+                selection.follow(free)
             columns, free = columns[free], free[free]
-        gain = sum((selection.gains() for selection in selections), np.zeros(len(columns))) / len(selections)
+        gains = [selection.gains() for selection in selections]
+        gain = np.mean(gains, axis=0)
         k = int(np.where(free, gain, -1.0).argmax())
         chosen[j], free[k], left[j + 1] = columns[k], False, max(left[j] - gain[k], 0.0)
-        for selection in selections:
-            selection.take(k, j)
+        for selection, mine in zip(selections, gains, strict=True):
+            selection.take(k, mine[k])
     return chosen, left
 
 
 class _Selection:
     """The residual parts of the columns of one reader, as columns are chosen."""
 
-    def __init__(self, reader: Reader, count: int, ridge: float) -> None:
-        self._gram, self._energy = reader.gram, max(reader.energy, np.finfo(float).tiny)
-        self._products, self._left = _rotated(reader.products), reader.gram.diagonal().copy()
+    def __init__(self, reader: Reader, ridge: float) -> None:
+        self._gram, self._products = reader.gram.copy(), _rotated(reader.products)
+        self._energy = self._rest = max(reader.energy, np.finfo(float).tiny)
+        self._left = self._gram.diagonal().copy()
         self._floor = max(ridge * self._left.mean(), np.finfo(float).tiny)
-        self._factor = np.empty((count, len(reader.gram)))
+        self._begin()
 
-    def leave_behind(self, free: NDArray[np.bool_]) -> None:
-        """Forget the columns that are no longer free."""
-        self._products, self._left, self._factor = self._products[free], self._left[free], self._factor[:, free]
-        self._gram = self._gram[np.ix_(free, free)]
+    def _begin(self) -> None:
+        """Products of the columns' products, as they are now, and room for what will change them."""
+        self._squares = self._products @ self._products.T
+        self._gained, self._taken = self._squares.diagonal().copy(), 0
+        self._worn = _WORN * self._gained.max(initial=0.0)
+        self._rows, self._others = np.empty((2, _AT_ONCE, len(self._gram)))
+        self._parts = np.empty((_AT_ONCE, self._products.shape[1]))
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether what the columns gain is so much less than it was that it begins to be rounding."""
+        return bool(self._gained.max(initial=0.0) < self._worn)
+
+    def follow(self, free: NDArray[np.bool_]) -> None:
+        """Bring the matrices up to date, and forget the columns that are no longer free."""
+        rows, parts = self._rows[: self._taken, free], self._parts[: self._taken]
+        self._gram = self._gram.compress(free, 0).compress(free, 1)
+        self._gram -= rows.T @ rows
+        self._products = self._products.compress(free, 0)
+        self._products -= rows.T @ parts
+        self._left = self._left[free]
+        self._begin()
 
     def gains(self) -> Floats:
         """Decrease of the squared residual by each column (m,), relative to the target's squares [-]."""
-        squares: Floats = np.einsum("ij,ij->i", self._products, self._products)
-        return squares / (self._left + self._floor) / self._energy
+        gained: Floats = np.clip(self._gained, 0.0, self._left * self._rest)  # beyond is rounding
+        return gained / (self._left + self._floor) / self._energy
 
-    def take(self, k: int, step: int) -> None:
+    def take(self, k: int, gain: float) -> None:
         """Update the residual parts for column k, chosen in this step."""
-        scale = 1.0 / np.sqrt(self._left[k] + self._floor)
-        above = self._factor[:step]
-        row = self._factor[step] = scale * (self._gram[k] - above[:, k] @ above)
-        if self._products.size:  # in place: the matrix is read and written once
-            change, mine = -scale * self._products[k], self._products.T
-            self._products = scipy.linalg.blas.dger(1.0, change, row, a=mine, overwrite_a=True).T
+        n, scale = self._taken, 1.0 / np.sqrt(self._left[k] + self._floor)
+        rows, others = self._rows[:n], self._others[:n]
+        row = self._rows[n] = scale * (self._gram[k] - rows[:, k] @ rows)
+        self._parts[n] = scale * (self._products[k] - rows[:, k] @ self._parts[:n])
+        other = scale * (self._squares[k] - rows[:, k] @ others - others[:, k] @ rows)
+        other = self._others[n] = other - 0.5 * scale * other[k] * row
+        self._taken, self._rest = n + 1, max(self._rest - gain * self._energy, 0.0)
         self._left = np.maximum(self._left - row * row, 0.0)
+        self._gained -= 2.0 * row * other
 
 
 def _rotated(products: Floats) -> Floats:
-    """The same rows up to a rotation, which keeps their norms and products, in as few columns as they need."""
-    if products.shape[1] > len(products):  # a rotation of the row space does the same
-        products = scipy.linalg.qr(products.T, mode="r", check_finite=False)[0][: len(products)].T.copy()
-    values, vectors = np.linalg.eigh(products.T @ products)
-    rotated: Floats = products @ vectors[:, values > _SMALLEST**2 * values[-1]]
+    """The same rows up to a rotation, which keeps their norms and products, in no more columns than there are rows."""
+    if products.shape[1] <= len(products):
+        return products.copy()
+    rotated: Floats = scipy.linalg.qr(products.T, mode="r", check_finite=False)[0][: len(products)].T.copy()
     return rotated
 
 

@@ -63,6 +63,18 @@ class Surgery:
         rows = _by_column(self._modules[place.module]).detach().to("cpu", torch.float64)
         return gathered(rows, table).reshape(len(table), -1).numpy()
 
+    def touched(self, spaces: Sequence[Space]) -> list[torch.Tensor]:
+        """Parameters and buffers that cuts of some spaces change."""
+        places = [place.module for space in spaces for place in (*space.followers, *space.consumers)]
+        found = list[torch.Tensor]()
+        for name in {*places, *(name for space in spaces for name in space.layers)}:
+            module = self._modules[name]
+            if isinstance(module, Vector):
+                found.append(module.tensor)
+            else:
+                found += [*module.parameters(), *module.buffers()]
+        return found
+
     def shifts(self, place: Place, *, is_estimated: bool = True, may_add: bool = False) -> bool:
         """Whether a reader takes up a constant that its channels gain or lose: by a bias, which a Linear layer may be
         given where `may_add`, or by a BatchNorm behind it, if its mean `is_estimated` anew. Over a border padded by

@@ -78,11 +78,11 @@ def test_a_target_of_zeros_and_columns_of_zeros_are_no_trouble():
     assert order.tolist() == [0, 1] and left.tolist() == [1.0] * 3
 
 
-def test_more_steps_than_are_carried_along_do_not_change_the_result(monkeypatch):
+def test_more_steps_than_are_taken_at_once_do_not_change_the_result(monkeypatch):
     pairs = problem(3, 2, columns=12)
     readers = [reader(*pair) for pair in pairs]
     expected = forward_selection(readers, 12)
-    monkeypatch.setattr("chemnet.condensation.selection._CARRIED", 3)
+    monkeypatch.setattr("chemnet.condensation.selection._AT_ONCE", 3)
     order, left = forward_selection(readers, 12)
     assert order.tolist() == expected[0].tolist()
     assert_allclose(left, expected[1], rtol=1e-8, atol=1e-10)
