@@ -180,13 +180,14 @@ class Condensation:
 
     def _change(self, view: View, found: Ranked, left: Floats) -> Floats:
         """Change of the outputs by number of channels (m + 1,), when this space is cut alone."""
-        space = view.space
+        space, every = view.space, self.sampling.spaces
+        touched = self.surgery.touched(every[every.index(space) :])
 
         def change(width: int) -> float:
             cut = self._merged(view, found, self._grouping(view, found, None, width))
             assert cut.by_place is not None
             made = dict(zip(space.consumers, cut.by_place, strict=True))
-            return self._sensitivity.change(in_place(self.surgery, space, cut.kept, made))
+            return self._sensitivity.change(in_place(self.surgery, space, cut.kept, made), touched)
 
         return by_width(left, measured(tried(space.width, partial(self._limits.rounded, space)), change))
 

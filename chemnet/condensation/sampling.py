@@ -38,7 +38,7 @@ class Sampling:
         self._is_cut = self._is_stale = False  # whether statistics are of before the last cut
         self._moments: Moments | None = None
         self._resuming: Resuming | None = Resuming()  # None once the model cannot be resumed
-        self._next = 0  # which of the spaces is cut next
+        self._next = self._reached = 0  # which of the spaces is cut next, and was when the model was last resumed
         self._wanted: dict[Place, torch.Tensor] = {}  # what readers received before anything was cut
         self._active: dict[Place, torch.Tensor] | None = None  # the same, on drawn inputs
         self._sampled: tuple[Space, dict[Place, Sample]] | None = None
@@ -105,14 +105,20 @@ class Sampling:
         assert self.calibration is not None
         self._next = self.spaces.index(space)
         sample = partial(received_after, surgery, space, kept, reader, shares, shifts, self.calibration)
-        # values that statistics have made are not those of the last forward, in which they were estimated anew
-        return sample() if normalisations(surgery.model) else self._resumed(surgery, sample, nullcontext)
+        # values that running statistics have made are not those of the last forward, in which they were estimated anew;
+        # statistics that functions take are known by the number of their call, and so by all calls
+        if normalisations(surgery.model) or surgery.channels.statistics:
+            return sample()
+        return self._resumed(surgery, sample, nullcontext)
 
     def _resumed(
         self, surgery: Surgery, make: Callable[..., Result], context: Callable[[], AbstractContextManager[None]]
     ) -> Result:
         """What is made in a context, if possible `resuming` the model where it was cut last."""
         if self._resuming is not None:
+            if self._next < self._reached:
+                self._resuming = Resuming()
+            self._reached = self._next
             norms = normalisations(surgery.model).values()
             moving = [x for norm in norms for x in (norm.running_mean, norm.running_var)]
             self._resuming.begin(surgery.touched(self.spaces[self._next :]), moving)

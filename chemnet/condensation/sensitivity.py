@@ -9,6 +9,7 @@ such cuts; here no labels are needed, and the readers have been fitted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from chemnet.condensation.called_layers import Hooks
 from chemnet.condensation.capture import evaluating
 from chemnet.condensation.graph import Floats, as_float64
 from chemnet.condensation.inputs import Inputs, leaves
+from chemnet.condensation.resuming import Resuming, Unfollowed
 
 _INPUTS, _NUMBERS = 1024, 2**20  # of the calibration inputs that are used, at most and about
 _SHARES = (0.75, 0.5, 0.25, 0.125, 0.0625)  # of the channels, at which the outputs are looked at
@@ -32,23 +34,41 @@ class Sensitivity:
         most = calibration.room(_INPUTS, _NUMBERS)
         spread = np.unique(np.linspace(0, calibration.count - 1, most).astype(np.int64))
         self._model, self._inputs = model, calibration.rows(torch.from_numpy(spread)).like(model)
+        self._resuming: Resuming | None = Resuming()  # None once the model cannot be resumed
         self._before = self._outputs()
 
-    def change(self, hooks: Hooks) -> float:
+    def change(self, hooks: Hooks, touched: Iterable[torch.Tensor] | None = None) -> float:
         """Squared change of the outputs, relative to how much they vary over the inputs [-]: the mean of all outputs.
 
-        `hooks` are the functions to be called before and after layers.
+        `hooks` are the functions to be called before and after layers. What does not depend on the tensors `touched` by
+        this cut, or by one that is tried later, is computed once; without them everything is, each time.
         """
         with hooks.watching(self._model):
-            after = self._outputs()
+            # statistics are known by the number of their call, and so by all calls
+            after = None if touched is None or hooks.over else self._resumed(touched)
+            after = self._outputs() if after is None else after
         changes = [_relative(*pair) for pair in zip(self._before, after, strict=True)]
         return float(np.mean(changes)) if changes else 0.0
 
-    def _outputs(self) -> list[Floats]:
+    def _outputs(self, call: Callable[[nn.Module, Inputs], Any] = lambda model, inputs: inputs(model)) -> list[Floats]:
         """All outputs; random numbers are the same each time."""
         with torch.random.fork_rng(devices=[]), evaluating(self._model):
             torch.manual_seed(0)
-            return [as_float64(x) for x in leaves(self._inputs.map(torch.clone)(self._model))]
+            return [as_float64(x) for x in leaves(call(self._model, self._inputs.map(torch.clone)))]
+
+    def _resumed(self, touched: Iterable[torch.Tensor]) -> list[Floats] | None:
+        """The outputs, from where the last forward has got to that is the same; None if that cannot be known."""
+        resuming = self._resuming
+        if resuming is None:
+            return None
+        resuming.begin(touched, ())
+        try:
+            outputs = self._outputs(lambda model, inputs: resuming(model, inputs, 0, 1))
+            resuming.end()
+        except Unfollowed:
+            self._resuming = None
+            return None
+        return outputs
 
 
 def _relative(before: Floats, after: Floats) -> float:

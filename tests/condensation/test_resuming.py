@@ -99,6 +99,38 @@ def test_channels_that_are_normalised_together_are_resumed_too():
     assert check_same(randomised(net).eval(), inputs[:2], inputs, threshold=0.9)
 
 
+class Scaled(nn.Module):
+    """Channels over their root mean square, as a function of the tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class Stream(nn.Module):
+    """Channels to which layers add what they make of them."""
+
+    def __init__(self, read, made):
+        super().__init__()
+        self.first, self.last = nn.Linear(read, 8), nn.Linear(8, made)
+        self.blocks = nn.ModuleList(nn.Sequential(Scaled(), nn.Linear(8, 8), nn.Tanh()) for _ in range(2))
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.last(x)
+
+
+def test_statistics_that_functions_take_are_those_of_all_calls():
+    net = randomised(nn.Sequential(Stream(5, 6), nn.Tanh(), Stream(6, 2))).eval()
+    inputs = torch.randn(60, 4, 5, generator=torch.Generator().manual_seed(2))
+    check_same(net, inputs[:2], inputs, ratio=0.7)
+
+
 def halved(x):
     x.mul_(0.5)
     return x

@@ -8,6 +8,7 @@ import torch
 from net_zoo import randomised
 from numpy.testing import assert_allclose
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from chemnet.condensation.called_layers import Hooks
 from chemnet.condensation.condenser import condense
@@ -98,3 +99,30 @@ def test_between_two_widths_the_change_follows_what_the_readers_lack():
     curve = by_width(left, {3: 0.1, 2: 0.5})
     assert_allclose(curve, [1.25, 0.625, 0.5, 0.1, 0.0], rtol=1e-12, atol=0)
     assert not by_width(left, {}).any()
+
+
+class Products(TorchFunctionMode):
+    """Number of products by the weights of layers."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__ == "linear"
+        return func(*args, **kwargs or {})
+
+
+def test_what_no_later_cut_touches_is_computed_once_and_the_changes_are_the_same():
+    layers = [layer for width in (4, 8, 8, 8) for layer in (nn.Linear(width, 8), nn.Tanh())]
+    net = randomised(nn.Sequential(*layers, nn.Linear(8, 2))).eval()
+    once, anew = (Sensitivity(net, Inputs.of(inputs(), net)) for _ in range(2))
+    resumed, whole = Products(), Products()
+    for place in (2, 4, 6):
+        touched = [weight for layer in net[place - 2 :] for weight in layer.parameters()]
+        for share in (0.9, 0.5):
+            hooks = Hooks(before=[(net[place], lambda module, x, share=share: share * x)])
+            with resumed:
+                change = once.change(hooks, touched)
+            with whole:
+                assert change == anew.change(hooks)
+    assert whole.count == 3 * 2 * 5
+    assert resumed.count == (5 + 5) + (5 + 4) + (4 + 3)
