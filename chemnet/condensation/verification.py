@@ -37,6 +37,7 @@ from chemnet.condensation.vectors import parts_of
 
 _INPUTS = 16
 _TIMES = 32.0  # the change by the last place of all weights
+_SIGNS = 65537  # up or down, which are drawn at random and repeated; a prime, so that the rows of a weight differ
 _LEAST, _MOST = 8.0, 1e-4  # of the size of the outputs: in the last place, and the share that is no rounding any more
 
 
@@ -314,13 +315,13 @@ def _is_random(model: nn.Module, inputs: Inputs, first: Sequence[torch.Tensor], 
 @contextmanager
 def _in_the_last_place(model: nn.Module) -> Iterator[None]:
     """A model whose weights are changed in their last place, up or down at random."""
-    generator = torch.Generator().manual_seed(0)
+    some = 2.0 * torch.randint(2, (_SIGNS,), generator=torch.Generator().manual_seed(0)) - 1.0
     kept = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.is_floating_point()]
     try:
         with torch.no_grad():
             for weight, value in kept:
-                signs = torch.randint(2, weight.shape, generator=generator).to(weight.device)
-                weight.add_(value.abs() * torch.finfo(weight.dtype).eps * (2 * signs - 1))
+                signs = some.to(weight).repeat(-(-weight.numel() // _SIGNS))[: weight.numel()].reshape(weight.shape)
+                weight.add_(value.abs().mul_(signs).mul_(torch.finfo(weight.dtype).eps))
         yield
     finally:
         with torch.no_grad():
