@@ -184,7 +184,7 @@ class Condensation:
         touched = self.surgery.touched(every[every.index(space) :])
 
         def change(width: int) -> float:
-            cut = self._merged(view, found, self._grouping(view, found, None, width))
+            cut = self._merged(view, found, self._grouping(view, found, None, width), is_trial=True)
             assert cut.by_place is not None
             made = dict(zip(space.consumers, cut.by_place, strict=True))
             return self._sensitivity.change(in_place(self.surgery, space, cut.kept, made), touched)
@@ -302,7 +302,13 @@ class Condensation:
     # -- merges
 
     def _merged(
-        self, view: View, found: Alike | Ranked, main_of: similarity.Grouping, *, is_exact: bool = False
+        self,
+        view: View,
+        found: Alike | Ranked,
+        main_of: similarity.Grouping,
+        *,
+        is_exact: bool = False,
+        is_trial: bool = False,
     ) -> Cut:
         """The cut of a space to groups, to be made in one surgery or another; where it is exact, there is no refit."""
         kept, space = similarity.mains(main_of), view.space
@@ -319,7 +325,7 @@ class Condensation:
             goes = ~np.isin(np.arange(view.width), kept)
             shifts = {place: np.where(goes, np.nan_to_num(values), 0.0) for place, values in view.constant.items()}
             if self.method.merge == "refit" and not is_exact:
-                self._refit(view, kept, given, shifts)
+                self._refit(view, kept, given, shifts, at_once=is_trial)
         by_place = [(given[place], shifts.get(place)) for place in space.consumers]
 
         def apply(surgery: Surgery, space: Space) -> None:
@@ -330,12 +336,21 @@ class Condensation:
 
         return Cut(number, kept, apply, by_place)
 
-    def _refit(self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats]) -> None:
-        """Shares with which the input of every reader is closest to its input before anything was cut."""
-        for place, sample in view.samples().items():
+    def _refit(
+        self, view: View, kept: Indices, given: dict[Place, Floats], shifts: dict[Place, Floats], *, at_once: bool
+    ) -> None:
+        """Shares with which the input of every reader is closest to its input before anything was cut.
+
+        Of channels that are normalised together, readers get what those before them leave, or, all `at_once`, would get
+        with those as they were.
+        """
+        samples, after = view.samples(), dict[Place, torch.Tensor]()
+        for place, sample in samples.items():
             if view.space.together:
-                now = self.sampling.after(self.surgery, view.space, kept, place, given, shifts)
-                sample = Sample(now, sample.wanted, self.surgery.shifts(place))
+                if place not in after:
+                    readers = list(samples) if at_once else [place]
+                    after = self.sampling.after(self.surgery, view.space, kept, readers, given, shifts)
+                sample = Sample(after[place], sample.wanted, self.surgery.shifts(place))
             gram, cross = sample.products
             if shifts[place].any() and not self.surgery.shifts(place):
                 cross = np.where(shifts[place] != 0.0, 0.0, cross)  # a bias that the reader is given takes these up

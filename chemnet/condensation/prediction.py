@@ -6,7 +6,7 @@ the statistics of those that stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -50,18 +50,18 @@ def received_after(
     surgery: Surgery,
     space: Space,
     kept: Indices,
-    reader: Place,
+    readers: Sequence[Place],
     shares: Mapping[Place, Floats],
     shifts: Mapping[Place, Floats],
     calibration: Inputs,
     resuming: Resuming | None = None,
-) -> torch.Tensor:
-    """Sample (n, m) of what a reader gets of a space after a cut that is still to come: what is normalised together is
-    so without the channels that go, and the readers before it have the shares (m, k) and constants (m,) given."""
+) -> dict[Place, torch.Tensor]:
+    """Samples (n, m) of what readers get of a space after a cut that is still to come: what is normalised together is
+    so without the channels that go, and those before all of them have the shares (m, k) and constants (m,) given."""
     places = space.consumers
-    before = {place: (shares[place], shifts[place]) for place in places[: places.index(reader)]}
+    before = {place: (shares[place], shifts[place]) for place in places[: min(map(places.index, readers))]}
     with in_place(surgery, space, kept, before).watching(surgery.model):
-        return received(surgery.model, surgery.channels, [reader], calibration, resuming=resuming)[reader]
+        return received(surgery.model, surgery.channels, readers, calibration, resuming=resuming)
 
 
 def in_place(

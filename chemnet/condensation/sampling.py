@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
@@ -97,14 +97,14 @@ class Sampling:
         surgery: Surgery,
         space: Space,
         kept: Indices,
-        reader: Place,
+        readers: Sequence[Place],
         shares: Mapping[Place, Floats],
         shifts: Mapping[Place, Floats],
-    ) -> torch.Tensor:
-        """Sample (n, m) of what a reader will get of a space after a cut, as in `prediction.received_after`."""
+    ) -> dict[Place, torch.Tensor]:
+        """Samples (n, m) of what readers will get of a space after a cut, as in `prediction.received_after`."""
         assert self.calibration is not None
         self._next = self.spaces.index(space)
-        sample = partial(received_after, surgery, space, kept, reader, shares, shifts, self.calibration)
+        sample = partial(received_after, surgery, space, kept, readers, shares, shifts, self.calibration)
         # values that running statistics have made are not those of the last forward, in which they were estimated anew;
         # statistics that functions take are known by the number of their call, and so by all calls
         if normalisations(surgery.model) or surgery.channels.statistics:
