@@ -71,6 +71,8 @@ class Surgery:
             module = self._modules[name]
             if isinstance(module, Vector):
                 found.append(module.tensor)
+            elif isinstance(module, Matrix):
+                found += [x for x in (module.tensor, module.bias) if x is not None]
             else:
                 found += [*module.parameters(), *module.buffers()]
         return found

@@ -5,10 +5,10 @@
 A name, or the beginning of one, chooses models; a package that is not installed is passed over. Every model has a
 process of its own, which may take so many seconds of processor time. The share is of the channels of all layers, those
 left out that are outputs; layers that the example does not run, or that are not known, count as held back. With
-`--half` it is condensed to half of its parameters, with drawn calibration inputs where it takes them, or to the least
-that is possible, and has to run, to train a step,
-to be built again from its class and its weights, to be exported, and to be smaller; what the model itself does not do
-is not asked of what becomes of it, and told. Models that are in the file already are not tried again.
+`--half` it is condensed to half of its parameters, with drawn calibration inputs where the weights alone do not lead
+there, or to the least that is possible, and has to run, to train a step, to be built again from its class and its
+weights, to be exported, and to be smaller; what the model itself does not do is not asked of what becomes of it, and
+told. Models that are in the file already are not tried again.
 """
 
 import argparse

@@ -131,6 +131,24 @@ def test_statistics_that_functions_take_are_those_of_all_calls():
     check_same(net, inputs[:2], inputs, ratio=0.7)
 
 
+class Own(nn.Module):
+    """A Linear layer of one's own."""
+
+    def __init__(self, read, made):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(read, made)), nn.Parameter(torch.zeros(made))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x, self.weight)
+
+
+def test_matrices_of_the_models_own_classes_are_resumed_too():
+    layers = [layer for read in (4, 8, 8, 8) for layer in (Own(read, 8), nn.Tanh())]
+    net = randomised(nn.Sequential(*layers, Own(8, 2))).eval()
+    inputs = torch.randn(60, 4, generator=torch.Generator().manual_seed(2))
+    assert check_same(net, inputs[:2], inputs, ratio=0.5)
+
+
 def halved(x):
     x.mul_(0.5)
     return x
