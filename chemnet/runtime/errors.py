@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from chemnet.runtime.nearest import nearest
 
@@ -50,11 +50,18 @@ class Parser(argparse.ArgumentParser):
         """Raises UsageError."""
         raise UsageError(f"{message}{self._meant(message)}\nTry: {self.prog} --help")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Arguments, of which none may be unknown to the command that they belong to."""
+        found, others = super().parse_known_args(args, namespace)
+        if others:
+            self.error(f"unrecognized arguments: {' '.join(others)}")
+        return found, others
+
     def _meant(self, message: str) -> str:
         """What may have been meant by a wrong choice or option."""
         option = re.match(r"unrecognized arguments: (--[\w-]+)", message)
         if option is not None:
-            close = nearest(option[1], self._options())
+            close = nearest(option[1], self._option_string_actions)
             return f"; did you mean {close}?" if close else ""
         choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if choice is None:
@@ -64,14 +71,6 @@ class Parser(argparse.ArgumentParser):
         if close is None and "model" in names:
             return f"; for a model: {self.prog} model {choice[1]}"
         return f"; did you mean {close}?" if close else ""
-
-    def _options(self) -> set[str]:
-        """All options of this parser and of those below it."""
-        names = {name for name in self._option_string_actions if name.startswith("--")}
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                names = names.union(*(below._options() for below in action.choices.values()))
-        return names
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -109,6 +109,7 @@ def test_help_lists_every_command_and_the_version_is_that_of_the_package(capsys)
         (["info", "gri3.yaml"], 4, "did you mean gri30.yaml?"),
         (["export", "drm-19-small", "--to", "onnx"], 4, "did you mean drm19-small?"),
         (["train", "--ovewrite"], 2, "did you mean --overwrite?"),
+        (["plot", "losses", "x", "--out", "y"], 2, "unrecognized arguments: --out y\nTry: chemnet plot --help"),
         (["sample", "--fuel", "ch4"], 2, "no species ch4 in drm19; did you mean CH4?"),
         (["bench", "exact", "--mechanism", "h2o2.yaml", "--fuel", "HO3"], 2, "did you mean HO2?"),
         (["make", "--mechanism", "h2o2.yaml", "--fuel", "h2"], 2, "no species h2 in h2o2.yaml; did you mean H2?"),
