@@ -36,7 +36,7 @@ from chemnet.condensation.surgery import Cut, Surgery, resize
 from chemnet.condensation.vectors import parts_of
 
 _INPUTS = 16
-_TIMES = 32.0  # the change by the last place of all weights
+_TIMES = 8.0  # the change by the last place of all weights
 _SIGNS = 65537  # up or down, which are drawn at random and repeated; a prime, so that the rows of a weight differ
 _LEAST, _MOST = 8.0, 1e-4  # of the size of the outputs: in the last place, and the share that is no rounding any more
 

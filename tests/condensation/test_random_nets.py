@@ -14,6 +14,7 @@ from chemnet.condensation import condense, resize
 
 QUICK, ALL, CHUNK = 30, 2000, 100
 SAME, ROUNDING = 1e-5, 1e-6  # of the largest output
+TIMES = 8.0  # the change by the last place of all weights and inputs: what a network that cancels makes of rounding
 
 
 def outputs(net, inputs, *, training=False):
@@ -26,6 +27,22 @@ def outputs(net, inputs, *, training=False):
 def difference(net, other, inputs):
     """Largest difference of the outputs relative to the largest output."""
     pairs = zip(outputs(net, inputs), outputs(other, inputs), strict=True)
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in pairs)
+
+
+def in_the_last_place(x, generator):
+    """The numbers of a tensor changed in their last place, up or down."""
+    sign = 2 * torch.randint(2, x.shape, generator=generator) - 1
+    return x * (1.0 + torch.finfo(x.dtype).eps * sign)
+
+
+def by_rounding(net, inputs):
+    """Largest change of the outputs, relative to the largest, by the last place of all weights and inputs."""
+    generator, other = torch.Generator().manual_seed(0), copy.deepcopy(net)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.copy_(in_the_last_place(weight, generator))
+    pairs = zip(outputs(net, inputs), outputs(other, [in_the_last_place(x, generator) for x in inputs]), strict=True)
     return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) for a, b in pairs)
 
 
@@ -43,7 +60,7 @@ def condensed(seed):
         smaller = condense(net, inputs, threshold=1.0)
     for scale in (1.0, 2.0):
         shuffled = tuple(scale * x.flip(0) for x in inputs)
-        assert difference(net, smaller, shuffled) < SAME, seed
+        assert difference(net, smaller, shuffled) < max(SAME, TIMES * by_rounding(net, shuffled)), seed
     outputs(smaller, inputs, training=True)
     rebuilt = resize(random_net(seed)[0], smaller.state_dict())
     assert difference(smaller, rebuilt, inputs) < ROUNDING, seed

@@ -153,7 +153,7 @@ def test_settings_that_do_not_fit_are_refused_before_any_work(hydrogen, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["drm19", "published-widths", "quick", "while-training"])
+@pytest.mark.parametrize("name", ["drm19", "published-widths", "quick", "rivals", "while-training"])
 def test_what_ships_can_be_read(name):
     found = read_settings(name)
     assert found.seeds >= 2 and len(found.methods) >= 2
