@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chemnet.cli.arguments import Options, add_command, add_group, add_threads, given, positive_number
+from chemnet.cli.arguments import Options, add_command, add_group, add_threads, given, positive, positive_number
 from chemnet.runtime.tables import Table
 
 
@@ -16,6 +16,8 @@ def add(commands: Any) -> None:
     command = add_command(group, "table-1", table_1, text, "an experiment of other settings")
     text = "share of the published steps, above 0 and at most 1 (default 1: a day and more on two cores)"
     command.add_argument("--scale", type=positive_number, default=1.0, metavar="S", help=text)
+    text = "rows that no batch grows beyond, with all of the steps (default: as published, to 131072)"
+    command.add_argument("--max-batch", type=positive, metavar="N", help=text)
     command.add_argument("--seed", dest="seeds", type=int, nargs="+", default=[0], metavar="N", help="default 0")
     text = "thresholds, widths, unreduced, control, forward (default: the first, third and fourth)"
     command.add_argument("--series", nargs="+", metavar="NAME", help=text)
@@ -38,8 +40,9 @@ def table_1(options: Options) -> list[Table]:
         options.out,
         series=options.series or USUAL,
         n_threads=options.threads,
-        **given(options, "scale", "seeds", "data", "device", "precision", "overwrite"),
+        **given(options, "scale", "max_batch", "seeds", "data", "device", "precision", "overwrite"),
     )
-    lead = f"chemnet reproduce table-1 --scale {options.scale:g}, {options.precision}, {processor()}"
+    batches = f" --max-batch {options.max_batch}" if options.max_batch else ""
+    lead = f"chemnet reproduce table-1 --scale {options.scale:g}{batches}, {options.precision}, {processor()}"
     print(f"written: {', '.join(map(str, write_page(options.out, results, lead)))}")
     return tables(results)

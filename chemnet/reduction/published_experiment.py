@@ -11,7 +11,9 @@ Source: section 3.1 and table 1 of the condensation paper. For each seed, below 
 * `forward`: the widths of `thresholds`, by forward selection and refit, with the same further training.
 
 A `scale` shortens every training to that share of its steps, with the growth of the batch and the fall of the rate
-after the same shares. What is finished is taken as it is, what was interrupted goes on.
+after the same shares. A `max_batch` keeps the steps and takes rows away: no batch grows beyond it. Every network is the
+one at the end of its training, as published, not the best of it. What is finished is taken as it is, what was
+interrupted goes on.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class Settings(Config):
     """What must not change between the parts of an experiment."""
 
     scale: float
+    max_batch: int | None
     precision: Precision
     data: str
     rows: int
@@ -91,6 +94,7 @@ def reproduce(
     out: Path,
     *,
     scale: float = 1.0,
+    max_batch: int | None = None,
     seeds: Sequence[int] = (0,),
     series: Sequence[str] = USUAL,
     data: Path | None = None,
@@ -104,35 +108,41 @@ def reproduce(
 ) -> list[Result]:
     """Run the published experiment for each seed, below `out`; what it gave.
 
-    `series` are those of `SERIES` that are wanted; `control` and `forward` take the widths that `thresholds` gives. The
-    training set is that of the `config`, sampled where it is missing, or `data`; the three `stages` say which layers
-    are cut, the published widths and how to train on. Raises UsageError for a scale that is not in (0, 1], an unknown
-    series, a device that is not there, a training set of another mechanism, and for an experiment with other settings
-    in `out`, unless it is to be replaced (`overwrite`).
+    `series` are those of `SERIES` that are wanted; `control` and `forward` take the widths that `thresholds` gives. No
+    batch grows beyond `max_batch` rows, at least 1; by default they grow as published. The training set is that of the
+    `config`, sampled where it is missing, or `data`; the three `stages` say which layers are cut, the published widths
+    and how to train on. Raises UsageError for a scale that is not in (0, 1], an unknown series, a device that is not
+    there, a training set of another mechanism, and for an experiment with other settings in `out`, unless it is to be
+    replaced (`overwrite`).
     """
     config = config if isinstance(config, TrainConfig) else load_config(config)
     stages = stages if isinstance(stages, Stages) else read_stages(stages)
-    config, stages = _scaled(config, stages, scale, precision)
+    config, stages = _limited(config, stages, scale, max_batch, precision)
     _check(series)
     device = choose_device(device)
     if data is None:
         data = config.data
         ensure_data(config, data, report)
-    settings = _settings(scale, precision, data)
+    settings = _settings(scale, max_batch, precision, data)
     _take(out, settings, overwrite)
     results = []
     for seed in seeds:
-        report(f"seed {seed}, {scale:g} of the published steps, {device}, {precision}")
+        batches = f"batches of at most {max_batch} rows, " if max_batch else ""
+        report(f"seed {seed}, {scale:g} of the published steps, {batches}{device}, {precision}")
         run = _Run(seed, out / f"seed-{seed}", config, stages, data, device, n_threads, report)
         results.append(run.result(series))
     return results
 
 
-def _scaled(config: TrainConfig, stages: Stages, scale: float, precision: Precision) -> tuple[TrainConfig, Stages]:
-    """A config and stages at a share of their steps."""
+def _limited(
+    config: TrainConfig, stages: Stages, scale: float, max_batch: int | None, precision: Precision
+) -> tuple[TrainConfig, Stages]:
+    """A config and stages at a share of their steps, with batches of at most so many rows."""
 
     def shorter(options: FitOptions) -> FitOptions:
-        return options.scaled(scale).model_copy(update={"precision": precision, "grows_on_cpu": True})
+        largest = min(max_batch or options.max_batch_size, options.max_batch_size)
+        changes = {"max_batch_size": largest, "batch_size": min(options.batch_size, largest), "grows_on_cpu": True}
+        return options.scaled(scale).model_copy(update={"precision": precision, "rollouts": 0, **changes})
 
     shortened = [stage.model_copy(update={"retrain": shorter(stage.retrain)}) for stage in stages.stages]
     return (
@@ -149,7 +159,7 @@ def _check(series: Sequence[str]) -> None:
             raise UsageError(f"series {name} takes the widths of the series thresholds: name that one, too")
 
 
-def _settings(scale: float, precision: Precision, data: Path) -> Settings:
+def _settings(scale: float, max_batch: int | None, precision: Precision, data: Path) -> Settings:
     """The settings of an experiment on a training set. UsageError where that was made with another mechanism."""
     facts = dataset.read_attributes(data)
     if facts["mechanism_sha256"] != load_mechanism(_MECHANISM).sha256:
@@ -157,7 +167,8 @@ def _settings(scale: float, precision: Precision, data: Path) -> Settings:
             f"{data} was made with {facts['mechanism']}; the published experiment is one of {_MECHANISM}\n"
             "Name another training set with --data, or none to have one sampled."
         )
-    return Settings(scale=scale, precision=precision, data=str(data), rows=int(facts["rows"]))
+    rows = int(facts["rows"])
+    return Settings(scale=scale, max_batch=max_batch, precision=precision, data=str(data), rows=rows)
 
 
 def _take(out: Path, settings: Settings, overwrite: bool) -> None:

@@ -13,8 +13,9 @@ from chemnet.gas.mechanism import load_mechanism
 from chemnet.kinetics import RosenbrockReactor
 from chemnet.reduction import published_experiment
 from chemnet.reduction.published_experiment import SERIES, reproduce
-from chemnet.reduction.stages import Stages
+from chemnet.reduction.stages import Stage, Stages
 from chemnet.reduction.table_one import CLAIMS, PUBLISHED, tables, verdicts, write_page
+from chemnet.runtime.config import read_yaml
 from chemnet.runtime.errors import UsageError
 from chemnet.surrogate.network import build, count, describe
 from chemnet.training.config import load_config
@@ -77,6 +78,14 @@ def test_every_network_has_the_same_steps_and_the_widths_that_it_should(whole):
     assert [report.loss_at_once for report in uncut] == [report.loss_before for report in uncut]
 
 
+def test_a_largest_batch_keeps_the_steps_and_takes_rows_away(tmp_path, data, config):
+    (result,) = reproduce(tmp_path, data=data, config=config, series=("thresholds",), max_batch=16, **QUICK)
+    assert result.original.metadata["steps"] == 20 and result.original.metadata["largest_batch"] == 16
+    stages = [Stage(**read_yaml(result.stage("thresholds", n) / "stage.yaml")) for n in (1, 2, 3)]
+    options = [stage.retrain for stage in stages]
+    assert {(each.batch_size, each.max_batch_size, each.steps) for each in options} == {(16, 16, 20)}
+
+
 def test_what_is_there_is_taken_and_an_interrupted_part_goes_on(whole, data, config, monkeypatch):
     out, first = whole
     monkeypatch.setattr(published_experiment, "train", None)  # not called
@@ -99,6 +108,7 @@ def test_networks_at_once_are_those_whose_losses_the_stages_report(whole, data):
         ({"scale": 1.5}, "scale 1.5: expected a share"),
         ({"series": ("folded",)}, "series folded: choose of"),
         ({"series": ("control",)}, "takes the widths of the series thresholds"),
+        ({"max_batch": 16}, "max_batch was None, is 16"),
         ({"scale": 0.25}, "is of another run: scale was 0.5, is 0.25"),
         ({"precision": "bf16"}, "precision was fp32, is bf16"),
         pytest.param(
