@@ -27,7 +27,7 @@ def optimizers_for(network: nn.Module, phase: Phase, rate: float) -> list[torch.
         others = [p for p in parameters if p.ndim != 2]
         return [
             muon([p for p in parameters if p.ndim == 2], lr=rate, weight_decay=decay),
-            torch.optim.AdamW(others, rate, weight_decay=other_decay),
+            torch.optim.AdamW(others, rate, weight_decay=other_decay, fused=True),
         ]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": decay},
@@ -36,7 +36,7 @@ def optimizers_for(network: nn.Module, phase: Phase, rate: float) -> list[torch.
     if phase.optimizer == "sgd":
         return [torch.optim.SGD(groups, rate, momentum=_MOMENTUM, nesterov=phase.nesterov)]
     make = torch.optim.Adam if phase.optimizer == "adam" else torch.optim.AdamW
-    return [make(groups, rate)]
+    return [make(groups, rate, fused=True)]
 
 
 def muon(matrices: Iterable[nn.Parameter], **options: Any) -> torch.optim.Muon:
