@@ -49,10 +49,9 @@ def received(
     """
     if not places:
         return {}
-    parts: dict[Place, list[torch.Tensor]] = {place: [] for place in places}
     modules = parts_of(model)
     blocks = -(-calibration.count // _block(calibration))
-
+    found = {place: _Gathered(blocks) for place in places}
     seeds = {place: torch.Generator().manual_seed(zlib.crc32(place.module.encode())) for place in places}
 
     def keep(place: Place, module: nn.Module, x: torch.Tensor) -> None:
@@ -61,17 +60,41 @@ def received(
         wanted = min(every, max(-(-count // blocks), len(x)))
         chosen = torch.randperm(every, generator=seeds[place])[:wanted].to(x.device)
         kept = _rows(x, table, chosen).cpu()
-        parts[place].append(kept if kept.dtype == torch.float64 else kept.float())
-        if not is_whole and len({len(rows) for rows in parts.values()}) == 1:
+        found[place].add(kept if kept.dtype == torch.float64 else kept.float())
+        if not is_whole and len({rows.parts for rows in found.values()}) == 1:
             raise _Enough
 
     with Watched(model, [(modules[place.module], partial(keep, place)) for place in places]):
         run(model, calibration, resuming)
-    result = {place: torch.cat(parts.pop(place)) for place in places}
+    result = {place: rows.whole() for place, rows in found.items()}
     for place, rows in result.items():
         if not torch.isfinite(rows).all():
             raise NumericalError(f"the input of {place.module} for the calibration inputs is not all finite")
     return result
+
+
+class _Gathered:
+    """Rows (n, m) that come in so many parts of about the same number, in one tensor, as many small ones would leave
+    holes in the memory when they are joined."""
+
+    def __init__(self, parts: int) -> None:
+        self.parts, self._expected, self._count = 0, parts, 0
+        self._rows = torch.empty(0, 0)
+
+    def add(self, rows: torch.Tensor) -> None:
+        """Add a part."""
+        first, end = self._count, self._count + len(rows)
+        if end > len(self._rows):  # memory that is not written to is not taken
+            larger = rows.new_empty(max(2 * first, self._expected * len(rows)), rows.shape[1])
+            if first:
+                larger[:first] = self._rows[:first]
+            self._rows = larger
+        self._rows[first:end] = rows
+        self._count, self.parts = end, self.parts + 1
+
+    def whole(self) -> torch.Tensor:
+        """All rows."""
+        return self._rows[: self._count]
 
 
 def constants(model: nn.Module, channels: Channels, places: Sequence[Place], example: Inputs) -> dict[Place, Floats]:

@@ -89,11 +89,18 @@ class _Checks:
         """Why a result is not what it should be; None if it is."""
         if not cuts:
             return None
-        expected = _predicted(self._original, self._channels, cuts, surgery)
-        fault = self._compared(expected, result, training=False) or self._compared(expected, result, training=True)
+        fault = self._merged(result, cuts, surgery)
         if fault is None and self._is_exact:
             fault = self._compared(self._original, result, training=False, than="those of the original")
         return fault or self._read_again(result)
+
+    def _merged(self, result: nn.Module, cuts: Sequence[Cut], surgery: Surgery) -> str | None:
+        """In use and in training."""
+        expected = _predicted(self._original, self._channels, cuts, surgery)
+        try:
+            return self._compared(expected, result, training=False) or self._compared(expected, result, training=True)
+        finally:
+            del expected.forward  # which holds the model: its weights need not wait for the garbage collection
 
     def _compared(
         self, expected: nn.Module, got: nn.Module, *, training: bool, than: str = "what merging predicts"
@@ -111,13 +118,13 @@ class _Checks:
         except Exception as error:  # whatever the model's own code raises
             return f"the network cannot be built again from its weights: {' '.join(str(error).splitlines()[-1:])}"
         fault = self._compared(result, rebuilt, training=False)
-        if fault is None and _pickled(result) is None and _pickled(self._original) is not None:
+        if fault is None and not _can_be_saved(result) and _can_be_saved(self._original):
             fault = "the network cannot be saved as a whole any more"
         return fault
 
 
-def _pickled(model: nn.Module) -> bytes | None:
-    """A model as in a file; None if it cannot be saved."""
+def _can_be_saved(model: nn.Module) -> bool:
+    """Whether a model can be saved as a whole, and read again."""
     buffer = io.BytesIO()
     try:
         with warnings.catch_warnings():
@@ -126,8 +133,8 @@ def _pickled(model: nn.Module) -> bytes | None:
             buffer.seek(0)
             torch.load(buffer, weights_only=False)
     except Exception:  # whatever the model's own code raises
-        return None
-    return buffer.getvalue()
+        return False
+    return True
 
 
 # ---- what merging predicts
@@ -270,8 +277,7 @@ def _difference(expected: nn.Module, got: nn.Module, inputs: Inputs, *, training
         return "the outputs of the network have other shapes"
     if all(torch.equal(a, b) for a, b in zip(wanted, given, strict=True)):
         return None
-    with _in_the_last_place(expected), _in_the_last_place(got):
-        wanted_moved, given_moved = (_outputs(model, inputs, training=training) for model in (expected, got))
+    wanted_moved, given_moved = (_moved(model, inputs, training=training) for model in (expected, got))
     eps = torch.finfo(next(expected.parameters()).dtype).eps
     most = math.inf if training else max(_MOST, 64.0 * eps)  # statistics of a few inputs may make much of rounding
     worst = max(_excess(*each, eps, most) for each in zip(wanted, given, wanted_moved, given_moved, strict=True))
@@ -312,9 +318,8 @@ def _is_random(model: nn.Module, inputs: Inputs, first: Sequence[torch.Tensor], 
     return any(_excess(a, b, a, b, eps, _MOST) > 0.0 for a, b in zip(first, again, strict=True))
 
 
-@contextmanager
-def _in_the_last_place(model: nn.Module) -> Iterator[None]:
-    """A model whose weights are changed in their last place, up or down at random."""
+def _moved(model: nn.Module, inputs: Inputs, *, training: bool) -> list[torch.Tensor]:
+    """All tensors that a model gives whose weights are changed in their last place, up or down at random."""
     some = 2.0 * torch.randint(2, (_SIGNS,), generator=torch.Generator().manual_seed(0)) - 1.0
     kept = [(weight, weight.detach().clone()) for weight in model.parameters() if weight.is_floating_point()]
     try:
@@ -322,7 +327,7 @@ def _in_the_last_place(model: nn.Module) -> Iterator[None]:
             for weight, value in kept:
                 signs = some.to(weight).repeat(-(-weight.numel() // _SIGNS))[: weight.numel()].reshape(weight.shape)
                 weight.add_(value.abs().mul_(signs).mul_(torch.finfo(weight.dtype).eps))
-        yield
+        return _outputs(model, inputs, training=training)
     finally:
         with torch.no_grad():
             for weight, value in kept:
