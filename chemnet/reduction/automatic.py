@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +24,7 @@ from torch import nn
 
 from chemnet.condensation.surgery import resize
 from chemnet.runtime.config import Config
-from chemnet.runtime.errors import UsageError, signals_wait
+from chemnet.runtime.errors import UsageError, end_by, signals_wait
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import Table, write_csv
 from chemnet.training.batches import Batches
@@ -194,7 +193,7 @@ def reduce_automatically(
             run.save()
     if signals:
         report(f"stopped after step {run.step}; it goes on from {folder / CHECKPOINT}")
-        signal.raise_signal(signals[0])
+        end_by(signals[0])
     return run.table()
 
 

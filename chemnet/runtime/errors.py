@@ -132,6 +132,12 @@ def signals_wait() -> Iterator[list[int]]:
         restore()
 
 
+def end_by(signum: int) -> NoReturn:
+    """End by a signal that has waited, also where it is ignored, as SIGINT is by the background jobs of a shell."""
+    signal.raise_signal(signum)
+    raise KeyboardInterrupt
+
+
 def run_command(main: Callable[[], int | None], name: str) -> int:
     """Exit code of a command with the body `main`; messages go to standard error.
 

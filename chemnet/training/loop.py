@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from chemnet.runtime.errors import UsageError, signals_wait
+from chemnet.runtime.errors import UsageError, end_by, signals_wait
 from chemnet.runtime.run_folder import begin_run, clear_run
 from chemnet.runtime.tables import write_csv
 from chemnet.runtime.threads import threads_for
@@ -95,7 +95,7 @@ def fit(
         loop.start(resume, begin)
         result = loop.run()
     if signals or loop.stopped:
-        signal.raise_signal(signals[0] if signals else signal.SIGINT)
+        end_by(signals[0] if signals else signal.SIGINT)
     return result
 
 

@@ -103,6 +103,21 @@ def assert_equal_weights(one, other):
         assert torch.equal(a, b)
 
 
+def test_a_background_job_that_is_interrupted_is_not_taken_for_finished(data, tmp_path):
+    def press(line):
+        if line.startswith("step 20"):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(small_net(), data, FitOptions(steps=60, report_every=20), tmp_path, report=press)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 21
+
+
 def test_ctrl_c_leaves_a_checkpoint_of_the_step_and_the_training_goes_on_bitwise(data, tmp_path):
     options = FitOptions(learning_rate=2e-2, steps=60, batch_size=256, report_every=20)
     whole = small_net()
