@@ -89,11 +89,11 @@ def test_a_signal_waits_for_the_end_of_a_step(tmp_path, name):
 
 
 PROGRAM = """
-import hashlib, sys, time
+import hashlib, os, sys, time
 from cfd_coupling.control import Signals
 
 with Signals() as signals:
-    signals.last_acts.append(lambda: print("tidied", flush=True))
+    signals.last_acts.append(lambda: os.write(1, b"tidied\\n"))  # sys.stdout may be in the midst of printing
     if sys.argv[1] == "start of MPI":
         print("ready", flush=True)
         time.sleep(0.5)
