@@ -85,7 +85,7 @@ class _Gathered:
         """Add a part."""
         first, end = self._count, self._count + len(rows)
         if end > len(self._rows):  # memory that is not written to is not taken
-            larger = rows.new_empty(max(2 * first, self._expected * len(rows)), rows.shape[1])
+            larger = rows.new_empty(max(end, 2 * first, self._expected * len(rows)), rows.shape[1])
             if first:
                 larger[:first] = self._rows[:first]
             self._rows = larger
