@@ -118,6 +118,7 @@ class Condensation:
                 self._limits.check(space, given[0][1])
         for space in steps(spaces, self.method.report, lambda space: f"cutting {space.layers[0]}"):
             self._cut(space, **dict(asked[space]))
+            self.sampling.let_go(space)
 
     def chosen(self, layers: str | Sequence[str] | None) -> list[Space]:
         """The spaces to condense, in the order of the data."""

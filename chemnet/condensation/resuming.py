@@ -14,6 +14,7 @@ type has no versions.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -28,7 +29,6 @@ from chemnet.condensation.inputs import Inputs, leaves, mapped
 Key: TypeAlias = tuple[Any, ...]
 
 _INPUT = "input"
-_ALWAYS = 2**62  # later than any call
 
 
 class Unfollowed(BaseException):
@@ -59,7 +59,8 @@ class _Given(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """The numbers of a final value, and the place of the last call that reads it."""
+    """The numbers of a final value, and the place of the last call that reads it; of one that was there where a forward
+    was stopped, that place, as long as none has gone further."""
 
     numbers: torch.Tensor
     last: int
@@ -249,7 +250,7 @@ class _Run(TorchFunctionMode):
     def _described(self, result: Any, real: Sequence[torch.Tensor], *, is_final: bool) -> Any:
         """A result with its tensors, which are noted, described."""
         groups = {_storage(x): self._group(x) for x in real}
-        numbers = iter(range(_ALWAYS))
+        numbers = itertools.count()
 
         def described(x: torch.Tensor) -> _Made | _Given:
             for number, each in enumerate(real):
@@ -320,11 +321,11 @@ class _Run(TorchFunctionMode):
             self._kept[state.key] = _Kept(x.detach().clone(), last)
 
     def _stop(self) -> None:
-        """Keep what later calls may read, where a forward is stopped."""
+        """Keep what is there, which later calls may read, where a forward is stopped."""
         if self._is_kept:
             with torch._C.DisableTorchFunction():
                 for x, state in list(self._states.items()):
-                    self._keep(x, state, _ALWAYS)
+                    self._keep(x, state, len(self._calls))
 
 
 def _mapped(function: Callable[[Any], Any], value: Any) -> Any:

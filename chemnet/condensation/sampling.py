@@ -75,9 +75,13 @@ class Sampling:
             self._moments = found
 
     def has_cut(self, space: Space) -> None:
-        """Note the cut of a space, whose samples are not needed any more."""
+        """Note the cut of a space."""
         self._is_cut = self._is_stale = True
-        self._sampled, self._next = None, self.spaces.index(space) + 1
+        self._next = self.spaces.index(space) + 1
+
+    def let_go(self, space: Space) -> None:
+        """Forget the samples of a space that has been cut, or stays as it is."""
+        self._sampled = None
         for place in space.consumers:
             self._wanted.pop(place, None)
 

@@ -256,3 +256,37 @@ def convolutions(depth):
 def test_the_work_grows_with_the_number_of_layers_not_with_its_square():
     once, twice, thrice = map(convolutions, (4, 8, 12))
     assert thrice - twice == twice - once
+
+
+class Stage(nn.Module):
+    """A layer, and a block of two beside a skip."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.first, self.second = (nn.Conv2d(6, 6, 1) for _ in range(3))
+
+    def forward(self, x):
+        x = self.wide(x).relu()
+        return (x + self.second(self.first(x).relu())).relu()
+
+
+def most_kept(depth, monkeypatch):
+    """Bytes of the values that are kept at most, while a network of as many stages is condensed."""
+    sizes, call = [], Resuming.__call__
+
+    def noted(self, *given):
+        try:
+            return call(self, *given)
+        finally:
+            sizes.append(sum(past.size for past in self._past.values()))
+
+    monkeypatch.setattr(Resuming, "__call__", noted)
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), *(Stage() for _ in range(depth)), nn.Conv2d(6, 2, 1))
+    condense(randomised(net).eval(), IMAGES, widths=4, choice="forward", calibration=MORE)
+    monkeypatch.undo()
+    return max(sizes)
+
+
+def test_no_more_is_kept_of_a_deeper_network(monkeypatch):
+    """What was there where a forward was stopped is let go when one has gone further."""
+    assert most_kept(8, monkeypatch) == most_kept(4, monkeypatch)
