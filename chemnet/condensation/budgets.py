@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -31,8 +32,18 @@ class Budget(Protocol):
     def of(self, name: str, read: Numbers, made: Numbers) -> Any:
         """What a layer, or a module that follows one, needs if it reads and makes these numbers of channels."""
 
+    def measured(self, widths: Mapping[int, int]) -> float | None:
+        """What the model needs at the widths of some spaces, by their numbers; None where `of` counts and is exact."""
 
-class Parameters:
+
+class _Counted:
+    """A budget that is counted."""
+
+    def measured(self, widths: Mapping[int, int]) -> None:
+        """Nothing is measured."""
+
+
+class Parameters(_Counted):
     """Number of parameters."""
 
     unit = "parameters"
@@ -54,7 +65,7 @@ class Parameters:
         return weights(module, read, made) + made * (getattr(module, "bias", None) is not None)
 
 
-class MultiplyAdds:
+class MultiplyAdds(_Counted):
     """Number of multiply-adds of a call on an example."""
 
     unit = "multiply-adds"

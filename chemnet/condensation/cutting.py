@@ -166,9 +166,9 @@ class Condensation:
             else:
                 matrices[space] = prepared(view, found)
         if not lacks:
-            return sizes.by_threshold(matrices, target, self._limits.rounded)
+            return sizes.measured(lambda aim: sizes.by_threshold(matrices, aim, self._limits.rounded), target)
         curves = {space: changes[space] + TIE * left for space, left in lacks.items()}
-        widths = sizes.cheapest(curves, target, self._limits.rounded)
+        widths = sizes.measured(lambda aim: sizes.cheapest(curves, aim, self._limits.rounded), target)
         self.left |= {space: float(lacks[space][width]) for space, width in widths.items()}
         self.change |= {space: float(changes[space][width]) for space, width in widths.items()}
         return widths

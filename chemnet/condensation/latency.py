@@ -8,6 +8,8 @@ Three things are measured on the example, with as many threads as torch uses:
 
 What a layer needs is interpolated in its own table, what follows it between the shares. Widths that fill the vectors of
 the processor are faster than those a little smaller or larger: both kinds are measured and interpolated by themselves.
+The network at the widths that are chosen is measured as a whole (`measured`), and they are chosen anew if it is slower
+or faster than predicted.
 """
 
 from __future__ import annotations
@@ -84,6 +86,7 @@ class Latency:
 
     def __init__(self, model: nn.Module, channels: Channels, example: Inputs) -> None:
         example, clock = example.like(model), clock_of(next(model.parameters()).device.type)
+        self._model, self._channels, self._example = model, channels, example
         runs = [_Run(*narrowed, clock) for narrowed in _narrowed(model, channels)]
         for _ in range(_TURNS):
             for run in runs:
@@ -111,6 +114,15 @@ class Latency:
         alone = self._alone[name](read, made) if name in self._alone else 0.0
         return alone + self._follows[name][made]
 
+    def measured(self, widths: Mapping[int, int]) -> float:
+        """Time of a call at these widths of some spaces: their share of that of the whole, which is measured again."""
+        narrow, _ = _cut_to(self._model, self._channels, widths)
+        models = {"whole": self._model, "narrow": narrow}
+        with evaluating(self._model), evaluating(narrow):
+            calls = {name: partial(self._example, model) for name, model in models.items()}
+            found = latencies(calls, device=next(narrow.parameters()).device.type)
+        return self.whole * found["narrow"] / found["whole"]
+
 
 def vector_of(model: nn.Module) -> int:
     """Numbers of the model's type in a vector of the processor."""
@@ -123,16 +135,21 @@ def vector_of(model: nn.Module) -> int:
 def _narrowed(model: nn.Module, channels: Channels) -> Iterator[tuple[nn.Module, Channels]]:
     """A model as it is, and copies with shares of the channels of each space, in full vectors and not."""
     yield model, channels
-    spaces = [number for number, space in enumerate(channels.spaces) if space.reason is None]
+    spaces = {number: space for number, space in enumerate(channels.spaces) if space.reason is None}
     for share in _SHARES:
         for fills in (True, False):
-            mine = duplicate(model), copy.deepcopy(channels)
-            surgery = Surgery(*mine)
-            for space in [mine[1].spaces[number] for number in spaces]:
-                width = _near(share, space, vector_of(model), fills=fills)
-                if width < space.width:
-                    _narrow(surgery, space, width)
-            yield mine
+            widths = {number: _near(share, space, vector_of(model), fills=fills) for number, space in spaces.items()}
+            yield _cut_to(model, channels, widths)
+
+
+def _cut_to(model: nn.Module, channels: Channels, widths: Mapping[int, int]) -> tuple[nn.Module, Channels]:
+    """A copy of a model with the first channels of some spaces, which are given by their numbers."""
+    surgery = Surgery(duplicate(model), copy.deepcopy(channels))
+    for number, width in widths.items():
+        space = surgery.channels.spaces[number]
+        if width < space.width:
+            _narrow(surgery, space, width)
+    return surgery.model, surgery.channels
 
 
 def _near(share: float, space: Space, vector: int, *, fills: bool) -> int:

@@ -23,6 +23,7 @@ _HALVINGS = 60
 _ROUNDS = 4  # updates of the costs of a space, which depend on the widths around it
 _SWEEPS = 10  # over all spaces, of exchanges between two
 _NAMED = 2  # spaces in a message
+_CORRECTIONS, _CLOSE = 4, 0.01  # of the target of what is measured, and the deviation that is as good as none
 _SAVING = 9.0  # power of ten of the highest and, negative, of the lowest price of the whole
 
 
@@ -71,6 +72,27 @@ class Sizes:
         places = (*space.followers, *space.consumers)
         every = dict.fromkeys([*space.layers, *(place.module for place in places)])
         return [name for name in every if name in self._counted]
+
+    def measured(self, find: Callable[[float], Widths], target: float) -> Widths:
+        """What `find` makes of a target. Where the budget is measured, its predictions deviate, and the target that is
+        given is corrected until what the widths need is the wanted one; of all tries the closest, if possible below."""
+        aim, tries = target, list[tuple[bool, float, Widths]]()
+        for _ in range(_CORRECTIONS):
+            try:
+                widths = find(aim)
+            except OutOfReach:
+                if not tries:
+                    raise
+                break
+            needed = self._budget.measured({self._channels.spaces.index(each): w for each, w in widths.items()})
+            if needed is None:
+                return widths
+            deviation = needed / target - 1.0
+            tries.append((deviation > _CLOSE, abs(deviation), widths))
+            if abs(deviation) < _CLOSE:
+                break
+            aim /= 1.0 + deviation
+        return min(tries, key=lambda each: each[:2])[2]
 
     def by_threshold(self, matrices: Mapping[Space, Floats], target: float, rounded: Rounded) -> Widths:
         """Widths of the groups at the largest common threshold at which at most `target` is needed."""

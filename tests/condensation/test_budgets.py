@@ -183,6 +183,33 @@ def test_a_share_of_the_latency_is_kept_with_widths_that_fill_vectors(simulated)
     assert_allclose(measured[8], 1e3 * left, rtol=1e-9, atol=0.0)
 
 
+def test_a_share_of_the_latency_is_left_where_it_is_not_as_predicted(simulated, monkeypatch):
+    """A network that takes the longer the more its first and its last layer differ."""
+
+    def takes(module, inputs, output):
+        if isinstance(module, nn.Conv2d) and module.in_channels == 3:
+            first[0] = module.out_channels
+        elif isinstance(module, nn.AdaptiveAvgPool2d):
+            simulated[0] += 1e-6 * abs(output.shape[1] - first[0]) ** 2
+
+    first, hook = [0], nn.modules.module.register_module_forward_hook(takes)
+    x, model = torch.randn(2, 3, 8, 8), randomised(separable(256, 256, 256))
+    options = {"ratio": 0.6, "budget": "latency", "choice": "forward", "calibration": more(x, 200)}
+
+    def left():
+        times = []
+        for network in (model, condense(model, x, **options)):
+            start = simulated[0]
+            network(x)
+            times.append(simulated[0] - start)
+        return times[1] / times[0]
+
+    assert_allclose(left(), 0.6, rtol=0.01, atol=0.0)
+    monkeypatch.setattr(Latency, "measured", lambda self, widths: None)
+    assert abs(left() - 0.6) > 0.02
+    hook.remove()
+
+
 # ---- limits
 
 
