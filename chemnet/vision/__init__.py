@@ -1,4 +1,4 @@
-"""Image classification, a test of condensation outside combustion: four networks on CIFAR-10.
+"""Image classification, a test of condensation outside combustion: five networks on CIFAR-10.
 
 The names are loaded on first use::
 
@@ -16,6 +16,7 @@ _HOMES = {
     "Images": "images",
     "MobileNetV2": "mobilenet",
     "ResNet": "resnet",
+    "VGG": "vgg",
     "VisionTransformer": "vit",
     "load_classifier": "classifier",
     "read_images": "images",
@@ -27,6 +28,7 @@ __all__ = [
     "Images",
     "MobileNetV2",
     "ResNet",
+    "VGG",
     "VisionTransformer",
     "load_classifier",
     "read_images",
@@ -38,4 +40,5 @@ if TYPE_CHECKING:
     from chemnet.vision.images import Images, ImageSet, read_images
     from chemnet.vision.mobilenet import MobileNetV2
     from chemnet.vision.resnet import ResNet
+    from chemnet.vision.vgg import VGG
     from chemnet.vision.vit import VisionTransformer

@@ -36,9 +36,9 @@ class ImageConfig(Config):
 
     A step, also the unit of time of the `strategy`, is `batches` of `batch_size` images, or one epoch. The last
     `validation` training images are kept aside for validation; the test images are for the final figures only. Images
-    are shifted by up to `shift` pixels and flipped at random. Residual networks and transformers have downsampling 4
-    and no other initialisation. `precision` bf16 multiplies in bfloat16 where the processor has instructions for it; on
-    those without AMX that takes these small convolutions longer than fp32.
+    are shifted by up to `shift` pixels and flipped at random. Residual networks and transformers have downsampling 4,
+    the plain network 8, and no other initialisation. `precision` bf16 multiplies in bfloat16 where the processor has
+    instructions for it; on some of those without AMX that takes these small convolutions longer than fp32.
     """
 
     name: str

@@ -13,7 +13,7 @@ from chemnet.condensation import Ranked, condense
 from chemnet.reduction.baselines import BASELINES, grail
 from chemnet.reduction.folding import folding, iterative_merging, k_means, nearest, normalised_anew
 from chemnet.runtime.errors import UsageError
-from chemnet.vision.networks import build
+from chemnet.vision.networks import FIXED_DOWNSAMPLING, build
 
 both = pytest.mark.parametrize("merge", [folding, iterative_merging])
 
@@ -177,14 +177,14 @@ def test_statistics_anew_are_those_of_the_inputs_layer_by_layer():
     assert_allclose(output(again, x), output(repaired, x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vit", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet20", "vgg8", "vit", "mobilenet_v2"])
 @pytest.mark.parametrize("method", ["folding", "iterative-merging", "grail", "magnitude"])
 def test_rivals_reach_a_share_of_networks_of_images_from_below(name, method):
     if (name, method) == ("mobilenet_v2", "iterative-merging"):
         pytest.skip("takes long and is what folding is but for the groups")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = build(name, 10, downsampling=4 if name != "mobilenet_v2" else 32).eval()
+        network = build(name, 10, downsampling=FIXED_DOWNSAMPLING.get(name, 32)).eval()
     x = images(4).float().repeat(1, 1, 6, 6)[..., :32, :32].contiguous()
     small = BASELINES[method](network, 0.6, x, 0)
     share = sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in network.parameters())

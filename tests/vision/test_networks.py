@@ -1,4 +1,4 @@
-"""Networks of the configs: residual networks and a transformer against the papers and torch, and configs of each."""
+"""Networks of the configs: residual and plain ones and a transformer against papers and torch, and configs of each."""
 
 import copy
 import dataclasses
@@ -14,9 +14,9 @@ from chemnet.condensation import condense
 from chemnet.condensation.channels import Channels
 from chemnet.runtime.errors import UsageError
 from chemnet.training.checkpoint import read_checkpoint, write_checkpoint
-from chemnet.vision import ResNet, VisionTransformer, load_classifier, read_images
+from chemnet.vision import VGG, ResNet, VisionTransformer, load_classifier, read_images
 from chemnet.vision.config import load_config
-from chemnet.vision.networks import NetworkName, build, count, hidden_layers
+from chemnet.vision.networks import FIXED_DOWNSAMPLING, NetworkName, build, count, hidden_layers
 from chemnet.vision.reduction import CondensingTraining
 from chemnet.vision.resnet import BasicBlock
 from chemnet.vision.training import network_of, train
@@ -36,7 +36,7 @@ def drawn(name):
     """A network whose normalisations are not all alike, in use."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = build(name, 10, downsampling=4)
+        network = build(name, 10, downsampling=FIXED_DOWNSAMPLING[name])
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -124,6 +124,29 @@ def test_a_transformer_of_uneven_patches_or_heads_is_refused():
             VisionTransformer(**options)
 
 
+def behind(layer):
+    """The BatchNorm of a convolution: bn1 of conv1, or the next in a sequence; of other layers themselves."""
+    *head, last = layer.split(".")
+    return layer.replace("conv1", "bn1") if head[0] != "features" else f"features.{int(last) + 1}"
+
+
+def test_the_plain_network_is_seven_convolutions_three_poolings_and_a_maximum():
+    """Its layers one by one by torch's functions; 27 * 32 + 9 * (32 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256) weights
+    of the convolutions, two numbers of each of their 1,184 channels, and 2,570 of the last layer."""
+    network, f = drawn("vgg8"), nn.functional
+    x = y = some_images()
+    for number, layer in enumerate(hidden_layers(network).values()):
+        y = f.relu(
+            normal(f.conv2d(y, network.get_submodule(layer).weight, padding=1), network.get_submodule(behind(layer)))
+        )
+        y = f.max_pool2d(y, 2) if number in (1, 3, 5) else y
+    assert y.shape == (2, 256, 4, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), network.classifier[1](y.amax((2, 3))), rtol=1e-5, atol=1e-5)
+    convolutions = 27 * 32 + 9 * (32 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
+    assert count(VGG()) == convolutions + 2 * (32 + 64 + 64 + 4 * 256) + 2_570 == 1_978_026
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_layers_inside_of_blocks_can_be_condensed_and_copies_in_them_go_without_a_trace(name):
     """The second half of the channels of every such layer repeats the first."""
@@ -132,8 +155,7 @@ def test_layers_inside_of_blocks_can_be_condensed_and_copies_in_them_go_without_
     with torch.no_grad():
         for layer in layers.values():
             module, half = network.get_submodule(layer), len(network.get_submodule(layer).weight) // 2
-            behind = layer.replace("conv1", "bn1")
-            for each in {module, network.get_submodule(behind)}:
+            for each in {module, network.get_submodule(behind(layer))}:
                 for tensor in (*each.parameters(), *each.buffers()):
                     if tensor.ndim:
                         tensor[half:] = tensor[:half]
@@ -153,16 +175,17 @@ def test_every_space_of_a_residual_network_can_be_condensed():
 
 def tiny(name, *changes):
     """The config that ships for a network, at the size of a test."""
-    given = [f"network={name}", "downsampling=4", *CONFIG[:3], *CONFIG[4:], *changes]
+    given = [f"network={name}", f"downsampling={FIXED_DOWNSAMPLING[name]}", *CONFIG[:3], *CONFIG[4:], *changes]
     return load_config("resnet20", given)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "vit"])
+@pytest.mark.parametrize("name", ["resnet20", "vgg8", "vit"])
 def test_a_network_is_trained_and_comes_back_with_its_name(name, tmp_path):
     data = write_images(tmp_path / "images.npz")
     folder = train(tiny(name, "steps=1"), data, out=tmp_path / "run", **SILENT)
     classifier = load_classifier(folder)
-    assert classifier.kind == name and type(classifier.network) is type(build(name, 3, downsampling=4))
+    assert classifier.kind == name
+    assert type(classifier.network) is type(build(name, 3, downsampling=FIXED_DOWNSAMPLING[name]))
     smaller = condense(classifier.network, some_images(1), ratio=0.9)
     dataclasses.replace(classifier, network=smaller).save(tmp_path / "smaller.pt")
     assert count(load_classifier(tmp_path / "smaller.pt").network) == count(smaller) < count(classifier.network)
