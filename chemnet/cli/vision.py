@@ -25,7 +25,11 @@ def add(commands: Any) -> None:
     """Add the commands."""
     group = add_group(commands, "vision", "train and condense a classifier of images, such as CIFAR-10")
     command = add_command(
-        group, "train", train, "train MobileNetV2, a residual network or a transformer on images", "the training"
+        group,
+        "train",
+        train,
+        "train MobileNetV2, a residual or plain network, or a transformer on images",
+        "the training",
     )
     _add_common(command, "default runs/vision-CONFIG")
     add_max_minutes(command)
@@ -35,11 +39,15 @@ def add(commands: Any) -> None:
     _add_common(command, "default: reduction, beside the classifier", model=True)
     text = "condense a classifier to a share of a budget, without retraining"
     command = add_command(group, "condense", condense, text, "the condensed classifier")
-    _add_images(command)
+    _add_data(command)
     command.add_argument("model", metavar="MODEL", type=Path, help="a classifier or its run folder")
     command.add_argument("--ratio", type=share, required=True, metavar="R", help="share that may be left, in (0, 1]")
     kinds = ("parameters", "macs", "latency")
     command.add_argument("--budget", choices=kinds, default="parameters", help="default parameters")
+    choice = "which channels stay: forward (default), folded, activations, cosine or published"
+    command.add_argument("--choice", default="forward", metavar="NAME", help=choice)
+    images = "images that it is fitted to, without their labels (default 2048)"
+    command.add_argument("--calibration", type=positive, default=2048, metavar="N", help=images)
     command.add_argument("--batch", type=positive, default=128, metavar="N", help="images of the latency (default 128)")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: condensed.pt, beside the classifier")
     text = "compare condensation with other methods at equal parameters or multiply-adds"
@@ -66,10 +74,14 @@ def _add_common(command: argparse.ArgumentParser, out: str, *, model: bool = Fal
         command.add_argument("--resume", action="store_true", help="go on where it was interrupted")
 
 
-def _add_images(command: argparse.ArgumentParser) -> None:
+def _add_data(command: argparse.ArgumentParser) -> None:
     images = "CIFAR-10's python batches, a folder, or an npz"
-    config = "a name that ships, such as short (default) or resnet20, or a YAML file"
     command.add_argument("--data", type=Path, required=True, metavar="IMAGES", help=images)
+
+
+def _add_images(command: argparse.ArgumentParser) -> None:
+    config = "a name that ships, such as short (default) or resnet20, or a YAML file"
+    _add_data(command)
     command.add_argument("--config", default="short", metavar="CONFIG", help=config)
     add_set(command)
 
@@ -99,11 +111,9 @@ def reduce(options: Options) -> list[Table]:
 def condense(options: Options) -> list[Table]:
     """Tables of what each layer gave and of both networks."""
     from chemnet.vision.condensing import condense_classifier
-    from chemnet.vision.config import load_config
 
-    config = load_config(options.config, options.changes)
-    how = given(options, "ratio", "budget", "batch", "out", "overwrite")
-    return condense_classifier(options.model, options.data, config=config, **how)
+    how = given(options, "ratio", "budget", "choice", "calibration", "batch", "out", "overwrite")
+    return condense_classifier(options.model, options.data, **how)
 
 
 def compare(options: Options) -> list[Table]:

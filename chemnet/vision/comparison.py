@@ -223,14 +223,14 @@ class ImageTask:
         return made
 
     def _calibration(self) -> torch.Tensor:
-        return images_of(self.images, self.config, self.settings.calibration)
+        return images_of(self.images, self.settings.calibration, validation=self.config.validation)
 
     def _validation(self) -> Images:
         return self.images.training.part(slice(-self.config.validation, None))
 
 
-def images_of(images: ImageSet, config: ImageConfig, number: int) -> torch.Tensor:
-    """Calibration inputs (number, 3, h, w): training images, always the same ones."""
-    kept = len(images.training) - config.validation
+def images_of(images: ImageSet, number: int, *, validation: int) -> torch.Tensor:
+    """Calibration inputs (number, 3, h, w): training images, always the same ones, without those for validation."""
+    kept = len(images.training) - validation
     chosen = torch.randperm(kept, generator=torch.Generator().manual_seed(0))[:number]
     return prepared(images.training.pixels[chosen])

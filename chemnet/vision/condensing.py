@@ -13,7 +13,6 @@ from chemnet.runtime.tables import Table
 from chemnet.runtime.torch_threads import torch_threads
 from chemnet.vision.classifier import load_classifier
 from chemnet.vision.comparison import images_of
-from chemnet.vision.config import ImageConfig
 from chemnet.vision.costs import multiply_adds
 from chemnet.vision.images import read_images
 from chemnet.vision.networks import count
@@ -24,9 +23,10 @@ def condense_classifier(
     model: Path,
     data: Path,
     *,
-    config: ImageConfig,
     ratio: float,
     budget: str = "parameters",
+    choice: str = "forward",
+    calibration: int = 2048,
     batch: int = 128,
     out: Path | None = None,
     overwrite: bool = False,
@@ -36,7 +36,7 @@ def condense_classifier(
     `condensed.pt` beside the classifier).
 
     `ratio` is the share of the `budget` that may be left; latency is that of `batch` images on one core. Channels are
-    chosen by the config's rule of the reduction, on its calibration images.
+    chosen by `choice` on a number of `calibration` images, which the classifier was trained on and not validated with.
     Raises UsageError for a ratio that cannot be reached and a file that would be lost, FileError for files that are
     missing or damaged.
     """
@@ -45,8 +45,8 @@ def condense_classifier(
     classifier = load_classifier(model)
     check_new(out, overwrite)
     images = read_images(data)
-    network, rule = channels_last(classifier.network), config.reduction.rule
-    calibration = images_of(images, config, max(config.reduction.calibration, batch))
+    network = channels_last(classifier.network)
+    inputs = images_of(images, max(calibration, batch), validation=classifier.facts["config"]["validation"])
     tables: list[Table] = []
 
     def take(line: str | Table) -> None:
@@ -56,8 +56,8 @@ def condense_classifier(
             report(line)
 
     with torch_threads(1):
-        options = {"calibration": calibration, "report": take, **rule.model_dump()}
-        result = condense(network, calibration[:batch], ratio=ratio, budget=budget, **options)
+        options = {"calibration": inputs, "choice": choice, "report": take}
+        result = condense(network, inputs[:batch], ratio=ratio, budget=budget, **options)
     rows = []
     for name, each in (("before", network), ("condensed", result)):
         rows.append((name, count(each), 1e-6 * multiply_adds(each), 100.0 * accuracy(each, images.test)))

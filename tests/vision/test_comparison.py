@@ -54,7 +54,7 @@ def test_methods_are_compared_at_equal_parameters_and_multiply_adds_before_any_t
     assert [(row["method"], row["target"]) for row in rows] == [(name, to) for to in TARGETS for name in COMPARED]
     assert "accuracy [%]" not in rows[0]
     images, large = read_images(folder / "images.npz"), load_classifier(folder).network
-    calibration = images_of(images, config(), 24)
+    calibration = images_of(images, 24, validation=config().validation)
     assert (tmp_path / "accuracies.png").read_bytes().startswith(b"\x89PNG")
     for row in rows:
         if row["method"] == "scratch":

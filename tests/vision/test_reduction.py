@@ -166,7 +166,7 @@ def test_a_comparison_with_an_unknown_method_is_refused(folder, tmp_path):
 
 def test_a_classifier_is_condensed_to_a_share_of_its_multiply_adds(folder, tmp_path):
     out = tmp_path / "half.pt"
-    options = {"config": config(), "ratio": 0.5, "budget": "macs", "batch": 2, "report": lambda line: None}
+    options = {"ratio": 0.5, "budget": "macs", "calibration": 24, "batch": 2, "report": lambda line: None}
     layers, networks = condense_classifier(folder, folder / "images.npz", out=out, **options)
     before, after = load_classifier(folder), load_classifier(out)
     left = multiply_adds(after.network) / multiply_adds(before.network)
